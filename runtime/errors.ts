@@ -1,0 +1,25 @@
+/** A request that this model cannot run; `param` names the field in the request body, in its spelling on the wire. */
+export class InvalidRequest extends Error {
+  override readonly name = "InvalidRequest";
+  constructor(
+    message: string,
+    readonly param: string | null,
+  ) {
+    super(message);
+  }
+}
+
+/** There is no room for another sequence; the caller may come back. */
+export class QueueFull extends Error {
+  override readonly name = "QueueFull";
+}
+
+/** The engine does not take requests any more. */
+export class ShuttingDown extends Error {
+  override readonly name = "ShuttingDown";
+}
+
+/** The machine refused something that the server needs (a folder, a library, a port); the message is a sentence for the user. */
+export class SetupError extends Error {
+  override readonly name = "SetupError";
+}

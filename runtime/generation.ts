@@ -1,0 +1,144 @@
+/**
+ * The contract between the engine and whoever serves it. Everything here is plain data (structured-cloneable), because
+ * the engine lives on its own thread: a request goes in, events come out.
+ */
+
+/** How a token is chosen from the logits. Ids of `logitBias` and `stopTokenIds` are vocabulary ids. */
+export interface SamplingParams {
+  /** 0 is greedy. */
+  readonly temperature: number;
+  /** Keep the smallest set of tokens whose probability reaches this; 1 keeps all. */
+  readonly topP: number;
+  /** Keep this many tokens; 0 keeps all. */
+  readonly topK: number;
+  /** Drop tokens below this share of the most likely token's probability; 0 keeps all. */
+  readonly minP: number;
+  /** Divides positive and multiplies negative logits of tokens seen in prompt or output (last W); 1 is off. Keskar et al. 2019. */
+  readonly repetitionPenalty: number;
+  /** Subtracted once from tokens that the output has (last W). */
+  readonly presencePenalty: number;
+  /** Subtracted per occurrence in the output (last W). */
+  readonly frequencyPenalty: number;
+  /** [token id, bias] added to the logits before sampling. */
+  readonly logitBias: readonly (readonly [number, number])[];
+  /** Same seed, same request, same build: same text. Left out: drawn from the system. */
+  readonly seed?: number | undefined;
+}
+
+/** Which keys a sequence sees (LM-Infinite, arXiv 2308.16137). Left-out fields take the server's values. */
+export interface LambdaOptions {
+  /** At most the server's window. */
+  readonly window?: number | undefined;
+  /** The server's number of starting tokens, or 0. */
+  readonly sinks?: number | undefined;
+  /** `full`: ordinary attention over everything so far; memory grows with the text. */
+  readonly mode?: "lambda" | "full" | undefined;
+}
+
+/** One sequence to generate. */
+export interface SequenceRequest {
+  /** Prompt token ids, the beginning-of-text token included; at least one. */
+  readonly prompt: readonly number[];
+  /** Tokens to generate at most; 0 only evaluates the prompt; null: until a stop. */
+  readonly maxTokens: number | null;
+  /** No stop token and no stop string ends the text before this many tokens. */
+  readonly minTokens: number;
+  /** The model's own end tokens do not end the text. */
+  readonly ignoreEos: boolean;
+  readonly stopTokenIds: readonly number[];
+  readonly stop: readonly string[];
+  readonly sampling: SamplingParams;
+  /** Alternatives per generated token (0: only the token's own); null: none at all. Of the raw logits. */
+  readonly logprobs: number | null;
+  /** The same for every prompt token but the first. */
+  readonly promptLogprobs: number | null;
+  readonly lambda: LambdaOptions;
+}
+
+/** A token's log-probability under the raw logits, and the most likely alternatives, best first. */
+export interface TokenLogprobs {
+  readonly logprob: number;
+  readonly top: readonly { readonly tokenId: number; readonly logprob: number }[];
+}
+
+/** What a request emits; `index` is the sequence's place in the request. Per sequence: prompt*, token*, then end or error. */
+export type GenerationEvent =
+  /** Log-probabilities of the prompt tokens [start, start + logprobs.length); the entry of position 0 is null. Only if asked for. */
+  | { readonly type: "prompt"; readonly index: number; readonly start: number; readonly logprobs: readonly (TokenLogprobs | null)[] }
+  | {
+      readonly type: "token";
+      readonly index: number;
+      /** 0-based number of the generated token. */
+      readonly seq: number;
+      /** Position in the whole text. */
+      readonly pos: number;
+      readonly tokenId: number;
+      /** Text released by this token: "" while a character or a possible stop string is undecided, more than one token's text when it is decided. */
+      readonly text: string;
+      readonly logprobs: TokenLogprobs | null;
+    }
+  | {
+      readonly type: "end";
+      readonly index: number;
+      readonly finishReason: "stop" | "length";
+      /** The stop string or stop token id that ended it; null for an end token of the model or the length. */
+      readonly stopReason: string | number | null;
+      /** What was still held back and is now released (nothing of a matched stop string). */
+      readonly text: string;
+      readonly promptTokens: number;
+      readonly completionTokens: number;
+    }
+  /** This sequence failed (not-a-number logits, stalled reader, memory); the others go on. */
+  | { readonly type: "error"; readonly index: number; readonly error: GenerationFault };
+
+/** Why a sequence failed, in a form that crosses threads. */
+export interface GenerationFault {
+  readonly kind: "not_finite" | "stalled" | "out_of_memory" | "internal" | "shutting_down";
+  readonly message: string;
+}
+
+/** What a loaded model is, for GET /v1/models and for checking requests. */
+export interface ModelCard {
+  readonly id: string;
+  /** Seconds since 1970. */
+  readonly created: number;
+  readonly architecture: string;
+  readonly vocabSize: number;
+  readonly layers: number;
+  readonly hiddenSize: number;
+  readonly trainedLength: number;
+  readonly window: number;
+  readonly sinks: number;
+  readonly precision: "f32" | "q8";
+  readonly bosTokenId: number | null;
+  readonly eosTokenIds: readonly number[];
+  readonly hasTokenizer: boolean;
+  /** Defaults from generation_config.json. */
+  readonly sampling: { readonly temperature?: number; readonly topP?: number; readonly topK?: number };
+}
+
+/** A loaded model that generates. Implemented by `LocalEngine`; the server knows only this. */
+export interface Engine {
+  readonly card: ModelCard;
+  /**
+   * Token ids of a text, without special tokens added; never blocks the calling thread for long.
+   * @throws InvalidRequest where the model has no tokenizer.
+   */
+  encode(text: string): Promise<number[]>;
+  /** Text of each id on its own ("token_id:N" without a tokenizer, "bytes:\\x.." where it is no whole character). */
+  tokenTexts(ids: readonly number[]): string[];
+  /** Text of all ids together. */
+  decode(ids: readonly number[]): string;
+  /**
+   * Starts all sequences of one request and yields their events as they come. Aborting the signal, or leaving the loop,
+   * stops them within one token or one prefill chunk. A slow consumer pauses its own sequences only.
+   * @throws InvalidRequest (field named) when a sequence cannot run on this model; QueueFull when there is no room.
+   */
+  generate(sequences: readonly SequenceRequest[], signal: AbortSignal): AsyncIterable<GenerationEvent>;
+  /** Sequences running and waiting. */
+  load(): { running: number; waiting: number };
+  /** Stops taking requests; resolves when the last one has ended. */
+  drain(): Promise<void>;
+  /** Ends everything now. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,12 @@
+import { defineConfig } from "vitest/config";
+
+/** Tests run on what `tsc` emitted, so that they exercise the files that ship, worker threads included. */
+export default defineConfig({
+  test: {
+    include: ["dist/test/**/*.test.js"],
+    pool: "forks",
+    poolOptions: { forks: { singleFork: true } },
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});
