@@ -1,0 +1,21 @@
+import { type ConfigFields, modelType } from "../config.js";
+import { type Architecture, type DescribedModel, describeWith } from "./architecture.js";
+import { llama } from "./llama.js";
+
+const describe =
+  <Config>(architecture: Architecture<Config>) =>
+  (fields: ConfigFields): DescribedModel =>
+    describeWith(architecture, fields);
+
+/** Every architecture that lambdatap knows, by model_type. */
+const ARCHITECTURES: Readonly<Record<string, (fields: ConfigFields) => DescribedModel>> = {
+  llama: describe(llama),
+};
+
+/** The model that a config describes. @throws ModelFormatError naming an unknown model_type, or the field that is wrong. */
+export function describeModel(fields: ConfigFields): DescribedModel {
+  const known = Object.keys(ARCHITECTURES);
+  const found = ARCHITECTURES[modelType(fields, known)];
+  if (found === undefined) throw new RangeError("modelType lets only known types through");
+  return found(fields);
+}

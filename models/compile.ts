@@ -1,0 +1,95 @@
+import { createHash } from "node:crypto";
+import { existsSync, renameSync, writeFileSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
+import type { DescribedModel } from "./architectures/architecture.js";
+import { describeModel } from "./architectures/index.js";
+import { openCheckpoint } from "./checkpoint.js";
+import { publish } from "./compile-cache.js";
+import { type GenerationConfig, readConfig, readGenerationConfig } from "./config.js";
+import { contentHash } from "./content-hash.js";
+import type { DecodeInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
+import { type BuiltGraph, buildDecode, buildPrefill } from "./graphs.js";
+import type { HookName } from "./hooks.js";
+import type { WeightPlace } from "./onnx/graph.js";
+import { type Precision, WeightPlan } from "./weight-plan.js";
+import { writeWeights } from "./weights-file.js";
+
+/** Raised when the bytes of a weights file would come out differently from the same model. */
+const WEIGHTS_VERSION = 1;
+const WEIGHTS_FILE = "weights.bin";
+
+export interface CompileOptions {
+  /** Folder in Hugging Face layout. */
+  readonly folder: string;
+  readonly precision: Precision;
+  readonly cacheRoot: string;
+  /** Called with the share of the weights written; not at all where the cache has them. */
+  readonly onProgress?: (share: number) => void;
+}
+
+/** A graph in the cache folder. */
+export interface CompiledGraph<Interface> {
+  readonly path: string;
+  readonly interface: Interface;
+}
+
+/** A model whose weights lie in the cache, in the layout of its graphs; graphs are written as they are asked for. */
+export interface CompiledModel {
+  readonly modelType: string;
+  readonly shape: ModelShape;
+  readonly precision: Precision;
+  readonly generation: GenerationConfig;
+  readonly weights: { readonly path: string; readonly bytes: number; readonly places: ReadonlyMap<string, WeightPlace> };
+  decode(options: { readonly sinks: number; readonly taps?: ReadonlySet<HookName> }): CompiledGraph<DecodeInterface>;
+  prefill(options: {
+    readonly sinks: number;
+    readonly far: boolean;
+    readonly taps?: ReadonlySet<HookName>;
+  }): CompiledGraph<PrefillInterface>;
+}
+
+/**
+ * Reads a model folder and makes sure that its weights are in the cache.
+ * @throws ModelFormatError naming the file and what is wrong with it; CacheError when the cache cannot be written.
+ */
+export async function compileModel({ folder, precision, cacheRoot, onProgress }: CompileOptions): Promise<CompiledModel> {
+  const path = resolve(folder);
+  const config = readConfig(path);
+  const model = describeModel(config);
+  const generation = readGenerationConfig(path);
+  using checkpoint = openCheckpoint(path);
+  const plan = planWeights(model, precision);
+  const hash = (await contentHash(cacheRoot, [config.file, ...checkpoint.files])).slice(0, 24);
+  const item = { key: `${hash}-${precision}-v${WEIGHTS_VERSION}`, model: path, precision };
+  const entry = await publish(cacheRoot, item, (to) => writeWeights(join(to, WEIGHTS_FILE), plan, checkpoint, onProgress ?? (() => {})));
+  const options = { precision, weightsFile: WEIGHTS_FILE, taps: new Set<HookName>() };
+  return {
+    modelType: model.modelType,
+    shape: model.shape,
+    precision,
+    generation,
+    weights: { path: join(entry, WEIGHTS_FILE), bytes: plan.bytes, places: plan.places },
+    decode: (asked) => store(entry, `decode-g${asked.sinks}`, buildDecode(model, plan, { ...options, ...asked })),
+    prefill: (asked) =>
+      store(entry, `prefill${asked.far ? "-far" : ""}-g${asked.sinks}`, buildPrefill(model, plan, { ...options, ...asked })),
+  };
+}
+
+/** Building any one graph names every weight. */
+function planWeights(model: DescribedModel, precision: Precision): WeightPlan {
+  const plan = new WeightPlan();
+  buildDecode(model, plan, { sinks: 0, precision, taps: new Set(), weightsFile: WEIGHTS_FILE });
+  return plan;
+}
+
+/** Writes a graph beside its weights, under a name that holds its hash, so that an older one is never taken for it. */
+function store<Interface>(folder: string, name: string, graph: BuiltGraph<Interface>): CompiledGraph<Interface> {
+  const hash = createHash("sha256").update(graph.bytes).digest("hex").slice(0, 12);
+  const path = join(folder, `${name}-${hash}.onnx`);
+  if (!existsSync(path)) {
+    const temporary = join(folder, `.${basename(path)}.${process.pid}`);
+    writeFileSync(temporary, graph.bytes);
+    renameSync(temporary, path);
+  }
+  return { path, interface: graph.interface };
+}

@@ -1,0 +1,110 @@
+import type { PrefillInterface, TapOutput } from "./graph-interface.js";
+import type { HookName } from "./hooks.js";
+import type { GraphBuilder, Value } from "./onnx/graph.js";
+import type { LayerAttention } from "./attention.js";
+import type { Precision, WeightPlan } from "./weight-plan.js";
+
+/** Matrices of a checkpoint that are multiplied with the same input, side by side. */
+export interface Linear {
+  /** Their names without `.weight` or `.bias`, and their output sizes. */
+  readonly parts: readonly { readonly name: string; readonly out: number }[];
+  readonly in: number;
+  readonly bias?: boolean;
+}
+
+export interface ForwardOptions {
+  readonly precision: Precision;
+  /** Name of the weights file, beside the graph. */
+  readonly weightsFile: string;
+  /** Hooks to make graph outputs of. */
+  readonly taps: ReadonlySet<HookName>;
+  readonly hiddenSize: number;
+}
+
+/**
+ * A forward pass being written down: what architecture files are written in. The same calls give the decode and the
+ * prefill graph; only `attention` differs. Hidden values are [batch, tokens, size].
+ */
+export class Forward {
+  readonly taps: TapOutput[] = [];
+  readonly #tapped = new Map<Value, Value>();
+
+  constructor(
+    readonly graph: GraphBuilder,
+    readonly plan: WeightPlan,
+    readonly attention: LayerAttention,
+    readonly ids: Value,
+    readonly wanted: PrefillInterface["wanted"] | null,
+    readonly options: ForwardOptions,
+  ) {}
+
+  /** Rows of an embedding matrix [vocab, width]. */
+  embed(name: string, vocab: number, width: number): Value {
+    return this.graph.op("Gather", [this.#plain(`${name}.weight`, [vocab, width]), this.ids]);
+  }
+
+  linear(x: Value, { parts, in: columns, bias }: Linear): Value {
+    const product = this.#product(x, parts.map(({ name, out }) => ({ tensor: `${name}.weight`, shape: [out, columns] })), columns);
+    if (bias !== true) return product;
+    const name = parts.map((part) => part.name).join("+");
+    const place = this.plan.stacked(`${name}.bias`, parts.map((part) => ({ tensor: `${part.name}.bias`, shape: [part.out] })));
+    return this.graph.op("Add", [product, this.graph.weight(`${name}.bias`, place, this.options.weightsFile)]);
+  }
+
+  rmsNorm(x: Value, name: string, epsilon: number): Value {
+    return this.graph.rmsNorm(x, this.#plain(`${name}.weight`, [this.options.hiddenSize]), epsilon);
+  }
+
+  add(a: Value, b: Value): Value {
+    return this.graph.op("Add", [a, b]);
+  }
+
+  /** Cuts the last axis into pieces of the given sizes. */
+  split(x: Value, sizes: readonly number[]): Value[] {
+    return this.graph.multi("Split", [x, this.graph.constant("int64", [sizes.length], sizes)], sizes.length, { axis: -1 });
+  }
+
+  /** silu(gate) * up (Shazeer 2020, arXiv 2002.05202). QuickGelu with alpha 1 is silu. */
+  swiglu(gate: Value, up: Value): Value {
+    return this.graph.op("Mul", [this.graph.microsoft("QuickGelu", [gate], { alpha: { float: 1 } }), up]);
+  }
+
+  /** Names a place in the pass; it becomes a graph output if it is asked for. Two names of one tensor are one output. */
+  tap(hook: HookName, x: Value): Value {
+    if (!this.options.taps.has(hook)) return x;
+    const known = this.#tapped.get(x);
+    const output = known ?? this.graph.output(x, "float32", ["batch", "tokens", this.options.hiddenSize]);
+    this.#tapped.set(x, output);
+    this.taps.push({ hook, output });
+    return x;
+  }
+
+  /** Logits [wanted, vocab] of the wanted rows of normed hidden values; tied: with the embedding matrix `name`. */
+  unembed(x: Value, name: string, vocab: number, tied: boolean): void {
+    const { graph, options } = this;
+    const width = options.hiddenSize;
+    const rows = graph.op("Reshape", [x, graph.constant("int64", [2], [-1, width])]);
+    const wanted = this.wanted === null ? rows : graph.op("Gather", [rows, this.wanted]);
+    const tensor = `${name}.weight`;
+    if (tied && options.precision === "f32") graph.op("Gemm", [wanted, this.#plain(tensor, [vocab, width])], { transB: 1 }, "logits");
+    else graph.op("Identity", [this.#product(wanted, [{ tensor, shape: [vocab, width] }], width, "head")], {}, "logits");
+    graph.output("logits", "float32", ["wanted", vocab]);
+  }
+
+  #plain(tensor: string, shape: readonly number[]): Value {
+    return this.graph.weight(tensor, this.plan.plain(tensor, shape), this.options.weightsFile);
+  }
+
+  #product(x: Value, parts: readonly { tensor: string; shape: readonly number[] }[], columns: number, as?: string): Value {
+    const { graph, plan, options } = this;
+    const name = as ?? parts.map((part) => part.tensor).join("+");
+    if (options.precision === "f32") {
+      const place = plan.transposed(`${name}.transposed`, parts, columns);
+      return graph.op("MatMul", [x, graph.weight(`${name}.transposed`, place, options.weightsFile)]);
+    }
+    const { data, scales } = plan.quantised(`${name}.q8`, parts, columns);
+    const weight = (suffix: string, place: typeof data) => graph.weight(`${name}.q8${suffix}`, place, options.weightsFile);
+    const attributes = { K: columns, N: scales.shape[0] ?? 0, bits: 8, block_size: 32, accuracy_level: 4 };
+    return graph.microsoft("MatMulNBits", [x, weight("", data), weight(".scales", scales)], attributes);
+  }
+}

@@ -1,0 +1,98 @@
+import type { HookName } from "./hooks.js";
+import type { Value } from "./onnx/graph.js";
+import type { RopeParameters } from "./rope.js";
+
+/** What the layers of a model see of the text, and how positions enter; layers with equal geometry share their inputs. */
+export interface Geometry {
+  /** LM-Infinite: the starting tokens and a window, distances limited to the window. */
+  readonly kind: "lambda";
+  readonly rope: RopeParameters;
+  /** Rotated dimensions of a head. */
+  readonly rotaryDim: number;
+}
+
+/** Sizes of a model that its caches, tables and requests depend on. */
+export interface ModelShape {
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly layers: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Longest text it was trained on, tokens. */
+  readonly trainedLength: number;
+  readonly bosTokenId: number | null;
+  readonly eosTokenIds: readonly number[];
+  readonly geometries: readonly Geometry[];
+}
+
+/** Rotary tables: two inputs [batch, n, rotaryDim / 2] for n positions. */
+export interface RotaryInputs {
+  readonly cos: Value;
+  readonly sin: Value;
+}
+
+export interface TapOutput {
+  readonly hook: HookName;
+  /** [batch, tokens, hiddenSize]. */
+  readonly output: Value;
+}
+
+interface Names {
+  /** [batch, tokens] int64. */
+  readonly ids: Value;
+  /** [wanted, vocabSize]. */
+  readonly logits: Value;
+  /** Unrotated keys of the starting tokens, [batch, layers * kvHeads, sinks, headDim]; null without sinks. */
+  readonly sinkKeys: Value | null;
+  readonly taps: readonly TapOutput[];
+}
+
+/** Names of the decode graph: one token per row; keys and values are written into the cache in place. */
+export interface DecodeInterface extends Names {
+  readonly phase: "decode";
+  readonly geometries: readonly {
+    /** The token's own position. */
+    readonly rotary: RotaryInputs;
+    /** Where each starting token stands now. */
+    readonly sinkRotary: RotaryInputs | null;
+    /** Slot the token's key and value go to, [batch] int64. */
+    readonly writeIndex: Value;
+    /** Slots in use after the write, [batch] int64. */
+    readonly length: Value;
+  }[];
+  readonly layers: readonly {
+    readonly geometry: number;
+    /** [batch, kvHeads, slots, headDim]; every output is the input's own memory. */
+    readonly keys: { readonly input: Value; readonly outputs: readonly Value[] };
+    readonly values: { readonly input: Value; readonly outputs: readonly Value[] };
+    /** The token's unrotated key, [batch, 1, kvHeads * headDim]; null without sinks. */
+    readonly rawKey: Value | null;
+  }[];
+}
+
+/** Names of a prefill graph: a chunk of tokens; the cache is only read. */
+export interface PrefillInterface extends Names {
+  readonly phase: "prefill";
+  /** Positions in the chunk whose logits are wanted, [wanted] int64. */
+  readonly wanted: Value;
+  readonly geometries: readonly {
+    readonly rotary: RotaryInputs;
+    /** The queries once more, at distance W from the starting tokens; null where no query can stand beyond W. */
+    readonly far: { readonly query: RotaryInputs; readonly sinks: RotaryInputs } | null;
+    /** First and last + 1 of the cache slots to attend to, each [1] int64. */
+    readonly pastStart: Value;
+    readonly pastEnd: Value;
+    /** Added to the scores: [batch, 1, tokens, keys], keys being (sinks, if far) past, chunk (sinks, if far). */
+    readonly mask: Value;
+  }[];
+  readonly layers: readonly {
+    readonly geometry: number;
+    /** Cache buffers [batch, kvHeads, slots, headDim], and the chunk's [batch, kvHeads, tokens, headDim]. */
+    readonly keys: { readonly input: Value; readonly output: Value };
+    readonly values: { readonly input: Value; readonly output: Value };
+    /** The chunk's unrotated keys, [batch, tokens, kvHeads * headDim]; null without sinks. */
+    readonly rawKey: Value | null;
+  }[];
+}
+
+export type GraphInterface = DecodeInterface | PrefillInterface;

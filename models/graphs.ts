@@ -1,0 +1,69 @@
+import type { DescribedModel } from "./architectures/architecture.js";
+import { DecodeAttention, type LayerAttention, PrefillAttention } from "./attention.js";
+import { Forward } from "./forward.js";
+import type { DecodeInterface, ModelShape, PrefillInterface, TapOutput } from "./graph-interface.js";
+import type { HookName } from "./hooks.js";
+import { GraphBuilder, type Value } from "./onnx/graph.js";
+import type { Precision, WeightPlan } from "./weight-plan.js";
+
+/** What makes one graph of a model differ from another. */
+export interface GraphOptions {
+  /** Starting tokens that stay visible (G). */
+  readonly sinks: number;
+  readonly precision: Precision;
+  readonly taps: ReadonlySet<HookName>;
+  readonly weightsFile: string;
+}
+
+export interface BuiltGraph<Interface> {
+  readonly interface: Interface;
+  /** The ONNX file. */
+  readonly bytes: Uint8Array;
+}
+
+/** One token per row, cache written in place; adds the weights it needs to `plan`. */
+export function buildDecode(model: DescribedModel, plan: WeightPlan, options: GraphOptions): BuiltGraph<DecodeInterface> {
+  const graph = new GraphBuilder();
+  const ids = graph.input("ids", "int64", ["batch", 1]);
+  const attention = new DecodeAttention(graph, cacheShape(model.shape, options), model.shape.geometries);
+  const taps = run(model, plan, options, graph, attention, ids, null);
+  const { sinkKeys, geometries, layers } = attention;
+  return {
+    interface: { phase: "decode", ids, logits: "logits", sinkKeys, taps, geometries, layers },
+    bytes: graph.serialize("decode"),
+  };
+}
+
+/** A chunk of tokens, cache only read; `far` where queries can stand beyond W from the starting tokens. */
+export function buildPrefill(
+  model: DescribedModel,
+  plan: WeightPlan,
+  options: GraphOptions & { readonly far: boolean },
+): BuiltGraph<PrefillInterface> {
+  const graph = new GraphBuilder();
+  const ids = graph.input("ids", "int64", ["batch", "tokens"]);
+  const wanted = graph.input("wanted", "int64", ["wanted"]);
+  const attention = new PrefillAttention(graph, cacheShape(model.shape, options), model.shape.geometries, options.far);
+  const taps = run(model, plan, options, graph, attention, ids, wanted);
+  const { sinkKeys, geometries, layers } = attention;
+  return {
+    interface: { phase: "prefill", ids, wanted, logits: "logits", sinkKeys, taps, geometries, layers },
+    bytes: graph.serialize(options.far ? "prefill-far" : "prefill"),
+  };
+}
+
+function run(
+  model: DescribedModel,
+  plan: WeightPlan,
+  options: GraphOptions,
+  graph: GraphBuilder,
+  attention: LayerAttention,
+  ids: Value,
+  wanted: Value | null,
+): readonly TapOutput[] {
+  const pass = new Forward(graph, plan, attention, ids, wanted, { ...options, hiddenSize: model.shape.hiddenSize });
+  model.forward(pass);
+  return pass.taps;
+}
+
+const cacheShape = ({ layers, kvHeads, headDim }: ModelShape, { sinks }: GraphOptions) => ({ layers, kvHeads, headDim, sinks });

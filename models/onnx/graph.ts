@@ -1,0 +1,199 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import {
+  type AttributeProto,
+  AttributeProto_AttributeType as AttributeType,
+  AttributeProtoSchema,
+  GraphProtoSchema,
+  ModelProtoSchema,
+  type NodeProto,
+  NodeProtoSchema,
+  OperatorSetIdProtoSchema,
+  StringStringEntryProtoSchema,
+  type TensorProto,
+  TensorProto_DataLocation as DataLocation,
+  TensorProto_DataType as DataType,
+  TensorProtoSchema,
+  type ValueInfoProto,
+  ValueInfoProtoSchema,
+} from "onnx-buf";
+
+/** Name of a tensor in a graph. "" stands for an optional input or output that is left out. */
+export type Value = string;
+export type Dimension = number | string;
+export type ElementType = "float32" | "uint8" | "int32" | "int64" | "bool";
+/** Integers become INT, other numbers need `float`, because 1 may be either. */
+export type Attribute = number | string | readonly number[] | { readonly float: number };
+
+/** An input or output of a graph; a symbolic dimension is a name that inputs share. */
+export interface TensorSpec {
+  readonly name: Value;
+  readonly type: ElementType;
+  readonly shape: readonly Dimension[];
+}
+
+/** Where the bytes of a weight lie in the file beside the graph. */
+export interface WeightPlace {
+  readonly type: ElementType;
+  readonly shape: readonly number[];
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+const OPSET = 24;
+const MICROSOFT = "com.microsoft";
+const ONNX_TYPE: Record<ElementType, DataType> = {
+  float32: DataType.FLOAT,
+  uint8: DataType.UINT8,
+  int32: DataType.INT32,
+  int64: DataType.INT64,
+  bool: DataType.BOOL,
+};
+
+/** Writes one ONNX graph (opset 24 and ONNX Runtime's com.microsoft operators), node by node, in running order. */
+export class GraphBuilder {
+  readonly inputs: TensorSpec[] = [];
+  readonly outputs: TensorSpec[] = [];
+  readonly #nodes: NodeProto[] = [];
+  readonly #producer = new Map<Value, NodeProto>();
+  readonly #initializers = new Map<Value, TensorProto>();
+  #temporaries = 0;
+
+  input(name: string, type: ElementType, shape: readonly Dimension[]): Value {
+    this.inputs.push({ name, type, shape });
+    return name;
+  }
+
+  output(name: string, type: ElementType, shape: readonly Dimension[]): Value {
+    this.outputs.push({ name, type, shape });
+    return name;
+  }
+
+  /** A small tensor kept inside the graph file; equal ones are stored once. */
+  constant(type: ElementType, shape: readonly number[], values: readonly number[]): Value {
+    const name = `const_${type}_${shape.join("x")}_${values.join("_")}`;
+    if (!this.#initializers.has(name)) {
+      this.#initializers.set(name, create(TensorProtoSchema, { name, dataType: ONNX_TYPE[type], dims: shape.map(BigInt), rawData: raw(type, values) }));
+    }
+    return name;
+  }
+
+  /** A tensor whose bytes lie in `file`, beside the graph. */
+  weight(name: string, place: WeightPlace, file: string): Value {
+    if (!this.#initializers.has(name)) {
+      const entry = (key: string, value: string | number) => create(StringStringEntryProtoSchema, { key, value: String(value) });
+      this.#initializers.set(
+        name,
+        create(TensorProtoSchema, {
+          name,
+          dataType: ONNX_TYPE[place.type],
+          dims: place.shape.map(BigInt),
+          dataLocation: DataLocation.EXTERNAL,
+          externalData: [entry("location", file), entry("offset", place.offset), entry("length", place.bytes)],
+        }),
+      );
+    }
+    return name;
+  }
+
+  /** Adds a node of the standard operators with one output; `name` sets that output's name. */
+  op(opType: string, inputs: readonly Value[], attributes: Readonly<Record<string, Attribute>> = {}, name?: string): Value {
+    const output = name ?? this.#temporary();
+    this.#add(opType, "", inputs, [output], attributes);
+    return output;
+  }
+
+  /** Adds a node with several outputs. */
+  multi(opType: string, inputs: readonly Value[], outputs: number, attributes: Readonly<Record<string, Attribute>> = {}): Value[] {
+    const names = Array.from({ length: outputs }, () => this.#temporary());
+    this.#add(opType, "", inputs, names, attributes);
+    return names;
+  }
+
+  /** Adds a node of ONNX Runtime's own operators with one output. */
+  microsoft(opType: string, inputs: readonly Value[], attributes: Readonly<Record<string, Attribute>> = {}): Value {
+    const output = this.#temporary();
+    this.#add(opType, MICROSOFT, inputs, [output], attributes);
+    return output;
+  }
+
+  /**
+   * RMSNorm over the last axis. Where its input is a sum, sum and norm become one SkipSimplifiedLayerNormalization:
+   * one pass over the data instead of two; the sum keeps its name.
+   */
+  rmsNorm(x: Value, gain: Value, epsilon: number): Value {
+    const sum = this.#producer.get(x);
+    const attributes = { epsilon: { float: epsilon } };
+    if (sum?.opType !== "Add" || sum.domain !== "") return this.op("RMSNormalization", [x, gain], { axis: -1, ...attributes });
+    const output = this.#temporary();
+    sum.opType = "SkipSimplifiedLayerNormalization";
+    sum.domain = MICROSOFT;
+    sum.input = [...sum.input, gain];
+    sum.output = [output, "", "", x];
+    sum.attribute = attributeList(attributes);
+    this.#producer.set(output, sum);
+    return output;
+  }
+
+  /** The graph as an ONNX file. */
+  serialize(name: string): Uint8Array {
+    const graph = create(GraphProtoSchema, {
+      name,
+      node: this.#nodes,
+      initializer: [...this.#initializers.values()],
+      input: this.inputs.map(valueInfo),
+      output: this.outputs.map(valueInfo),
+    });
+    const opsets = [
+      create(OperatorSetIdProtoSchema, { domain: "", version: BigInt(OPSET) }),
+      create(OperatorSetIdProtoSchema, { domain: MICROSOFT, version: 1n }),
+    ];
+    return toBinary(ModelProtoSchema, create(ModelProtoSchema, { irVersion: 11n, producerName: "lambdatap", opsetImport: opsets, graph }));
+  }
+
+  #add(opType: string, domain: string, input: readonly Value[], output: string[], attributes: Readonly<Record<string, Attribute>>): void {
+    const node = create(NodeProtoSchema, {
+      name: `${opType}_${this.#nodes.length}`,
+      opType,
+      domain,
+      input: [...input],
+      output,
+      attribute: attributeList(attributes),
+    });
+    this.#nodes.push(node);
+    for (const each of output) this.#producer.set(each, node);
+  }
+
+  #temporary(): Value {
+    return `t${this.#temporaries++}`;
+  }
+}
+
+function attributeList(attributes: Readonly<Record<string, Attribute>>): AttributeProto[] {
+  return Object.entries(attributes).map(([name, value]) => create(AttributeProtoSchema, { name, ...attributeValue(value) }));
+}
+
+function attributeValue(value: Attribute) {
+  if (typeof value === "number") return { type: AttributeType.INT, i: BigInt(value) };
+  if (typeof value === "string") return { type: AttributeType.STRING, s: new TextEncoder().encode(value) };
+  if ("float" in value) return { type: AttributeType.FLOAT, f: value.float };
+  return { type: AttributeType.INTS, ints: value.map(BigInt) };
+}
+
+function valueInfo({ name, type, shape }: TensorSpec): ValueInfoProto {
+  const dim = shape.map((d) =>
+    typeof d === "string" ? { value: { case: "dimParam" as const, value: d } } : { value: { case: "dimValue" as const, value: BigInt(d) } },
+  );
+  return create(ValueInfoProtoSchema, {
+    name,
+    type: { value: { case: "tensorType", value: { elemType: ONNX_TYPE[type], shape: { dim } } } },
+  });
+}
+
+function raw(type: ElementType, values: readonly number[]): Uint8Array<ArrayBuffer> {
+  const typed =
+    type === "float32" ? Float32Array.from(values)
+    : type === "int64" ? BigInt64Array.from(values, BigInt)
+    : type === "int32" ? Int32Array.from(values)
+    : Uint8Array.from(values);
+  return new Uint8Array(typed.buffer);
+}

@@ -1,0 +1,141 @@
+import type { CompiledGraph } from "../models/compile.js";
+import type { DecodeInterface } from "../models/graph-interface.js";
+import type { GraphResources } from "./graph-resources.js";
+import type { LambdaCache } from "./lambda-cache.js";
+import { Binding } from "./ort/binding.js";
+import { Session } from "./ort/session.js";
+import { Tensor } from "./ort/tensor.js";
+
+/** What a run of some rows of a cache is bound to; made once and used until the cache's buffers change. */
+interface Bound extends Disposable {
+  readonly generation: number;
+  readonly binding: Binding;
+  readonly inputs: ReadonlyMap<string, Tensor>;
+  readonly logits: Tensor;
+  /** Per layer; empty without sinks. */
+  readonly rawKeys: readonly Tensor[];
+}
+
+/** The decode graph of a model: one token in each of some neighbouring rows, keys and values written in place. */
+export class DecodeGraph implements Disposable {
+  readonly #session: Session;
+  readonly #resources: GraphResources;
+  readonly #names: DecodeInterface;
+  readonly #bound = new Map<LambdaCache, Map<string, Bound>>();
+  #logits = new Float32Array(0);
+
+  constructor(resources: GraphResources, graph: CompiledGraph<DecodeInterface>) {
+    this.#resources = resources;
+    this.#names = graph.interface;
+    this.#session = Session.load(graph.path, { ...resources, weights: resources.weights.tensors, prepack: true });
+  }
+
+  /** Logits [tokens.length, vocab] of rows first, first + 1, ...; the row's own count is left to the caller. */
+  run(cache: LambdaCache, first: number, tokens: readonly number[], origin: number): Float32Array {
+    const bound = this.#bind(cache, first, tokens.length);
+    const write = (name: string, values: readonly number[]) => bound.inputs.get(name)?.write(values);
+    const counts = tokens.map((_, i) => cache.count(first + i));
+    write(this.#names.ids, tokens);
+    for (const [g, geometry] of this.#names.geometries.entries()) {
+      write(geometry.writeIndex, counts.map((n) => cache.slotOf(n)));
+      write(geometry.length, counts.map((n) => Math.min(n + 1, cache.sinks + cache.window)));
+      for (const [i, n] of counts.entries()) {
+        this.#rotate(bound, g, geometry.rotary, i, [origin + n]);
+        if (geometry.sinkRotary === null) continue;
+        const nearest = n - cache.window;
+        this.#rotate(bound, g, geometry.sinkRotary, i, Array.from({ length: cache.sinks }, (_, s) => origin + Math.max(s, nearest)));
+      }
+    }
+    bound.binding.run();
+    for (const [i] of tokens.entries()) if (bound.rawKeys.length > 0) this.#keepSink(cache, first, i, bound);
+    if (this.#logits.length !== bound.logits.size) this.#logits = new Float32Array(bound.logits.size);
+    return bound.logits.read(this.#logits);
+  }
+
+  /** Frees what was bound to a cache. */
+  forget(cache: LambdaCache): void {
+    for (const bound of this.#bound.get(cache)?.values() ?? []) bound[Symbol.dispose]();
+    this.#bound.delete(cache);
+  }
+
+  [Symbol.dispose](): void {
+    for (const cache of [...this.#bound.keys()]) this.forget(cache);
+    this.#session[Symbol.dispose]();
+  }
+
+  #rotate(bound: Bound, geometry: number, { cos, sin }: { cos: string; sin: string }, row: number, positions: readonly number[]): void {
+    const [cosTensor, sinTensor] = [bound.inputs.get(cos), bound.inputs.get(sin)];
+    if (cosTensor && sinTensor) this.#resources.rotary[geometry]?.write(cosTensor, sinTensor, row, positions);
+  }
+
+  #keepSink(cache: LambdaCache, first: number, i: number, { rawKeys }: Bound): void {
+    if (cache.count(first + i) >= cache.sinks) return;
+    const size = cache.shape.kvHeads * cache.shape.headDim;
+    const own = rawKeys.map((tensor) => tensor.alias([1, 1, size], i * size));
+    cache.keepSink(first + i, own);
+    for (const tensor of own) tensor[Symbol.dispose]();
+  }
+
+  #bind(cache: LambdaCache, first: number, rows: number): Bound {
+    const ofCache = this.#bound.get(cache) ?? new Map<string, Bound>();
+    this.#bound.set(cache, ofCache);
+    const key = `${first}+${rows}`;
+    const known = ofCache.get(key);
+    if (known?.generation === cache.generation) return known;
+    known?.[Symbol.dispose]();
+    ofCache.delete(key);
+    const bound = this.#make(cache, first, rows);
+    ofCache.set(key, bound);
+    return bound;
+  }
+
+  #make(cache: LambdaCache, first: number, rows: number): Bound {
+    const { kvHeads, headDim, layers, vocabSize } = cache.shape;
+    const names = this.#names;
+    const inputs = new Map<string, Tensor>();
+    const outputs = new Map<string, Tensor>();
+    inputs.set(names.ids, Tensor.zeros("int64", [rows, 1]));
+    for (const [g, { rotary, sinkRotary, writeIndex, length }] of names.geometries.entries()) {
+      const half = this.#resources.rotary[g]?.half ?? 0;
+      for (const name of [rotary.cos, rotary.sin]) inputs.set(name, Tensor.zeros("float32", [rows, 1, half]));
+      for (const name of sinkRotary ? [sinkRotary.cos, sinkRotary.sin] : []) {
+        inputs.set(name, Tensor.zeros("float32", [rows, cache.sinks, half]));
+      }
+      for (const name of [writeIndex, length]) inputs.set(name, Tensor.zeros("int64", [rows]));
+    }
+    if (names.sinkKeys !== null && cache.sinkKeys !== null) {
+      const size = layers * kvHeads * cache.sinks * headDim;
+      inputs.set(names.sinkKeys, cache.sinkKeys.alias([rows, layers * kvHeads, cache.sinks, headDim], first * size));
+    }
+    const rawKeys: Tensor[] = [];
+    for (const [layer, { keys, values, rawKey }] of names.layers.entries()) {
+      for (const [buffer, { input, outputs: links }] of [
+        [cache.keys[layer], keys],
+        [cache.values[layer], values],
+      ] as const) {
+        const tensor = buffer?.alias([rows, kvHeads, cache.slots, headDim], first * kvHeads * cache.slots * headDim);
+        if (tensor === undefined) throw new RangeError(`the cache has no layer ${layer}`);
+        inputs.set(input, tensor);
+        for (const link of links) outputs.set(link, tensor);
+      }
+      if (rawKey === null) continue;
+      const raw = Tensor.zeros("float32", [rows, 1, kvHeads * headDim]);
+      outputs.set(rawKey, raw);
+      rawKeys.push(raw);
+    }
+    const logits = Tensor.zeros("float32", [rows, vocabSize]);
+    outputs.set(names.logits, logits);
+    const binding = new Binding(this.#session, inputs, outputs);
+    return {
+      generation: cache.generation,
+      binding,
+      inputs,
+      logits,
+      rawKeys,
+      [Symbol.dispose]() {
+        binding[Symbol.dispose]();
+        for (const tensor of new Set([...inputs.values(), ...outputs.values()])) tensor[Symbol.dispose]();
+      },
+    };
+  }
+}

@@ -1,0 +1,15 @@
+import type { CompiledModel } from "../models/compile.js";
+import type { PrepackedWeights } from "./ort/session.js";
+import type { RotaryTable } from "./rotary-table.js";
+import type { Weights } from "./weights.js";
+
+/** What all graphs of one model share. */
+export interface GraphResources {
+  readonly model: CompiledModel;
+  readonly weights: Weights;
+  readonly prepacked: PrepackedWeights;
+  /** One per geometry. */
+  readonly rotary: readonly RotaryTable[];
+  readonly threads: number;
+  readonly spin: boolean;
+}

@@ -1,0 +1,20 @@
+import { decaySum } from "./decay.js";
+import { finiteMaximum } from "./finite-logits.js";
+import type { TokenLogprobs } from "./generation.js";
+import { largest } from "./largest.js";
+
+/**
+ * Log-probabilities under raw logits: of one token, and of the `top` most likely ones, best first, of equals the lower id
+ * first. Sums are in float64, errors below 2e-8. A token that is ruled out has -Infinity.
+ * @param logits [vocab]
+ * @throws NotFiniteLogits where the logits hold NaN or +Infinity, or rule out every token.
+ */
+export function tokenLogprobs(logits: Float32Array, tokenId: number, top: number): TokenLogprobs {
+  const maximum = finiteMaximum(logits);
+  const normaliser = maximum + Math.log(decaySum(logits, maximum));
+  const logprob = (id: number) => logits[id]! - normaliser;
+  const best = new Int32Array(Math.min(top, logits.length));
+  largest(logits, top, best);
+  best.sort((a, b) => logits[b]! - logits[a]! || a - b);
+  return { logprob: logprob(tokenId), top: Array.from(best, (id) => ({ tokenId: id, logprob: logprob(id) })) };
+}

@@ -1,0 +1,122 @@
+import koffi from "koffi";
+
+/** Address of something native. */
+export type Pointer = bigint;
+/** `OrtStatus *`: null is success; anything else must go through `check`, which frees it. */
+type Status = Pointer | null;
+/** Where a call writes the pointer or size it returns. */
+type Cell = BigUint64Array;
+
+/** The part of `struct OrtApi` (onnxruntime_c_api.h, 1.29.0) that lambdatap uses. */
+export interface OrtApi {
+  GetErrorCode(status: Pointer): number;
+  GetErrorMessage(status: Pointer): string;
+  ReleaseStatus(status: Pointer): void;
+  CreateEnv(logLevel: number, logId: string, out: Cell): Status;
+  DisableTelemetryEvents(env: Pointer): Status;
+  CreateSession(env: Pointer, path: string, options: Pointer, out: Cell): Status;
+  CreateSessionWithPrepackedWeightsContainer(
+    env: Pointer,
+    path: string,
+    options: Pointer,
+    prepacked: Pointer,
+    out: Cell,
+  ): Status;
+  CreateSessionOptions(out: Cell): Status;
+  SetSessionLogSeverityLevel(options: Pointer, level: number): Status;
+  SetSessionGraphOptimizationLevel(options: Pointer, level: number): Status;
+  SetIntraOpNumThreads(options: Pointer, threads: number): Status;
+  DisableMemPattern(options: Pointer): Status;
+  EnableProfiling(options: Pointer, prefix: string): Status;
+  AddSessionConfigEntry(options: Pointer, key: string, value: string): Status;
+  AddInitializer(options: Pointer, name: string, value: Pointer): Status;
+  AddExternalInitializers(options: Pointer, names: Cell, values: Cell, count: number): Status;
+  SessionGetInputCount(session: Pointer, out: Cell): Status;
+  SessionGetOutputCount(session: Pointer, out: Cell): Status;
+  SessionGetInputName(session: Pointer, index: number, allocator: Pointer, out: Cell): Status;
+  SessionGetOutputName(session: Pointer, index: number, allocator: Pointer, out: Cell): Status;
+  SessionEndProfiling(session: Pointer, allocator: Pointer, out: Cell): Status;
+  CreateTensorAsOrtValue(allocator: Pointer, dims: BigInt64Array, rank: number, type: number, out: Cell): Status;
+  CreateTensorWithDataAsOrtValue(
+    memory: Pointer,
+    data: Pointer,
+    bytes: number,
+    dims: BigInt64Array,
+    rank: number,
+    type: number,
+    out: Cell,
+  ): Status;
+  GetTensorMutableData(value: Pointer, out: Cell): Status;
+  CreateCpuMemoryInfo(allocator: number, memory: number, out: Cell): Status;
+  GetAllocatorWithDefaultOptions(out: Cell): Status;
+  AllocatorFree(allocator: Pointer, memory: Pointer): Status;
+  CreateIoBinding(session: Pointer, out: Cell): Status;
+  BindInput(binding: Pointer, name: string, value: Pointer): Status;
+  BindOutput(binding: Pointer, name: string, value: Pointer): Status;
+  RunWithBinding(session: Pointer, options: Pointer | null, binding: Pointer): Status;
+  CreatePrepackedWeightsContainer(out: Cell): Status;
+  ReleasePrepackedWeightsContainer(container: Pointer): void;
+  ReleaseMemoryInfo(info: Pointer): void;
+  ReleaseSession(session: Pointer): void;
+  ReleaseSessionOptions(options: Pointer): void;
+  ReleaseValue(value: Pointer): void;
+  ReleaseIoBinding(binding: Pointer): void;
+}
+
+const ptr = "void *";
+const text = "str";
+/** Paths are `ORTCHAR_T`: UTF-16 on Windows. */
+const path = process.platform === "win32" ? "str16" : "str";
+
+/** Index in `struct OrtApi`, result and arguments. The table only ever grows, so an index is the same in every later version. */
+const FUNCTIONS: { readonly [Name in keyof OrtApi]: readonly [index: number, result: string, args: readonly string[]] } = {
+  GetErrorCode: [1, "int", [ptr]],
+  GetErrorMessage: [2, text, [ptr]],
+  CreateEnv: [3, ptr, ["int", text, ptr]],
+  DisableTelemetryEvents: [6, ptr, [ptr]],
+  CreateSession: [7, ptr, [ptr, path, ptr, ptr]],
+  CreateSessionOptions: [10, ptr, [ptr]],
+  EnableProfiling: [14, ptr, [ptr, path]],
+  DisableMemPattern: [17, ptr, [ptr]],
+  SetSessionLogSeverityLevel: [22, ptr, [ptr, "int"]],
+  SetSessionGraphOptimizationLevel: [23, ptr, [ptr, "int"]],
+  SetIntraOpNumThreads: [24, ptr, [ptr, "int"]],
+  SessionGetInputCount: [30, ptr, [ptr, ptr]],
+  SessionGetOutputCount: [31, ptr, [ptr, ptr]],
+  SessionGetInputName: [36, ptr, [ptr, "size_t", ptr, ptr]],
+  SessionGetOutputName: [37, ptr, [ptr, "size_t", ptr, ptr]],
+  CreateTensorAsOrtValue: [48, ptr, [ptr, ptr, "size_t", "int", ptr]],
+  CreateTensorWithDataAsOrtValue: [49, ptr, [ptr, ptr, "size_t", ptr, "size_t", "int", ptr]],
+  GetTensorMutableData: [51, ptr, [ptr, ptr]],
+  CreateCpuMemoryInfo: [69, ptr, ["int", "int", ptr]],
+  AllocatorFree: [76, ptr, [ptr, ptr]],
+  GetAllocatorWithDefaultOptions: [78, ptr, [ptr]],
+  ReleaseStatus: [93, "void", [ptr]],
+  ReleaseMemoryInfo: [94, "void", [ptr]],
+  ReleaseSession: [95, "void", [ptr]],
+  ReleaseValue: [96, "void", [ptr]],
+  ReleaseSessionOptions: [100, "void", [ptr]],
+  SessionEndProfiling: [110, ptr, [ptr, ptr, ptr]],
+  AddSessionConfigEntry: [130, ptr, [ptr, text, text]],
+  RunWithBinding: [133, ptr, [ptr, ptr, ptr]],
+  CreateIoBinding: [134, ptr, [ptr, ptr]],
+  ReleaseIoBinding: [135, "void", [ptr]],
+  BindInput: [136, ptr, [ptr, text, ptr]],
+  BindOutput: [137, ptr, [ptr, text, ptr]],
+  AddInitializer: [150, ptr, [ptr, text, ptr]],
+  CreatePrepackedWeightsContainer: [166, ptr, [ptr]],
+  ReleasePrepackedWeightsContainer: [167, "void", [ptr]],
+  CreateSessionWithPrepackedWeightsContainer: [168, ptr, [ptr, path, ptr, ptr, ptr]],
+  AddExternalInitializers: [210, ptr, [ptr, ptr, ptr, "size_t"]],
+};
+
+/** Makes callable functions of a native `struct OrtApi` that has at least `length` entries. */
+export function bindApi(table: Pointer, length: number): OrtApi {
+  const slots: Pointer[] = koffi.decode(table, koffi.array(ptr, length));
+  const bound = Object.entries(FUNCTIONS).map(([name, [index, result, args]]) => {
+    const slot = slots[index];
+    if (slot === undefined) throw new RangeError(`${name} is not in this ONNX Runtime's table`);
+    return [name, koffi.decode(slot, koffi.proto(result, [...args]))];
+  });
+  return Object.fromEntries(bound);
+}

@@ -1,0 +1,133 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import koffi from "koffi";
+import { SetupError } from "../errors.js";
+import { bindApi, type OrtApi, type Pointer } from "./api.js";
+
+/** The one version whose function table and operators this project is written against. */
+const VERSION = "1.29.0";
+const API_VERSION = 24;
+/** Entries of `struct OrtApi` in 1.29.0. */
+const TABLE_LENGTH = 425;
+/** koffi runs native code on a stack of its own; ORT's kernels overflow the default (128 KiB when asynchronous). */
+const STACK_BYTES = 8 << 20;
+
+const LIBRARY: Record<string, string> = {
+  "linux-x64": "libonnxruntime.so.1",
+  "linux-arm64": "libonnxruntime.so.1",
+  "darwin-arm64": "libonnxruntime.1.29.0.dylib",
+  "win32-x64": "onnxruntime.dll",
+  "win32-arm64": "onnxruntime.dll",
+};
+
+/** ONNX Runtime in this process: its functions, its environment, and where tensors are allocated. */
+export interface Library {
+  readonly api: OrtApi;
+  readonly env: Pointer;
+  readonly allocator: Pointer;
+  readonly cpuMemory: Pointer;
+  readonly version: string;
+  /** Keeps the library in memory: koffi unloads it when its handle is collected. */
+  readonly file: unknown;
+}
+
+/** An error that ONNX Runtime reported, with its own text. */
+export class OrtError extends Error {
+  override readonly name = "OrtError";
+  constructor(
+    readonly code: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Where onnxruntime-node keeps the library of this platform. @throws SetupError on a platform without one. */
+export function libraryPath(): string {
+  const platform = `${process.platform}-${process.arch}`;
+  const file = LIBRARY[platform];
+  if (file === undefined) {
+    throw new SetupError(`There is no ONNX Runtime for ${platform}; lambdatap runs on ${Object.keys(LIBRARY).join(", ")}.`);
+  }
+  const root = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
+  const path = join(root, "bin", "napi-v6", process.platform, process.arch, file);
+  if (!existsSync(path)) throw new SetupError(`${path} is missing: run "npm ci" again.`);
+  return path;
+}
+
+let loaded: Library | undefined;
+
+/** Loads ONNX Runtime once per process. @throws SetupError when it is missing, cannot be loaded, or is another version. */
+export function library(): Library {
+  loaded ??= load(libraryPath());
+  return loaded;
+}
+
+function load(path: string): Library {
+  configureStacks();
+  let file: ReturnType<typeof koffi.load>;
+  try {
+    file = koffi.load(path);
+  } catch (error) {
+    throw new SetupError(`ONNX Runtime could not be loaded from ${path}: ${error instanceof Error ? error.message : error}`);
+  }
+  const [getApi, getVersion]: Pointer[] = koffi.decode(file.func("OrtGetApiBase", "void *", [])(), koffi.array("void *", 2));
+  const version: string = koffi.decode(getVersion, koffi.proto("str", []))();
+  if (version !== VERSION) {
+    throw new SetupError(`${path} is ONNX Runtime ${version}; lambdatap needs ${VERSION}. Run "npm ci" again.`);
+  }
+  const table: Pointer | null = koffi.decode(getApi, koffi.proto("void *", ["uint32_t"]))(API_VERSION);
+  if (table === null) throw new SetupError(`${path} has no API version ${API_VERSION}.`);
+  const api = bindApi(table, TABLE_LENGTH);
+  const made = (call: (out: BigUint64Array) => Pointer | null): Pointer => receive(api, call);
+  const env = made((out) => api.CreateEnv(4, "lambdatap", out));
+  checkWith(api, api.DisableTelemetryEvents(env));
+  return {
+    api,
+    env,
+    version,
+    file,
+    allocator: made((out) => api.GetAllocatorWithDefaultOptions(out)),
+    cpuMemory: made((out) => api.CreateCpuMemoryInfo(1, 0, out)),
+  };
+}
+
+function configureStacks(): void {
+  try {
+    koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+  } catch {
+    // Another thread of this process has called koffi already; the settings are the process's.
+  }
+}
+
+function checkWith(api: OrtApi, status: Pointer | null): void {
+  if (status === null) return;
+  const error = new OrtError(api.GetErrorCode(status), api.GetErrorMessage(status));
+  api.ReleaseStatus(status);
+  throw error;
+}
+
+function receive(api: OrtApi, call: (out: BigUint64Array) => Pointer | null): Pointer {
+  const out = new BigUint64Array(1);
+  checkWith(api, call(out));
+  return out[0] ?? 0n;
+}
+
+/** Turns a status into an exception and frees it; `about` says what was being done, e.g. the tensor's name. @throws OrtError */
+export function check(status: Pointer | null, about?: string): void {
+  if (status === null) return;
+  try {
+    checkWith(library().api, status);
+  } catch (error) {
+    if (error instanceof OrtError && about !== undefined) throw new OrtError(error.code, `${about}: ${error.message}`);
+    throw error;
+  }
+}
+
+/** Calls a function that returns a pointer or size through its last argument. @throws OrtError */
+export function made(call: (api: OrtApi, out: BigUint64Array) => Pointer | null, about?: string): Pointer {
+  const out = new BigUint64Array(1);
+  check(call(library().api, out), about);
+  return out[0] ?? 0n;
+}

@@ -1,0 +1,139 @@
+import koffi from "koffi";
+import type { Pointer } from "./api.js";
+import { Handle } from "./handle.js";
+import { check, library, made } from "./library.js";
+import type { Tensor } from "./tensor.js";
+
+export interface SessionOptions {
+  /** Threads of one operator; 1 runs on the calling thread alone. */
+  readonly threads: number;
+  /** Whether idle threads spin; off, a step costs more but a busy neighbour costs less. */
+  readonly spin?: boolean;
+  /** Weights by initializer name, read in place; they must outlive the session, which holds them. */
+  readonly weights?: ReadonlyMap<string, Tensor>;
+  /** Packed copies of weights shared between the sessions of one model. */
+  readonly prepacked?: PrepackedWeights;
+  /** Make packed copies of f32 weights: faster prefill, twice the memory. */
+  readonly prepack?: boolean;
+  /** File prefix for ONNX Runtime's own profile. */
+  readonly profile?: string;
+}
+
+/** Packed weights that several sessions share. Dispose after the sessions. */
+export class PrepackedWeights implements Disposable {
+  readonly #handle = new Handle(
+    "prepacked weights",
+    made((api, out) => api.CreatePrepackedWeightsContainer(out)),
+    (p) => library().api.ReleasePrepackedWeightsContainer(p),
+  );
+  get pointer(): Pointer {
+    return this.#handle.pointer;
+  }
+  hold(): void {
+    this.#handle.hold();
+  }
+  letGo(): void {
+    this.#handle.letGo();
+  }
+  [Symbol.dispose](): void {
+    this.#handle[Symbol.dispose]();
+  }
+}
+
+/** A graph, loaded from a file and ready to run. */
+export class Session implements Disposable {
+  readonly #handle: Handle;
+  readonly #profiling: boolean;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+
+  private constructor(pointer: Pointer, options: SessionOptions) {
+    const { api } = library();
+    const weights = [...(options.weights?.values() ?? [])];
+    const { prepacked } = options;
+    prepacked?.hold();
+    for (const tensor of weights) tensor.hold();
+    this.#profiling = options.profile !== undefined;
+    this.#handle = new Handle("session", pointer, (p) => {
+      api.ReleaseSession(p);
+      for (const tensor of weights) tensor.letGo();
+      prepacked?.letGo();
+    });
+    this.inputs = names(pointer, "Input");
+    this.outputs = names(pointer, "Output");
+  }
+
+  /** @throws OrtError with the file and ONNX Runtime's reason. */
+  static load(path: string, options: SessionOptions): Session {
+    const { api, env } = library();
+    using settings = sessionOptions(options);
+    const pointer = made(
+      (_, out) =>
+        options.prepacked === undefined
+          ? api.CreateSession(env, path, settings.pointer, out)
+          : api.CreateSessionWithPrepackedWeightsContainer(env, path, settings.pointer, options.prepacked.pointer, out),
+      path,
+    );
+    return new Session(pointer, options);
+  }
+
+  get pointer(): Pointer {
+    return this.#handle.pointer;
+  }
+
+  hold(): void {
+    this.#handle.hold();
+  }
+
+  letGo(): void {
+    this.#handle.letGo();
+  }
+
+  /** Writes ONNX Runtime's profile and returns its path. */
+  endProfiling(): string {
+    if (!this.#profiling) throw new Error("this session is not profiled");
+    const { allocator } = library();
+    return takeText(made((api, out) => api.SessionEndProfiling(this.pointer, allocator, out)));
+  }
+
+  [Symbol.dispose](): void {
+    this.#handle[Symbol.dispose]();
+  }
+}
+
+function sessionOptions(options: SessionOptions): Handle {
+  const { api } = library();
+  const handle = new Handle("session options", made((a, out) => a.CreateSessionOptions(out)), (p) => api.ReleaseSessionOptions(p));
+  const settings = handle.pointer;
+  try {
+    check(api.SetSessionLogSeverityLevel(settings, 4));
+    check(api.SetIntraOpNumThreads(settings, options.threads));
+    check(api.DisableMemPattern(settings));
+    const entries: Record<string, string> = {
+      "session.intra_op.allow_spinning": options.spin === false ? "0" : "1",
+      "session.disable_prepacking": options.prepack === true ? "0" : "1",
+    };
+    for (const [key, value] of Object.entries(entries)) check(api.AddSessionConfigEntry(settings, key, value), key);
+    for (const [name, tensor] of options.weights ?? []) check(api.AddInitializer(settings, name, tensor.pointer), name);
+    if (options.profile !== undefined) check(api.EnableProfiling(settings, options.profile));
+    return handle;
+  } catch (error) {
+    handle[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function names(session: Pointer, kind: "Input" | "Output"): string[] {
+  const { allocator } = library();
+  const count = Number(made((api, out) => api[`SessionGet${kind}Count`](session, out)));
+  return Array.from({ length: count }, (_, i) =>
+    takeText(made((api, out) => api[`SessionGet${kind}Name`](session, i, allocator, out))),
+  );
+}
+
+function takeText(pointer: Pointer): string {
+  const { api, allocator } = library();
+  const value: string = koffi.decode.string(pointer);
+  check(api.AllocatorFree(allocator, pointer));
+  return value;
+}

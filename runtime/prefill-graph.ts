@@ -1,0 +1,116 @@
+import type { CompiledGraph } from "../models/compile.js";
+import type { PrefillInterface } from "../models/graph-interface.js";
+import type { Chunk } from "./chunk.js";
+import type { GraphResources } from "./graph-resources.js";
+import type { LambdaCache } from "./lambda-cache.js";
+import { Binding } from "./ort/binding.js";
+import { Session } from "./ort/session.js";
+import { type ElementType, Tensor } from "./ort/tensor.js";
+
+export interface PrefillRun {
+  readonly chunk: Chunk;
+  /** [chunk.tokens, chunk.keys]. */
+  readonly mask: Float32Array;
+  readonly ids: ArrayLike<number>;
+  /** Tokens of the chunk (0-based) whose logits are returned. */
+  readonly wanted: readonly number[];
+  /** Position of the text's first token. */
+  readonly origin: number;
+}
+
+/** A prefill graph of a model: a chunk of one row's text, whose keys and values are stored once the run has succeeded. */
+export class PrefillGraph implements Disposable {
+  readonly #session: Session;
+  readonly #resources: GraphResources;
+  readonly #names: PrefillInterface;
+
+  constructor(resources: GraphResources, graph: CompiledGraph<PrefillInterface>) {
+    this.#resources = resources;
+    this.#names = graph.interface;
+    this.#session = Session.load(graph.path, { ...resources, weights: resources.weights.tensors, prepack: true });
+  }
+
+  /** Logits [wanted.length, vocab]. */
+  run(cache: LambdaCache, row: number, run: PrefillRun): Float32Array {
+    const { kvHeads, headDim, vocabSize } = cache.shape;
+    const { tokens } = run.chunk;
+    const owned: Tensor[] = [];
+    const inputs = new Map<string, Tensor>();
+    const outputs = new Map<string, Tensor>();
+    const own = (tensor: Tensor): Tensor => {
+      owned.push(tensor);
+      return tensor;
+    };
+    const output = (name: string, shape: readonly number[]): Tensor => {
+      const tensor = own(Tensor.zeros("float32", shape));
+      outputs.set(name, tensor);
+      return tensor;
+    };
+    try {
+      this.#bindInputs(cache, row, run, (name, tensor) => inputs.set(name, own(tensor)));
+      const logits = output(this.#names.logits, [run.wanted.length, vocabSize]);
+      const { layers } = this.#names;
+      const stored = {
+        keys: layers.map(({ keys }) => output(keys.output, [1, kvHeads, tokens, headDim])),
+        values: layers.map(({ values }) => output(values.output, [1, kvHeads, tokens, headDim])),
+        rawKeys: layers.flatMap(({ rawKey }) => (rawKey === null ? [] : [output(rawKey, [1, tokens, kvHeads * headDim])])),
+      };
+      using binding = new Binding(this.#session, inputs, outputs);
+      binding.run();
+      cache.commit(row, stored, tokens);
+      return logits.read(new Float32Array(logits.size));
+    } finally {
+      for (const tensor of owned) tensor[Symbol.dispose]();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#session[Symbol.dispose]();
+  }
+
+  #bindInputs(cache: LambdaCache, row: number, run: PrefillRun, bind: (name: string, tensor: Tensor) => void): void {
+    const { kvHeads, headDim, layers } = cache.shape;
+    const { chunk } = run;
+    const filled = (name: string, type: ElementType, shape: readonly number[], values: ArrayLike<number>): void => {
+      const tensor = Tensor.zeros(type, shape);
+      bind(name, tensor);
+      tensor.write(values);
+    };
+    filled(this.#names.ids, "int64", [1, chunk.tokens], run.ids);
+    filled(this.#names.wanted, "int64", [run.wanted.length], run.wanted);
+    for (const [g, geometry] of this.#names.geometries.entries()) {
+      const table = this.#resources.rotary[g];
+      if (table === undefined) throw new RangeError(`the model has no geometry ${g}`);
+      const pair = ({ cos, sin }: { cos: string; sin: string }, count: number): [Tensor, Tensor] => {
+        const tensors: [Tensor, Tensor] = [
+          Tensor.zeros("float32", [1, count, table.half]),
+          Tensor.zeros("float32", [1, count, table.half]),
+        ];
+        bind(cos, tensors[0]);
+        bind(sin, tensors[1]);
+        return tensors;
+      };
+      table.write(...pair(geometry.rotary, chunk.tokens), 0, range(run.origin + chunk.start, chunk.tokens));
+      if (geometry.far !== null) {
+        table.writeDistance(...pair(geometry.far.query, chunk.tokens), 0, cache.window, chunk.tokens);
+        table.write(...pair(geometry.far.sinks, cache.sinks), 0, range(run.origin, cache.sinks));
+      }
+      filled(geometry.pastStart, "int64", [1], [chunk.pastStart]);
+      filled(geometry.pastEnd, "int64", [1], [chunk.pastEnd]);
+      filled(geometry.mask, "float32", [1, 1, chunk.tokens, chunk.keys], run.mask);
+    }
+    if (this.#names.sinkKeys !== null && cache.sinkKeys !== null) {
+      const shape = [1, layers * kvHeads, cache.sinks, headDim];
+      bind(this.#names.sinkKeys, cache.sinkKeys.alias(shape, row * layers * kvHeads * cache.sinks * headDim));
+    }
+    const size = kvHeads * cache.slots * headDim;
+    for (const [layer, { keys, values }] of this.#names.layers.entries()) {
+      const [k, v] = [cache.keys[layer], cache.values[layer]];
+      if (k === undefined || v === undefined) throw new RangeError(`the cache has no layer ${layer}`);
+      bind(keys.input, k.alias([1, kvHeads, cache.slots, headDim], row * size));
+      bind(values.input, v.alias([1, kvHeads, cache.slots, headDim], row * size));
+    }
+  }
+}
+
+const range = (start: number, count: number): number[] => Array.from({ length: count }, (_, i) => start + i);

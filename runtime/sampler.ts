@@ -1,0 +1,102 @@
+import { randomBytes } from "node:crypto";
+import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
+import { xoroshiro128plusFromState } from "pure-rand/generator/xoroshiro128plus";
+import type { Candidates } from "./candidates.js";
+import { finiteMaximum, NotFiniteLogits } from "./finite-logits.js";
+import type { SamplingParams } from "./generation.js";
+import type { TokenCounts } from "./token-counts.js";
+
+/** Below this temperature the most likely token is taken (as in vLLM). */
+const GREEDY = 1e-5;
+
+/**
+ * Chooses tokens for one sequence. In this order: repetition penalty, presence and frequency penalties, logit bias,
+ * forbidden ids, temperature, min_p and top_k, top_p, draw. Greedy takes the largest of the penalised and biased logits.
+ * (vLLM adds the bias before the penalties: that differs only where a biased token is under a repetition penalty.)
+ */
+export class Sampler {
+  readonly #random: ReturnType<typeof xoroshiro128plusFromState>;
+  readonly #penalises: boolean;
+
+  /**
+   * @param candidates scratch of the vocabulary's size, shared by the samplers of a thread
+   * @param state where an earlier sampler stood (`state()`); left out: `params.seed` decides
+   */
+  constructor(
+    private readonly params: SamplingParams,
+    private readonly candidates: Candidates,
+    state: readonly number[] = seeded(params.seed),
+  ) {
+    this.#random = xoroshiro128plusFromState(state);
+    this.#penalises = params.repetitionPenalty !== 1 || params.presencePenalty !== 0 || params.frequencyPenalty !== 0;
+  }
+
+  /** Whether `pick` looks at the history at all. */
+  get needsHistory(): boolean {
+    return this.#penalises;
+  }
+
+  /**
+   * The next token.
+   * @param logits [vocab], raw; not changed
+   * @param history the tokens that penalties count; null: none
+   * @param forbidden ids that may not be drawn (end tokens before min_tokens)
+   * @throws NotFiniteLogits where the logits hold NaN or +Infinity, or rule out every token.
+   */
+  pick(logits: Float32Array, history: TokenCounts | null, forbidden: readonly number[] = []): number {
+    const adjusted = this.#adjust(logits, history, forbidden);
+    const maximum = finiteMaximum(adjusted);
+    if (this.params.temperature < GREEDY) return adjusted.indexOf(maximum);
+    this.candidates.choose(adjusted, maximum, this.params);
+    return this.candidates.at(uniformFloat64(this.#random));
+  }
+
+  /** State of the random numbers, as plain data. */
+  state(): readonly number[] {
+    return this.#random.getState();
+  }
+
+  #adjust(raw: Float32Array, history: TokenCounts | null, forbidden: readonly number[]): Float32Array {
+    const { logitBias } = this.params;
+    if (!(this.#penalises && history) && logitBias.length === 0 && forbidden.length === 0) return raw;
+    const { logits } = this.candidates;
+    logits.set(raw);
+    if (this.#penalises && history) this.#penalise(logits, history);
+    for (const [id, bias] of logitBias) logits[id]! += bias;
+    for (const id of forbidden) {
+      if (Number.isNaN(logits[id])) throw new NotFiniteLogits("the model's logits contain NaN");
+      logits[id] = Number.NEGATIVE_INFINITY;
+    }
+    return logits;
+  }
+
+  #penalise(logits: Float32Array, history: TokenCounts): void {
+    const { repetitionPenalty, presencePenalty, frequencyPenalty } = this.params;
+    for (let slot = 0; slot < history.size; slot++) {
+      const id = history.id(slot);
+      const occurrences = history.inOutput(slot);
+      let logit = logits[id]!;
+      logit = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+      if (occurrences > 0) logit -= presencePenalty + frequencyPenalty * occurrences;
+      logits[id] = logit;
+    }
+  }
+}
+
+/** Different seeds give different states: each half is mixed by a bijection (MurmurHash3's finaliser). */
+function seeded(seed: number | undefined): number[] {
+  if (seed === undefined) {
+    const bytes = randomBytes(16);
+    return [0, 4, 8, 12].map((at) => bytes.readInt32LE(at));
+  }
+  const low = seed % 2 ** 32 | 0;
+  const high = Math.floor(seed / 2 ** 32) | 0;
+  return [mix(low), mix(high ^ 0x5bd1e995), mix(low + 0x9e3779b9), mix(high + 0x3c6ef372)];
+}
+
+function mix(value: number): number {
+  let h = value | 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return h ^ (h >>> 16);
+}
