@@ -1,6 +1,7 @@
 import { BIN_WIDTH, BINS, binOf, decay, decayAll, massByDepth } from "./decay.js";
 import type { SamplingParams } from "./generation.js";
 import { largest } from "./largest.js";
+import { nextAtLeast } from "./next-at-least.js";
 import { nucleus } from "./nucleus.js";
 
 /**
@@ -44,10 +45,10 @@ export class Candidates {
     this.#ids = this.#chosen;
     if (topK > 0 && topK < this.vocabSize) {
       this.count = largest(logits, topK, this.#chosen);
-      this.#weighAbove(floor, this.#chosen, logits, maximum, scale);
+      this.#weigh(logits, floor, maximum, scale);
     } else if (minP > 0) {
-      this.count = this.vocabSize;
-      this.#weighAbove(floor, this.#all, logits, maximum, scale);
+      this.count = this.#find(logits, floor);
+      this.#weigh(logits, floor, maximum, scale);
     } else if (topP < 1) {
       return this.#chooseNucleus(topP, logits, maximum, scale);
     } else {
@@ -73,21 +74,29 @@ export class Candidates {
     return this.#ids[last]!;
   }
 
-  /** Of the first `count` ids keeps those whose logit is not below `floor`. */
-  #weighAbove(floor: number, ids: Int32Array, logits: Float32Array, maximum: number, scale: number): void {
+  /** Chooses all whose logit is not below `floor`. */
+  #find(logits: Float32Array, floor: number): number {
+    let found = 0;
+    for (let id = nextAtLeast(logits, floor, 0); id < logits.length; id = nextAtLeast(logits, floor, id + 1)) {
+      this.#chosen[found++] = id;
+    }
+    return found;
+  }
+
+  /** Weighs the chosen ones, and leaves out those whose logit is below `floor`. */
+  #weigh(logits: Float32Array, floor: number, maximum: number, scale: number): void {
     let kept = 0;
-    let total = 0;
+    this.total = 0;
     for (let i = 0; i < this.count; i++) {
-      const id = ids[i]!;
+      const id = this.#chosen[i]!;
       const logit = logits[id]!;
       if (logit < floor) continue;
       const weight = decay((maximum - logit) * scale);
       this.#chosen[kept] = id;
       this.weights[kept++] = weight;
-      total += weight;
+      this.total += weight;
     }
     this.count = kept;
-    this.total = total;
   }
 
   /** The nucleus of the whole vocabulary: sums per bin say which bin it ends in, and only that one is searched. */
@@ -101,13 +110,9 @@ export class Candidates {
     const floor = maximum - ((last + 2) * BIN_WIDTH) / scale;
     let certain = 0;
     let kept = 0;
-    for (let id = 0; id < logits.length; id++) {
-      while (id + 3 < logits.length && logits[id]! < floor && logits[id + 1]! < floor) {
-        if (logits[id + 2]! >= floor || logits[id + 3]! >= floor) break;
-        id += 4;
-      }
+    for (let id = nextAtLeast(logits, floor, 0); id < logits.length; id = nextAtLeast(logits, floor, id + 1)) {
       const depth = (maximum - logits[id]!) * scale;
-      const bin = id < logits.length ? binOf(depth) : BINS;
+      const bin = binOf(depth);
       if (bin > last) continue;
       let place = kept++;
       if (bin < last) {

@@ -1,3 +1,5 @@
+import { nextAtLeast } from "./next-at-least.js";
+
 /**
  * Finds the `count` largest values; of equal ones those with the lower index. Their indices stand in out[0..n), in no order.
  * One pass with a heap of `count`. Values hold no NaN.
@@ -9,13 +11,8 @@ export function largest(values: Float32Array, count: number, out: Int32Array): n
   for (let i = 0; i < n; i++) out[i] = i;
   for (let i = (n >> 1) - 1; i >= 0; i--) siftDown(values, out, n, i);
   let least = values[out[0]!]!;
-  for (let i = n; i < values.length; i++) {
-    // Nearly all values are too small: looking at four at once halves the time.
-    while (i + 3 < values.length && values[i]! <= least && values[i + 1]! <= least) {
-      if (values[i + 2]! > least || values[i + 3]! > least) break;
-      i += 4;
-    }
-    if (i >= values.length || values[i]! <= least) continue;
+  for (let i = nextAtLeast(values, least, n); i < values.length; i = nextAtLeast(values, least, i + 1)) {
+    if (values[i] === least) continue;
     out[0] = i;
     siftDown(values, out, n, 0);
     least = values[out[0]!]!;

@@ -1,0 +1,194 @@
+import type { TokenBytes } from "../models/token-bytes.js";
+import { CachePool } from "./cache-pool.js";
+import { Candidates } from "./candidates.js";
+import { ChunkSize } from "./chunk-size.js";
+import { NotFiniteLogits } from "./finite-logits.js";
+import type { GenerationEvent, GenerationFault, LambdaOptions, SequenceRequest } from "./generation.js";
+import type { LambdaGeometry } from "./lambda-cache.js";
+import { OrtError } from "./ort/library.js";
+import type { Runner } from "./runner.js";
+import { Scheduler } from "./scheduler.js";
+import { Sequence } from "./sequence.js";
+
+/** Events of a request that its reader may be behind before its sequences wait. */
+export const EVENTS_AHEAD = 128;
+/** Logits that a chunk may return at once, for log-probabilities of the prompt. */
+const PROMPT_LOGITS = 1 << 22;
+
+export interface EngineLoopOptions extends LambdaGeometry {
+  readonly parallel: number;
+  readonly stallTimeoutMs: number;
+  readonly eosTokenIds: readonly number[];
+  readonly tokens: TokenBytes | null;
+  /** Longest text in `mode: full`, whose cache grows with it. */
+  readonly fullLength: number;
+}
+
+/** A request that is being answered. */
+interface Request {
+  readonly sequences: Set<Scheduled>;
+  /** Events sent and not yet read. */
+  ahead: number;
+  pausedAt: number | null;
+}
+
+interface Scheduled {
+  readonly sequence: Sequence;
+  readonly geometry: LambdaGeometry;
+  paused: boolean;
+}
+
+/** The engine's loop, on the thread that owns ONNX Runtime: each step gives one sequence one turn and sends its events. */
+export class EngineLoop implements Disposable {
+  readonly #requests = new Map<number, Request>();
+  readonly #scheduler: Scheduler<Scheduled>;
+  readonly #caches: CachePool;
+  readonly #candidates: Candidates;
+  readonly #chunks: ChunkSize;
+
+  constructor(
+    readonly runner: Runner,
+    readonly options: EngineLoopOptions,
+    readonly send: (request: number, events: GenerationEvent[]) => void,
+  ) {
+    this.#scheduler = new Scheduler(options.parallel);
+    this.#caches = new CachePool(runner, options);
+    this.#candidates = new Candidates(runner.model.shape.vocabSize);
+    this.#chunks = new ChunkSize(options.window);
+  }
+
+  submit(id: number, asked: readonly SequenceRequest[]): void {
+    const sequences = asked.map((request, index): Scheduled => {
+      const geometry = this.#geometry(request.lambda);
+      const maxLength = geometry.window === Number.POSITIVE_INFINITY ? this.options.fullLength : Number.POSITIVE_INFINITY;
+      const context = { ...this.options, window: geometry.window, maxLength, candidates: this.#candidates };
+      return { sequence: new Sequence(id, index, request, context), geometry, paused: false };
+    });
+    this.#requests.set(id, { sequences: new Set(sequences), ahead: 0, pausedAt: null });
+    for (const each of sequences) this.#scheduler.add(each);
+  }
+
+  /** Nobody reads this request any more. */
+  cancel(id: number): void {
+    for (const each of this.#requests.get(id)?.sequences ?? []) this.#finish(each);
+    this.#requests.delete(id);
+  }
+
+  /** The reader has taken `count` more events. */
+  acknowledge(id: number, count: number): void {
+    const request = this.#requests.get(id);
+    if (request === undefined) return;
+    request.ahead -= count;
+    if (request.ahead < EVENTS_AHEAD) this.#pause(request, false);
+  }
+
+  /** Gives one sequence a turn. Returns whether there was one to give. */
+  step(): boolean {
+    const turn = this.#scheduler.next();
+    if (turn === undefined) return false;
+    const began = performance.now();
+    this.#turn(turn);
+    this.#scheduler.charge(turn, performance.now() - began);
+    return true;
+  }
+
+  /** Ends requests whose readers have not read for too long. */
+  dropStalled(now = performance.now()): void {
+    for (const request of [...this.#requests.values()]) {
+      if (request.pausedAt === null || now - request.pausedAt < this.options.stallTimeoutMs) continue;
+      const message = `the reader took nothing for ${this.options.stallTimeoutMs / 1000} s`;
+      for (const each of [...request.sequences]) this.#fail(each, { kind: "stalled", message });
+    }
+  }
+
+  /** Bytes of keys and values. */
+  get cacheBytes(): number {
+    return this.#caches.bytes;
+  }
+
+  [Symbol.dispose](): void {
+    for (const id of [...this.#requests.keys()]) this.cancel(id);
+    this.#caches[Symbol.dispose]();
+  }
+
+  #geometry({ window, sinks, mode }: LambdaOptions): LambdaGeometry {
+    if (mode === "full") return { window: Number.POSITIVE_INFINITY, sinks: 0 };
+    return { window: window ?? this.options.window, sinks: sinks ?? this.options.sinks };
+  }
+
+  #turn(turn: Scheduled): void {
+    const { sequence } = turn;
+    try {
+      const events = sequence.prefilled < sequence.prefillLength && this.#needsPrefill(sequence) ? this.#prefill(turn) : this.#decode(turn);
+      if (events.length > 0) this.#emit(turn, events);
+      if (sequence.ended) this.#finish(turn);
+    } catch (error) {
+      this.#fail(turn, fault(error));
+    }
+  }
+
+  #needsPrefill({ promptOnly, asked }: Sequence): boolean {
+    return !promptOnly || asked.promptLogprobs !== null;
+  }
+
+  #prefill({ sequence, geometry }: Scheduled): GenerationEvent[] {
+    const { vocabSize } = this.runner.model.shape;
+    const { cache, row } = sequence.place ?? this.#caches.allocate(sequence, geometry);
+    const wantsLogits = sequence.asked.promptLogprobs !== null;
+    const start = sequence.prefilled;
+    const left = Math.min(sequence.prefillLength - start, geometry.window);
+    const shared = this.#scheduler.ready > 1;
+    const affordable = wantsLogits ? Math.max(1, Math.floor(PROMPT_LOGITS / vocabSize)) : left;
+    const size = Math.min(this.#chunks.next(left, shared), affordable);
+    const ids = sequence.asked.prompt.slice(start, start + size);
+    const began = performance.now();
+    const logits = this.runner.prefill(cache, row, ids, wantsLogits ? [...ids.keys()] : []);
+    this.#chunks.measured(size, performance.now() - began);
+    sequence.prefilled += size;
+    return wantsLogits ? [sequence.promptEvent(start, logits, vocabSize)] : [];
+  }
+
+  #decode({ sequence, geometry }: Scheduled): GenerationEvent[] {
+    const alone: GenerationEvent[] =
+      sequence.prefillLength === 0 && sequence.asked.promptLogprobs !== null && sequence.place === null
+        ? [{ type: "prompt", index: sequence.index, start: 0, logprobs: [null] }]
+        : [];
+    if (sequence.promptOnly) return [...alone, sequence.endWithoutText()];
+    const { cache, row } = sequence.place ?? this.#caches.allocate(sequence, geometry);
+    return [...alone, ...sequence.accept(this.runner.decode(cache, row, [sequence.lastToken]))];
+  }
+
+  #emit({ sequence }: Scheduled, events: GenerationEvent[]): void {
+    const request = this.#requests.get(sequence.request);
+    if (request === undefined) return;
+    request.ahead += events.length;
+    if (request.ahead >= EVENTS_AHEAD) this.#pause(request, true);
+    this.send(sequence.request, events);
+  }
+
+  #pause(request: Request, paused: boolean): void {
+    if (paused !== (request.pausedAt !== null)) request.pausedAt = paused ? performance.now() : null;
+    for (const each of request.sequences) each.paused = paused;
+  }
+
+  #fail(turn: Scheduled, error: GenerationFault): void {
+    if (turn.sequence.place !== null) turn.sequence.place.cache.zero(turn.sequence.place.row);
+    this.#emit(turn, [{ type: "error", index: turn.sequence.index, error }]);
+    this.#finish(turn);
+  }
+
+  #finish(turn: Scheduled): void {
+    this.#caches.release(turn.sequence);
+    this.#scheduler.remove(turn);
+    const request = this.#requests.get(turn.sequence.request);
+    request?.sequences.delete(turn);
+    if (request?.sequences.size === 0) this.#requests.delete(turn.sequence.request);
+  }
+}
+
+function fault(error: unknown): GenerationFault {
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof NotFiniteLogits) return { kind: "not_finite", message };
+  if (error instanceof OrtError && /alloc/i.test(message)) return { kind: "out_of_memory", message };
+  return { kind: "internal", message };
+}

@@ -1,0 +1,96 @@
+import { basename } from "node:path";
+import { totalmem } from "node:os";
+import { parentPort, workerData } from "node:worker_threads";
+import { compileModel } from "../models/compile.js";
+import { TokenBytes } from "../models/token-bytes.js";
+import { EngineLoop } from "./engine-loop.js";
+import type { ModelCard } from "./generation.js";
+import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
+import { Runner } from "./runner.js";
+import { toFault } from "./thread-fault.js";
+
+/** DESIGN: default W = min(training length, 4096), G = 10. */
+const LARGEST_DEFAULT_WINDOW = 4096;
+const DEFAULT_SINKS = 10;
+/** Share of the machine's memory that the keys and values of one text in `mode: full` may take. */
+const FULL_MODE_SHARE = 0.25;
+
+const port = parentPort;
+if (port === null) throw new Error("engine-worker.js is started by LocalEngine");
+const report = (message: EngineReport): void => port.postMessage(message);
+const options: EngineThreadOptions = workerData;
+
+try {
+  await serve(options);
+} catch (error) {
+  report({ type: "failed", fault: toFault(error) });
+}
+
+async function serve({ folder, id, cacheRoot, threads, spin, ...asked }: EngineThreadOptions): Promise<void> {
+  const precision = asked.precision === "auto" ? "f32" : asked.precision;
+  const onProgress = (share: number) => report({ type: "progress", share });
+  const model = await compileModel({ folder, precision, cacheRoot, onProgress });
+  const { shape, generation } = model;
+  const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);
+  const sinks = asked.sinks ?? DEFAULT_SINKS;
+  const eosTokenIds = generation.eosTokenIds ?? shape.eosTokenIds;
+  const bytesPerToken = shape.layers * shape.kvHeads * shape.headDim * 4 * 2;
+  const fullLength = Math.floor((totalmem() * FULL_MODE_SHARE) / bytesPerToken);
+  const tokens = asked.tokens === null ? null : new TokenBytes(asked.tokens);
+  const runner = new Runner(model, { window, threads, spin });
+  const loop = new EngineLoop(runner, { ...asked, window, sinks, eosTokenIds, fullLength, tokens }, (request, events) =>
+    report({ type: "events", request, events }),
+  );
+  listen(loop, runner, asked.stallTimeoutMs);
+  const card: ModelCard = {
+    id: id === "" ? basename(folder) : id,
+    created: Math.floor(Date.now() / 1000),
+    architecture: model.modelType,
+    vocabSize: shape.vocabSize,
+    layers: shape.layers,
+    hiddenSize: shape.hiddenSize,
+    trainedLength: shape.trainedLength,
+    window,
+    sinks,
+    precision,
+    bosTokenId: generation.bosTokenId ?? shape.bosTokenId,
+    eosTokenIds,
+    hasTokenizer: tokens !== null,
+    sampling: {
+      ...(generation.temperature === undefined ? {} : { temperature: generation.temperature }),
+      ...(generation.topP === undefined ? {} : { topP: generation.topP }),
+      ...(generation.topK === undefined ? {} : { topK: generation.topK }),
+    },
+  };
+  report({ type: "ready", card, fullLength });
+}
+
+function listen(loop: EngineLoop, runner: Runner, stallTimeoutMs: number): void {
+  let stepping = false;
+  const step = (): void => {
+    stepping = loop.step();
+    if (stepping) setImmediate(step);
+  };
+  const wake = (): void => {
+    if (!stepping) step();
+  };
+  setInterval(() => loop.dropStalled(), Math.min(1000, stallTimeoutMs / 4));
+  port?.on("message", (command: EngineCommand) => {
+    switch (command.type) {
+      case "submit":
+        loop.submit(command.request, command.sequences);
+        return wake();
+      case "cancel":
+        loop.cancel(command.request);
+        return wake();
+      case "acknowledge":
+        loop.acknowledge(command.request, command.count);
+        return wake();
+      case "close":
+        loop[Symbol.dispose]();
+        runner[Symbol.dispose]();
+        report({ type: "closed" });
+        process.exit(0);
+    }
+  });
+}

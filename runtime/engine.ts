@@ -1,0 +1,201 @@
+import { basename, resolve } from "node:path";
+import { availableParallelism } from "node:os";
+import { Worker } from "node:worker_threads";
+import { describeModel } from "../models/architectures/index.js";
+import { cacheRoot } from "../models/compile-cache.js";
+import { readConfig } from "../models/config.js";
+import { unnamedToken } from "../models/token-bytes.js";
+import { Encoder } from "./encoder.js";
+import { InvalidRequest, QueueFull, ShuttingDown } from "./errors.js";
+import { EventStream } from "./event-stream.js";
+import type { Engine, GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
+import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
+import { fromFault } from "./thread-fault.js";
+
+export interface LocalEngineOptions {
+  /** Folder in Hugging Face layout. */
+  readonly model: string;
+  /** Name in the API; default: the folder's. */
+  readonly id?: string | undefined;
+  readonly window?: number | undefined;
+  readonly sinks?: number | undefined;
+  readonly threads?: number | undefined;
+  /** Whether threads spin between operators: quicker, but a busy neighbour on the same cores costs more. */
+  readonly spin?: boolean | undefined;
+  readonly precision: "auto" | "f32" | "q8";
+  /** Sequences that run at once. */
+  readonly parallel: number;
+  /** Sequences that may wait besides. */
+  readonly queueLimit: number;
+  readonly stallTimeoutMs: number;
+  readonly cacheDir?: string | undefined;
+}
+
+/** A model on a thread of this process. */
+export class LocalEngine implements Engine {
+  readonly #streams = new Map<number, EventStream>();
+  #outstanding = 0;
+  #requests = 0;
+  #draining = false;
+  #drained: (() => void) | null = null;
+  #broken: Error | null = null;
+
+  private constructor(
+    readonly card: ModelCard,
+    readonly options: LocalEngineOptions,
+    readonly fullLength: number,
+    private readonly worker: Worker,
+    private readonly encoder: Encoder | null,
+  ) {
+    worker.on("message", (message: EngineReport) => {
+      if (message.type === "events") this.#streams.get(message.request)?.push(message.events);
+    });
+    worker.on("error", (error) => this.#break(new Error(`the engine's thread failed: ${error.message}`)));
+    worker.on("exit", () => this.#break(new Error("the engine's thread has ended")));
+  }
+
+  /**
+   * Loads a model, compiling it first if the cache does not have it.
+   * @param onProgress called with the share of a compilation done, 0 to 1
+   * @throws ModelFormatError, CacheError or SetupError with a sentence for the user.
+   */
+  static async start(options: LocalEngineOptions, onProgress?: (share: number) => void): Promise<LocalEngine> {
+    const folder = resolve(options.model);
+    const { vocabSize } = describeModel(readConfig(folder)).shape;
+    const encoder = await Encoder.start(folder, vocabSize);
+    const workerData: EngineThreadOptions = {
+      folder,
+      id: options.id ?? basename(folder),
+      precision: options.precision,
+      cacheRoot: options.cacheDir ?? cacheRoot(process.env),
+      window: options.window,
+      sinks: options.sinks,
+      threads: options.threads ?? availableParallelism(),
+      spin: options.spin ?? true,
+      parallel: options.parallel,
+      stallTimeoutMs: options.stallTimeoutMs,
+      tokens: encoder?.tokens.data ?? null,
+    };
+    const worker = new Worker(new URL("./engine-worker.js", import.meta.url), { workerData });
+    try {
+      const { card, fullLength } = await ready(worker, onProgress);
+      return new LocalEngine(card, options, fullLength, worker, encoder);
+    } catch (error) {
+      await Promise.all([worker.terminate(), encoder?.close()]);
+      throw error;
+    }
+  }
+
+  async encode(text: string): Promise<number[]> {
+    if (this.encoder === null) throw new InvalidRequest(`${this.card.id} has no tokenizer: give token ids`, "prompt");
+    return this.encoder.encode(text);
+  }
+
+  tokenTexts(ids: readonly number[]): string[] {
+    return ids.map((id) => this.encoder?.tokens.text(id) ?? unnamedToken(id));
+  }
+
+  decode(ids: readonly number[]): string {
+    return this.encoder?.tokens.decode(ids) ?? "";
+  }
+
+  generate(sequences: readonly SequenceRequest[], signal: AbortSignal): AsyncIterable<GenerationEvent> {
+    if (this.#broken) throw this.#broken;
+    if (this.#draining) throw new ShuttingDown("the server is shutting down");
+    for (const sequence of sequences) this.#check(sequence);
+    const { parallel, queueLimit } = this.options;
+    if (this.#outstanding + sequences.length > parallel + queueLimit) {
+      throw new QueueFull(`${this.#outstanding} sequences run or wait, and ${parallel + queueLimit} may; try again later`);
+    }
+    const request = this.#requests++;
+    const stopListening = () => signal.removeEventListener("abort", onAbort);
+    const stream = new EventStream({
+      sequences: sequences.length,
+      acknowledge: (count) => this.#tell({ type: "acknowledge", request, count }),
+      closed: (finished) => {
+        stopListening();
+        this.#streams.delete(request);
+        this.#outstanding -= sequences.length;
+        if (!finished) this.#tell({ type: "cancel", request });
+        if (this.#outstanding === 0) this.#drained?.();
+      },
+    });
+    const onAbort = () => stream.abort(null);
+    this.#streams.set(request, stream);
+    this.#outstanding += sequences.length;
+    if (signal.aborted) stream.abort(null);
+    else {
+      signal.addEventListener("abort", onAbort);
+      this.#tell({ type: "submit", request, sequences });
+    }
+    return stream;
+  }
+
+  load(): { running: number; waiting: number } {
+    const running = Math.min(this.#outstanding, this.options.parallel);
+    return { running, waiting: this.#outstanding - running };
+  }
+
+  async drain(): Promise<void> {
+    this.#draining = true;
+    if (this.#outstanding === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#drained = resolve;
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#draining = true;
+    this.worker.removeAllListeners("exit");
+    const closed = new Promise<void>((resolve) => {
+      this.worker.once("exit", () => resolve());
+    });
+    for (const stream of [...this.#streams.values()]) stream.abort(new ShuttingDown("the server is shutting down"));
+    if (!this.#broken) this.#tell({ type: "close" });
+    else await this.worker.terminate();
+    await Promise.all([closed, this.encoder?.close()]);
+    this.#broken ??= new ShuttingDown("the engine is closed");
+  }
+
+  #tell(command: EngineCommand): void {
+    this.worker.postMessage(command);
+  }
+
+  #break(error: Error): void {
+    this.#broken ??= error;
+    for (const stream of [...this.#streams.values()]) stream.abort(this.#broken);
+  }
+
+  #check({ prompt, lambda, stopTokenIds, sampling }: SequenceRequest): void {
+    const { window, sinks, vocabSize, id } = this.card;
+    if (prompt.length === 0) throw new InvalidRequest("a prompt needs at least one token", "prompt");
+    const known = (token: number) => Number.isInteger(token) && token >= 0 && token < vocabSize;
+    const outside = prompt.find((token) => !known(token));
+    if (outside !== undefined) throw new InvalidRequest(`token id ${outside} is not in 0..${vocabSize - 1}`, "prompt");
+    const stop = stopTokenIds.find((token) => !known(token));
+    if (stop !== undefined) throw new InvalidRequest(`token id ${stop} is not in 0..${vocabSize - 1}`, "stop_token_ids");
+    const biased = sampling.logitBias.find(([token]) => !known(token));
+    if (biased !== undefined) throw new InvalidRequest(`token id ${biased[0]} is not in 0..${vocabSize - 1}`, "logit_bias");
+    if (lambda.window !== undefined && !(lambda.window >= 1 && lambda.window <= window)) {
+      throw new InvalidRequest(`it must be 1 to ${window}, the window of ${id}`, "lm_infinite.window");
+    }
+    if (lambda.sinks !== undefined && lambda.sinks !== sinks && lambda.sinks !== 0) {
+      throw new InvalidRequest(`it must be ${sinks}, as ${id} is served with, or 0`, "lm_infinite.sinks");
+    }
+    if (lambda.mode === "full" && prompt.length >= this.fullLength) {
+      throw new InvalidRequest(`mode full keeps every key: this machine has memory for ${this.fullLength} tokens`, "lm_infinite.mode");
+    }
+  }
+}
+
+function ready(worker: Worker, onProgress: ((share: number) => void) | undefined): Promise<{ card: ModelCard; fullLength: number }> {
+  return new Promise((resolve, reject) => {
+    worker.on("message", (message: EngineReport) => {
+      if (message.type === "progress") onProgress?.(message.share);
+      if (message.type === "ready") resolve(message);
+      if (message.type === "failed") reject(fromFault(message.fault));
+    });
+    worker.once("error", reject);
+    worker.once("exit", () => reject(new Error("the engine's thread ended before it was ready")));
+  });
+}

@@ -1,0 +1,81 @@
+import type { GenerationEvent } from "./generation.js";
+
+/** Events read are acknowledged in groups of this many. */
+const ACKNOWLEDGED_TOGETHER = 32;
+
+export interface EventStreamOptions {
+  /** Sequences that are going to end. */
+  readonly sequences: number;
+  /** The reader has taken `count` events. */
+  readonly acknowledge: (count: number) => void;
+  /** All sequences have ended, or the reader has gone; called once. */
+  readonly closed: (finished: boolean) => void;
+}
+
+/** The events of one request, between the engine's thread and their one reader. */
+export class EventStream implements AsyncIterableIterator<GenerationEvent> {
+  #queue: GenerationEvent[] = [];
+  #read = 0;
+  #open: number;
+  #done = false;
+  #error: Error | null = null;
+  #wake: (() => void) | null = null;
+  readonly #options: EventStreamOptions;
+
+  constructor(options: EventStreamOptions) {
+    this.#options = options;
+    this.#open = options.sequences;
+  }
+
+  push(events: readonly GenerationEvent[]): void {
+    if (this.#done) return;
+    this.#queue.push(...events);
+    for (const { type } of events) if (type === "end" || type === "error") this.#open--;
+    if (this.#open === 0) this.#close(true);
+    this.#notify();
+  }
+
+  /** Ends the stream for its reader with an error, or quietly (aborted). */
+  abort(error: Error | null): void {
+    if (this.#done) return;
+    this.#queue = [];
+    this.#error = error;
+    this.#close(false);
+    this.#notify();
+  }
+
+  async next(): Promise<IteratorResult<GenerationEvent>> {
+    for (;;) {
+      const value = this.#queue.shift();
+      if (value !== undefined) {
+        if (++this.#read % ACKNOWLEDGED_TOGETHER === 0 && !this.#done) this.#options.acknowledge(ACKNOWLEDGED_TOGETHER);
+        return { value, done: false };
+      }
+      if (this.#error !== null) throw this.#error;
+      if (this.#done) return { value: undefined, done: true };
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  /** The reader leaves. */
+  async return(): Promise<IteratorResult<GenerationEvent>> {
+    this.abort(null);
+    return { value: undefined, done: true };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #close(finished: boolean): void {
+    this.#done = true;
+    this.#options.closed(finished);
+  }
+
+  #notify(): void {
+    this.#wake?.();
+    this.#wake = null;
+  }
+}

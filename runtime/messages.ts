@@ -1,0 +1,35 @@
+import type { TokenBytesData } from "../models/token-bytes.js";
+import type { GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
+import type { Fault } from "./thread-fault.js";
+
+/** What the engine's thread is started with. */
+export interface EngineThreadOptions {
+  readonly folder: string;
+  readonly id: string;
+  readonly precision: "auto" | "f32" | "q8";
+  readonly cacheRoot: string;
+  readonly window: number | undefined;
+  readonly sinks: number | undefined;
+  readonly threads: number;
+  readonly spin: boolean;
+  readonly parallel: number;
+  readonly stallTimeoutMs: number;
+  readonly tokens: TokenBytesData | null;
+}
+
+/** To the engine's thread. */
+export type EngineCommand =
+  | { readonly type: "submit"; readonly request: number; readonly sequences: readonly SequenceRequest[] }
+  | { readonly type: "cancel"; readonly request: number }
+  /** The reader has taken `count` more events. */
+  | { readonly type: "acknowledge"; readonly request: number; readonly count: number }
+  | { readonly type: "close" };
+
+/** From the engine's thread. */
+export type EngineReport =
+  /** A compilation's share done, 0 to 1. */
+  | { readonly type: "progress"; readonly share: number }
+  | { readonly type: "ready"; readonly card: ModelCard; readonly fullLength: number }
+  | { readonly type: "failed"; readonly fault: Fault }
+  | { readonly type: "events"; readonly request: number; readonly events: readonly GenerationEvent[] }
+  | { readonly type: "closed" };

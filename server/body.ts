@@ -1,0 +1,45 @@
+import { InvalidRequest } from "../runtime/errors.js";
+import { ClientGone, HttpError } from "./errors.js";
+
+/**
+ * The JSON value in a request's body. Stops reading at the limit, so that no body is held that will be refused.
+ * @throws HttpError 415 (media type), 413 (more than `maxBytes`); InvalidRequest where it is not JSON in UTF-8.
+ */
+export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
+  const mediaType = request.headers.get("content-type")?.split(";", 1)[0]?.trim().toLowerCase();
+  if (mediaType !== "application/json") {
+    throw new HttpError(415, "unsupported_media_type", "The body must be sent with Content-Type: application/json");
+  }
+  const encoding = request.headers.get("content-encoding") ?? "identity";
+  if (encoding !== "identity") {
+    throw new HttpError(415, "unsupported_media_type", `Content-Encoding '${encoding}' is not supported`);
+  }
+  const bytes = await readBytes(request, maxBytes);
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw new InvalidRequest(`The body is not valid JSON: ${error instanceof Error ? error.message : error}`, null);
+  }
+}
+
+async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
+  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw tooLarge(maxBytes);
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  const reader = request.body?.getReader();
+  while (reader) {
+    const { done, value } = await reader.read().catch(() => {
+      throw new ClientGone("The client hung up while it sent the body");
+    });
+    if (done) break;
+    size += value.length;
+    // Not cancelled: that would destroy the socket before the 413 is out. The HTTP server reads off a bounded rest.
+    if (size > maxBytes) throw tooLarge(maxBytes);
+    chunks.push(value);
+  }
+  return Buffer.concat(chunks, size);
+}
+
+function tooLarge(maxBytes: number): HttpError {
+  return new HttpError(413, "body_too_large", `The body is larger than this server takes (${maxBytes} bytes)`);
+}

@@ -1,0 +1,85 @@
+import * as z from "zod";
+import { flag } from "./flags.js";
+
+const value = <S extends z.ZodType>(schema: S, name: string, help: string) =>
+  flag(schema, { kind: "value", value: name, help });
+const list = (name: string, help: string) =>
+  flag(z.array(z.string().min(1)).default([]), { kind: "list", value: name, help: `${help} (repeatable)` });
+const toggle = (help: string) => flag(z.stringbool().default(false), { kind: "switch", help });
+const number = z
+  .string()
+  .regex(/^-?\d+(\.\d+)?$/, "expected a number")
+  .transform(Number);
+const integer = (min: number, max = Number.MAX_SAFE_INTEGER) => number.pipe(z.int().min(min).max(max));
+
+const debug = toggle("show the stack of an error");
+const cacheDir = flag(z.string().min(1).optional(), {
+  kind: "value",
+  value: "folder",
+  help: "where compiled models are kept",
+  env: "LAMBDATAP_CACHE",
+});
+
+/** Which model, and how it runs: shared by all commands that load one. */
+const engine = {
+  model: value(z.string().min(1).optional(), "folder", "model in Hugging Face layout; default: the embedded model"),
+  window: value(integer(1).optional(), "tokens", "keys that a token sees before it; default: the trained length, at most 4096"),
+  sinks: value(integer(0).optional(), "tokens", "starting tokens that stay visible for ever; default: 10"),
+  threads: value(integer(1, 1024).optional(), "n", "threads of the computation; default: chosen for this machine"),
+  precision: value(z.enum(["auto", "f32", "q8"]).default("auto"), "auto|f32|q8", "precision of the weights"),
+  cacheDir,
+  debug,
+};
+
+export const ServeOptions = z.object({
+  ...engine,
+  servedModelName: list("name", "another name of the model"),
+  host: value(z.string().min(1).default("127.0.0.1"), "address", "address to listen on; 0.0.0.0: all"),
+  port: value(integer(0, 65535).prefault("8080"), "port", "port to listen on; 0 takes a free one"),
+  parallel: value(integer(1, 4096).prefault("8"), "n", "sequences that run at once"),
+  queueLimit: value(integer(0).prefault("64"), "n", "sequences that may wait; more are answered 429"),
+  maxTokensLimit: value(integer(1).optional(), "tokens", "largest max_tokens of a request; default: no limit"),
+  stallTimeout: value(number.pipe(z.number().gt(0)).prefault("60"), "seconds", "how long a reader may not read before it is cut off"),
+  drainTimeout: value(number.pipe(z.number().min(0)).prefault("30"), "seconds", "how long running requests may go on after SIGTERM"),
+  maxBodyMb: value(number.pipe(z.number().gt(0).max(512)).prefault("32"), "MB", "largest request body"),
+  pingInterval: value(number.pipe(z.number().gt(0)).prefault("10"), "seconds", "silence on a stream before a comment line"),
+  allowedHost: list("name", "Host that may be asked for besides localhost; * allows all"),
+  allowedOrigin: list("origin", "Origin that may ask besides localhost; * allows all"),
+  logLevel: value(
+    z.enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"]).default("info"),
+    "level",
+    "fatal, error, warn, info, debug, trace or silent",
+  ),
+});
+
+export const GenerateOptions = z.object({
+  ...engine,
+  maxTokens: value(
+    z.union([z.literal("none").transform(() => null), integer(0)], { error: "expected a number or none" }).prefault("200"),
+    "n|none",
+    "tokens to generate at most; none: until the model stops",
+  ),
+  temperature: value(number.pipe(z.number().min(0).max(100)).optional(), "t", "0 is greedy; default: the model's own"),
+  topP: value(number.pipe(z.number().gt(0).max(1)).optional(), "p", "keep the likeliest tokens that reach p together"),
+  topK: value(integer(0).optional(), "k", "keep the k likeliest tokens; 0 keeps all"),
+  minP: value(number.pipe(z.number().min(0).max(1)).optional(), "p", "drop tokens below this share of the likeliest"),
+  repetitionPenalty: value(number.pipe(z.number().gt(0).max(100)).optional(), "f", "weakens tokens that were there; 1 is off"),
+  seed: value(integer(Number.MIN_SAFE_INTEGER).optional(), "n", "same seed, same text"),
+  stop: list("text", "ends the text where it appears"),
+  ignoreEos: toggle("go on after the model's own end"),
+});
+
+export const CompileOptions = z.object(engine);
+
+export const CacheOptions = z.object({
+  cacheDir,
+  olderThanDays: value(number.pipe(z.number().min(0)).prefault("30"), "days", "prune what was not used for so long"),
+  all: toggle("prune everything"),
+  debug,
+});
+
+export type ServeOptions = z.output<typeof ServeOptions>;
+export type GenerateOptions = z.output<typeof GenerateOptions>;
+export type CompileOptions = z.output<typeof CompileOptions>;
+export type CacheOptions = z.output<typeof CacheOptions>;
+export type EngineOptions = CompileOptions;

@@ -1,0 +1,73 @@
+import type { Logger } from "pino";
+import type { Engine } from "../../runtime/generation.js";
+import { createApp } from "../app.js";
+import { type HttpServer, listen } from "../http.js";
+import { createLogger } from "../logger.js";
+import { createModelRegistry } from "../model-registry.js";
+import { packageVersion } from "../package-root.js";
+import type { ServeOptions } from "./options.js";
+import { startEngine } from "./start-engine.js";
+
+/** Serves until SIGTERM or SIGINT; then lets running requests end. A second signal ends at once. */
+export async function serve(options: ServeOptions): Promise<number> {
+  const logger = createLogger(options.logLevel);
+  const engine = await startEngine(options, {
+    parallel: options.parallel,
+    queueLimit: options.queueLimit,
+    stallTimeoutMs: options.stallTimeout * 1000,
+  });
+  try {
+    let draining = false;
+    const app = createApp({
+      models: createModelRegistry([{ engine, aliases: options.servedModelName }]),
+      logger,
+      guard: { boundHost: options.host, allowedHosts: options.allowedHost, allowedOrigins: options.allowedOrigin },
+      completions: {
+        maxBodyBytes: options.maxBodyMb * 2 ** 20,
+        pingMs: options.pingInterval * 1000,
+        maxTokensLimit: options.maxTokensLimit,
+        systemFingerprint: `b${packageVersion()}`,
+      },
+      isDraining: () => draining,
+    });
+    const http = await listen(app.fetch, options.host, options.port);
+    process.stdout.write(banner(http.url, engine, options));
+    const signal = await firstSignal();
+    draining = true;
+    return await drain(http, engine, options.drainTimeout * 1000, logger.child({ signal }));
+  } finally {
+    await engine.close();
+  }
+}
+
+async function drain(http: HttpServer, engine: Engine, limitMs: number, logger: Logger): Promise<number> {
+  logger.info({ ...engine.load() }, "draining; a second signal ends at once");
+  engine.drain().catch((error: unknown) => logger.error({ err: error }, "the engine does not drain"));
+  const cut = await http.drain(limitMs);
+  if (cut > 0) logger.warn({ cut }, "drain timeout: requests were cut off");
+  else logger.info("drained");
+  return cut > 0 ? 1 : 0;
+}
+
+function firstSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT"] as const) {
+      process.once(name, () => {
+        process.once(name, () => process.exit(name === "SIGINT" ? 130 : 143));
+        resolve(name);
+      });
+    }
+  });
+}
+
+function banner(url: string, engine: Engine, options: ServeOptions): string {
+  const { id, architecture, window, sinks, precision, trainedLength } = engine.card;
+  return [
+    `lambdatap ${packageVersion()} at ${url}`,
+    `  model    ${[id, ...options.servedModelName].join(", ")} (${architecture}, trained on ${trainedLength} tokens)`,
+    `  window   ${window} tokens and ${sinks} sinks, no length limit`,
+    `  runs in  ${precision}, ${options.threads === undefined ? "threads chosen for this machine" : `${options.threads} threads`}`,
+    `  try      curl ${url}/v1/completions --json '{"prompt":"Once upon a time","max_tokens":200}'`,
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,36 @@
+import { join } from "node:path";
+import { LocalEngine } from "../../runtime/engine.js";
+import type { Engine } from "../../runtime/generation.js";
+import { packageRoot } from "../package-root.js";
+import type { EngineOptions } from "./options.js";
+import { createProgress } from "./progress.js";
+
+/** How many sequences share the engine, and how long it waits for a reader. */
+export interface EngineLoad {
+  readonly parallel: number;
+  readonly queueLimit: number;
+  readonly stallTimeoutMs: number;
+}
+
+const ALONE: EngineLoad = { parallel: 1, queueLimit: 0, stallTimeoutMs: 3_600_000 };
+
+/** Loads the model that the flags name, or the embedded one, and shows how a compilation goes. */
+export async function startEngine(options: EngineOptions, load: EngineLoad = ALONE): Promise<Engine> {
+  const progress = createProgress(process.stderr);
+  try {
+    return await LocalEngine.start(
+      {
+        model: options.model ?? join(packageRoot(), "models", "default"),
+        window: options.window,
+        sinks: options.sinks,
+        threads: options.threads,
+        precision: options.precision,
+        cacheDir: options.cacheDir,
+        ...load,
+      },
+      (share) => progress.show({ stage: "compiling", done: share, total: 1 }),
+    );
+  } finally {
+    progress.stop();
+  }
+}

@@ -1,0 +1,88 @@
+import type { Engine, GenerationEvent } from "../../runtime/generation.js";
+import { GenerationFailed } from "../errors.js";
+import type { CompletionRequest } from "./completion-request.js";
+import { appendLogprobs, type LegacyLogprobs, logprobsWriter } from "./legacy-logprobs.js";
+import type { CompletionWork } from "./sequences.js";
+
+/** What one engine event adds to a choice. A whole completion is the sum of its deltas, so streamed and whole agree. */
+export interface ChoiceDelta {
+  readonly index: number;
+  readonly text: string;
+  readonly logprobs: LegacyLogprobs | null;
+  readonly tokenIds: readonly number[];
+  readonly finishReason: "stop" | "length" | null;
+  readonly stopReason: string | number | null;
+}
+
+/** Tokens of a request so far; every prompt counts once, however many choices it has. */
+export interface Tally {
+  promptTokens: number;
+  completionTokens: number;
+}
+
+/**
+ * Turns engine events into deltas, and counts into `tally`. With `echo` a choice's first delta is its prompt, whole.
+ * @throws GenerationFailed at the first sequence that fails; leaving the loop stops the others.
+ */
+export async function* choiceDeltas(
+  events: AsyncIterable<GenerationEvent>,
+  request: CompletionRequest,
+  work: CompletionWork,
+  engine: Engine,
+  tally: Tally,
+): AsyncGenerator<ChoiceDelta, void> {
+  const choices = work.sequences.map((_, index) => startChoice(index, request, work, engine));
+  let open = choices.length;
+  if (request.echo && request.logprobs === null) {
+    for (const choice of choices) yield* choice.prompt();
+  }
+  for await (const event of events) {
+    const choice = choices[event.index];
+    if (choice === undefined) throw new RangeError(`the engine speaks of sequence ${event.index}, of ${choices.length}`);
+    if (event.type === "error") throw new GenerationFailed(event.error);
+    if (event.type === "prompt") {
+      choice.hear(event);
+      continue;
+    }
+    yield* choice.prompt();
+    if (event.type === "token") {
+      tally.completionTokens += 1;
+      yield choice.token(event);
+    } else {
+      open -= 1;
+      yield { ...nothing(event.index), text: event.text, finishReason: event.finishReason, stopReason: event.stopReason };
+    }
+  }
+  if (open > 0) throw new Error(`the engine fell silent with ${open} sequences open`);
+}
+
+function startChoice(index: number, request: CompletionRequest, work: CompletionWork, engine: Engine) {
+  const { ids, text, added } = work.promptOf(index);
+  const write = logprobsWriter((tokens) => engine.tokenTexts(tokens));
+  const promptLogprobs = request.echo && request.logprobs !== null ? write(ids.slice(0, 1), [null], added) : null;
+  let echoed = !request.echo;
+  return {
+    /** Log-probabilities of prompt tokens; rendered as they come, so that a long prompt never holds the thread. */
+    hear(event: Extract<GenerationEvent, { type: "prompt" }>): void {
+      if (!promptLogprobs) return;
+      const known = Math.max(0, promptLogprobs.tokens.length - event.start);
+      const logprobs = event.logprobs.slice(known);
+      const from = event.start + known;
+      appendLogprobs(promptLogprobs, write(ids.slice(from, from + logprobs.length), logprobs));
+    },
+    /** The echoed prompt, once. */
+    *prompt(): Generator<ChoiceDelta, void> {
+      if (echoed) return;
+      echoed = true;
+      yield { ...nothing(index), text, logprobs: promptLogprobs };
+    },
+    token(event: Extract<GenerationEvent, { type: "token" }>): ChoiceDelta {
+      const logprobs = request.logprobs === null ? null : write([event.tokenId], [event.logprobs]);
+      return { ...nothing(index), text: event.text, logprobs, tokenIds: [event.tokenId] };
+    },
+  };
+}
+
+function nothing(index: number) {
+  return { index, text: "", logprobs: null, tokenIds: [], finishReason: null, stopReason: null };
+}

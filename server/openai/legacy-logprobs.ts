@@ -1,0 +1,75 @@
+import type { Engine, TokenLogprobs } from "../../runtime/generation.js";
+
+/** `logprobs` of a choice in the completions API. */
+export interface LegacyLogprobs {
+  readonly tokens: string[];
+  /** null for the first token of a prompt. */
+  readonly token_logprobs: (number | null)[];
+  /** By token text, the token itself included; null for the first token of a prompt. */
+  readonly top_logprobs: (Record<string, number> | null)[];
+  /** Where each token begins in the choice's text, in Unicode characters (as Python counts). */
+  readonly text_offset: number[];
+}
+
+/** Tokens of one choice, in order. `hidden` of them at the start are no part of the choice's text. */
+export type LogprobsWriter = (
+  ids: readonly number[],
+  logprobs: readonly (TokenLogprobs | null)[],
+  hidden?: number,
+) => LegacyLogprobs;
+
+/**
+ * Writes a choice's logprobs piece by piece. Offsets add up the texts of the tokens, not the text sent so far, so they
+ * are the same however stop strings or half characters hold text back, streamed or not.
+ */
+export function logprobsWriter(tokenTexts: Engine["tokenTexts"]): LogprobsWriter {
+  let offset = 0;
+  return (ids, logprobs, hidden = 0) => {
+    const piece = noLogprobs();
+    const texts = tokenTexts(ids);
+    for (const [i, text] of texts.entries()) {
+      const entry = logprobs[i] ?? null;
+      piece.tokens.push(text);
+      piece.token_logprobs.push(entry && finite(entry.logprob));
+      piece.top_logprobs.push(entry && topByText(entry, text, tokenTexts));
+      piece.text_offset.push(offset);
+      if (i >= hidden) offset += textLength(text);
+    }
+    return piece;
+  };
+}
+
+export function noLogprobs(): LegacyLogprobs {
+  return { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
+}
+
+/** Adds a later piece of the same choice. */
+export function appendLogprobs(to: LegacyLogprobs, piece: LegacyLogprobs): void {
+  for (const token of piece.tokens) to.tokens.push(token);
+  for (const logprob of piece.token_logprobs) to.token_logprobs.push(logprob);
+  for (const top of piece.top_logprobs) to.top_logprobs.push(top);
+  for (const offset of piece.text_offset) to.text_offset.push(offset);
+}
+
+function topByText(entry: TokenLogprobs, own: string, tokenTexts: Engine["tokenTexts"]): Record<string, number> {
+  const texts = tokenTexts(entry.top.map(({ tokenId }) => tokenId));
+  const byText = new Map<string, number>();
+  // Two ids may have one text: the likelier stands, but the token itself always with its own value.
+  for (const [i, { logprob }] of entry.top.entries()) {
+    const text = texts[i] ?? "";
+    if (!byText.has(text)) byText.set(text, finite(logprob));
+  }
+  byText.set(own, finite(entry.logprob));
+  return Object.fromEntries(byText);
+}
+
+/** JSON has no -Infinity; vLLM writes -9999 too. */
+function finite(logprob: number): number {
+  return Math.max(logprob, -9999);
+}
+
+/** Of "bytes:\xe2\x82", which stands for part of a character, each character's first byte counts. */
+function textLength(text: string): number {
+  if (!/^bytes:(?:\\x[0-9a-f]{2})+$/.test(text)) return [...text].length;
+  return text.match(/\\x[0-7c-f]/g)?.length ?? 0;
+}

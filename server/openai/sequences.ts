@@ -1,0 +1,119 @@
+import { InvalidRequest } from "../../runtime/errors.js";
+import type { Engine, ModelCard, SamplingParams, SequenceRequest } from "../../runtime/generation.js";
+import type { CompletionRequest } from "./completion-request.js";
+import type { Prompt } from "./prompt.js";
+
+/** A prompt as the model gets it. */
+export interface TokenizedPrompt {
+  readonly ids: readonly number[];
+  /** What `echo` gives back. */
+  readonly text: string;
+  /** 1 where we put a beginning-of-text token in front, which is no part of `text`. */
+  readonly added: 0 | 1;
+}
+
+/** What a request asks of the engine. Sequence prompt * n + k is choice prompt * n + k. */
+export interface CompletionWork {
+  /** Every prompt once, however many choices it has. */
+  readonly promptTokens: number;
+  readonly sequences: readonly SequenceRequest[];
+  /** The prompt of a choice. */
+  promptOf(index: number): TokenizedPrompt;
+}
+
+/**
+ * The meaning of a request on this model: tokenised prompts, defaults of the model's generation_config.json, n copies of
+ * each prompt with seed, seed + 1, ...
+ * @throws InvalidRequest naming the field that this model cannot serve.
+ */
+export async function toSequences(
+  request: CompletionRequest,
+  engine: Engine,
+  maxTokensLimit?: number,
+): Promise<CompletionWork> {
+  const { card } = engine;
+  checkIds(request.stop_token_ids ?? [], "stop_token_ids", card);
+  for (const [id] of request.logit_bias ?? []) checkId(id, `logit_bias.${id}`, card);
+  const maxTokens = limited(request.max_tokens, maxTokensLimit);
+
+  const prompts = await Promise.all(request.prompt.map((prompt) => tokenize(prompt, engine, request.echo === true)));
+  const n = request.n ?? 1;
+  const sequences = prompts.flatMap(({ ids }) =>
+    Array.from({ length: n }, (_, copy) => ({
+      prompt: ids,
+      maxTokens,
+      minTokens: request.min_tokens ?? 0,
+      ignoreEos: request.ignore_eos ?? false,
+      stopTokenIds: request.stop_token_ids ?? [],
+      stop: request.stop ?? [],
+      sampling: toSampling(request, card, copy),
+      logprobs: request.logprobs,
+      promptLogprobs: request.echo ? request.logprobs : null,
+      lambda: {
+        window: request.lm_infinite?.window ?? undefined,
+        sinks: request.lm_infinite?.sinks ?? undefined,
+        mode: request.lm_infinite?.mode ?? undefined,
+      },
+    })),
+  );
+  return {
+    promptTokens: prompts.reduce((sum, { ids }) => sum + ids.length, 0),
+    sequences,
+    promptOf(index) {
+      const prompt = prompts[Math.floor(index / n)];
+      if (prompt === undefined) throw new RangeError(`the engine speaks of sequence ${index}, of ${sequences.length}`);
+      return prompt;
+    },
+  };
+}
+
+function toSampling(request: CompletionRequest, card: ModelCard, copy: number): SamplingParams {
+  return {
+    temperature: request.temperature ?? card.sampling.temperature ?? 1,
+    topP: request.top_p ?? card.sampling.topP ?? 1,
+    topK: Math.max(0, request.top_k ?? card.sampling.topK ?? 0),
+    minP: request.min_p ?? 0,
+    repetitionPenalty: request.repetition_penalty ?? 1,
+    presencePenalty: request.presence_penalty ?? 0,
+    frequencyPenalty: request.frequency_penalty ?? 0,
+    logitBias: request.logit_bias ?? [],
+    seed: copySeed(request.seed, copy),
+  };
+}
+
+/** seed + copy, folded into the integers that a number holds exactly: beyond 2^53, seed + 1 would be seed again. */
+function copySeed(seed: number | null | undefined, copy: number): number | undefined {
+  return seed === null || seed === undefined ? undefined : Number(BigInt.asIntN(53, BigInt(seed) + BigInt(copy)));
+}
+
+async function tokenize(prompt: Prompt, engine: Engine, echo: boolean): Promise<TokenizedPrompt> {
+  const { bosTokenId, hasTokenizer } = engine.card;
+  if ("ids" in prompt) {
+    checkIds(prompt.ids, prompt.at, engine.card);
+    return { ids: prompt.ids, text: echo ? engine.decode(prompt.ids) : "", added: 0 };
+  }
+  if (prompt.text !== "" && !hasTokenizer) {
+    throw new InvalidRequest(`${prompt.at}: this model has no tokenizer; send token ids`, prompt.at);
+  }
+  const ids = prompt.text === "" ? [] : await engine.encode(prompt.text);
+  if (bosTokenId !== null) return { ids: [bosTokenId, ...ids], text: prompt.text, added: 1 };
+  if (ids.length > 0) return { ids, text: prompt.text, added: 0 };
+  throw new InvalidRequest(`${prompt.at}: this model has no beginning-of-text token, so it needs a prompt`, prompt.at);
+}
+
+function limited(maxTokens: number | null, limit: number | undefined): number | null {
+  if (limit === undefined) return maxTokens;
+  if (maxTokens === null) return limit;
+  if (maxTokens <= limit) return maxTokens;
+  throw new InvalidRequest(`max_tokens: this server generates at most ${limit} tokens`, "max_tokens");
+}
+
+function checkIds(ids: readonly number[], at: string, card: ModelCard): void {
+  const wrong = ids.findIndex((id) => id >= card.vocabSize);
+  if (wrong !== -1) checkId(ids[wrong] ?? 0, `${at}[${wrong}]`, card);
+}
+
+function checkId(id: number, at: string, card: ModelCard): void {
+  if (id < card.vocabSize) return;
+  throw new InvalidRequest(`${at}: token id ${id} is not in the vocabulary (0 to ${card.vocabSize - 1})`, at);
+}

@@ -1,0 +1,38 @@
+import { Hono } from "hono";
+import type { AppEnv } from "../exchange.js";
+import type { ModelRegistry, NamedModel } from "../model-registry.js";
+
+/** GET /v1/models and GET /v1/models/{name} (OpenAI; what we know beyond it is under `lambdatap`). */
+export function models(registry: ModelRegistry): Hono<AppEnv> {
+  return new Hono<AppEnv>()
+    .get("/v1/models", (c) => c.json({ object: "list", data: registry.list().map(toModelObject) }))
+    .get("/v1/models/:name{.+}", (c) => c.json(toModelObject(registry.get(c.req.param("name")))));
+}
+
+function toModelObject({ name, engine: { card } }: NamedModel) {
+  return {
+    id: name,
+    object: "model",
+    created: card.created,
+    owned_by: "lambdatap",
+    lambdatap: {
+      alias_of: name === card.id ? null : card.id,
+      architecture: card.architecture,
+      precision: card.precision,
+      window: card.window,
+      sinks: card.sinks,
+      trained_length: card.trainedLength,
+      vocab_size: card.vocabSize,
+      layers: card.layers,
+      hidden_size: card.hiddenSize,
+      has_tokenizer: card.hasTokenizer,
+      bos_token_id: card.bosTokenId,
+      eos_token_ids: card.eosTokenIds,
+      sampling: {
+        temperature: card.sampling.temperature ?? 1,
+        top_p: card.sampling.topP ?? 1,
+        top_k: card.sampling.topK ?? 0,
+      },
+    },
+  };
+}

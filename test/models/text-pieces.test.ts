@@ -1,0 +1,102 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import { uniformInt } from "pure-rand/distribution/uniformInt";
+import { afterAll, describe, expect, test } from "vitest";
+import { z } from "zod";
+import { openTokenizer, type Tokenizer } from "../../models/tokenizer.js";
+import { sentencePiece, wordId } from "./sentencepiece.js";
+
+const book = readFileSync("test/data/the-wind-in-the-willows.txt", "utf8");
+const folder = mkdtempSync(join(tmpdir(), "lambdatap-pieces-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function open(path: string, vocabSize: number): Tokenizer {
+  const tokenizer = openTokenizer(path, vocabSize);
+  if (!tokenizer) throw new Error(`no tokenizer in ${path}`);
+  return tokenizer;
+}
+
+/** A changed copy of the embedded model's tokenizer, two ids larger. */
+function changed(change: (file: ReturnType<typeof File.parse>) => void): Tokenizer {
+  const file = File.parse(JSON.parse(readFileSync("models/default/tokenizer.json", "utf8")));
+  change(file);
+  writeFileSync(join(folder, "tokenizer.json"), JSON.stringify(file));
+  return open(folder, 4098);
+}
+const File = z.looseObject({
+  added_tokens: z.array(z.looseObject({ content: z.string() })),
+  model: z.looseObject({ vocab: z.record(z.string(), z.int()), merges: z.array(z.unknown()) }),
+});
+
+describe("encoding in pieces gives the ids of the whole", () => {
+  const { encode, pieces } = open("models/default", 4096);
+  const inPieces = (text: string, length: number) => [...pieces(text, length)].flatMap((piece) => encode(piece));
+
+  test("of a book, in pieces of any size", () => {
+    const text = book.slice(0, 60_000);
+    const whole = encode(text);
+    for (const length of [1, 2, 17, 4096]) expect(inPieces(text, length)).toEqual(whole);
+    const sizes = [...pieces(text, 4096)].map((piece) => piece.length);
+    expect(Math.max(...sizes)).toBeLessThan(4200);
+    expect(Math.min(...sizes.slice(0, -1))).toBeGreaterThanOrEqual(4096);
+  });
+
+  test.each([
+    ["a run without spaces", "a".repeat(5000)],
+    ["white space only", " \n \t  \n\n".repeat(300)],
+    ["words between runs of white space", "word  \n\n  word\n \n\tword \r\n word   ".repeat(100)],
+    ["special tokens at the cuts", "word <|endoftext|> word<|user|> word<|endoftext|>\nword <|user |> <|us er|>word\n".repeat(100)],
+    ["emoji, CJK and marks", "é ñ e\u0301 x\n東京 は 😀 wide 👨‍👩‍👧 x 여 보세요 \u0301 y\ufeff z\u0085 z ".repeat(100)],
+    ["digits and contractions", "12 dogs' 3rd don't I'll 'tis\n1 a2 b½ c ".repeat(100)],
+    ["halves of surrogate pairs", "a \ud83d b\ude00 c ".repeat(100)],
+  ])("of %s", (_, text) => {
+    const whole = encode(text);
+    for (const length of [1, 5, 64]) expect(inPieces(text, length)).toEqual(whole);
+    expect([...pieces(text, 64)].join("")).toBe(text);
+  });
+
+  test("of 500 random strings", () => {
+    const parts = ["a", "the", "Once", "é", "東", "😀", "\u0301", "7", "½", "'s", "'", ".", "<|endoftext|>", "<|", "|>", "_", "\u200b"];
+    const spaces = [" ", " ", "  ", "\n", "\n\n", " \n", "\t", "\r\n", "\u00a0", "\u3000", "\u0085", "\ufeff", ""];
+    const random = xoroshiro128plus(3);
+    const pick = (from: readonly string[]) => from[uniformInt(random, 0, from.length - 1)]!;
+    for (let i = 0; i < 500; i++) {
+      const text = Array.from({ length: 12 }, () => pick(parts) + pick(spaces)).join("");
+      expect(inPieces(text, 1), JSON.stringify(text)).toEqual(encode(text));
+    }
+  });
+});
+
+describe("a tokenizer that looks across the cuts gets the text in one piece", () => {
+  test("one that opens every text with a space", () => {
+    writeFileSync(join(folder, "tokenizer.json"), JSON.stringify(sentencePiece));
+    const { encode, pieces } = open(folder, 270);
+    expect([...pieces("hi the hi the", 1)]).toEqual(["hi the hi the"]);
+    expect(encode("hi the")).toEqual([wordId("▁hi"), wordId("▁the")]);
+  });
+
+  test("one with a token of two words", () => {
+    const { pieces } = changed(({ model }) => {
+      model.vocab["theĠend"] = 4096;
+    });
+    expect([...pieces("Once upon the end", 1)]).toEqual(["Once upon the end"]);
+  });
+
+  test("one with an added token of two words", () => {
+    const { encode, pieces } = changed(({ added_tokens }) => {
+      added_tokens.push({ id: 4096, content: "the end", special: true });
+    });
+    expect(encode("the end")).toEqual([4096]);
+    expect([...pieces("Once upon the end", 1)]).toEqual(["Once upon the end"]);
+  });
+
+  test("one with an added token that swallows the space behind it", () => {
+    const { encode, pieces } = changed(({ added_tokens }) => {
+      added_tokens.push({ id: 4096, content: "mask", rstrip: true, special: true });
+    });
+    expect(encode("mask upon")).toEqual(encode("maskupon"));
+    expect([...pieces("Once mask upon", 1)]).toEqual(["Once mask upon"]);
+  });
+});

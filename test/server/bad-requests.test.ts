@@ -1,0 +1,222 @@
+import { describe, expect, test } from "vitest";
+import { endEvent, scriptedEngine } from "./scripted-engine.js";
+import { errorOf } from "./wire.js";
+import { appOf, complete } from "./with-server.js";
+
+const app = appOf(scriptedEngine(), { aliases: ["gpt-3.5-turbo-instruct"] });
+
+describe("a wrong field is refused with 400 that names it", () => {
+  test.each<[object, string]>([
+    [{ prompt: 5 }, "prompt"],
+    [{ prompt: {} }, "prompt"],
+    [{ prompt: true }, "prompt"],
+    [{ prompt: [] }, "prompt"],
+    [{ prompt: [1, "a"] }, "prompt[1]"],
+    [{ prompt: ["a", 1] }, "prompt[1]"],
+    [{ prompt: ["a", null] }, "prompt[1]"],
+    [{ prompt: [1, -2] }, "prompt[1]"],
+    [{ prompt: [1.5] }, "prompt[0]"],
+    [{ prompt: [1, 1000] }, "prompt[1]"],
+    [{ prompt: [[1], []] }, "prompt[1]"],
+    [{ prompt: [[1], [2, "b"]] }, "prompt[1][1]"],
+    [{ prompt: [[1], [2, 99999]] }, "prompt[1][1]"],
+    [{ model: 5 }, "model"],
+    [{ suffix: "end" }, "suffix"],
+    [{ max_tokens: -1 }, "max_tokens"],
+    [{ max_tokens: "20" }, "max_tokens"],
+    [{ max_tokens: 1.5 }, "max_tokens"],
+    [{ max_tokens: 5, min_tokens: 6 }, "min_tokens"],
+    [{ min_tokens: -1 }, "min_tokens"],
+    [{ n: 0 }, "n"],
+    [{ n: 129 }, "n"],
+    [{ n: "2" }, "n"],
+    [{ best_of: 2 }, "best_of"],
+    [{ n: 2, best_of: 1 }, "best_of"],
+    [{ echo: "yes" }, "echo"],
+    [{ stream: 1 }, "stream"],
+    [{ stream_options: "usage" }, "stream_options"],
+    [{ stream_options: { include_usage: 1 } }, "stream_options.include_usage"],
+    [{ logprobs: true }, "logprobs"],
+    [{ logprobs: -1 }, "logprobs"],
+    [{ logprobs: 21 }, "logprobs"],
+    [{ temperature: -0.1 }, "temperature"],
+    [{ temperature: "hot" }, "temperature"],
+    [{ temperature: 101 }, "temperature"],
+    [{ top_p: 0 }, "top_p"],
+    [{ top_p: 1.1 }, "top_p"],
+    [{ top_k: -2 }, "top_k"],
+    [{ min_p: 2 }, "min_p"],
+    [{ presence_penalty: 3 }, "presence_penalty"],
+    [{ frequency_penalty: -3 }, "frequency_penalty"],
+    [{ repetition_penalty: 0 }, "repetition_penalty"],
+    [{ seed: 1.5 }, "seed"],
+    [{ seed: "1" }, "seed"],
+    [{ seed: 1e30 }, "seed"],
+    [{ stop: "" }, "stop"],
+    [{ stop: ["a", ""] }, "stop[1]"],
+    [{ stop: 5 }, "stop"],
+    [{ stop: Array(17).fill("a") }, "stop"],
+    [{ stop_token_ids: [-1] }, "stop_token_ids[0]"],
+    [{ stop_token_ids: [1, 1000] }, "stop_token_ids[1]"],
+    [{ logit_bias: { a: 1 } }, "logit_bias.a"],
+    [{ logit_bias: { "5": 101 } }, "logit_bias.5"],
+    [{ logit_bias: { "1000": 1 } }, "logit_bias.1000"],
+    [{ logit_bias: [1] }, "logit_bias"],
+    [{ lm_infinite: 5 }, "lm_infinite"],
+    [{ lm_infinite: { window: 0 } }, "lm_infinite.window"],
+    [{ lm_infinite: { sinks: -1 } }, "lm_infinite.sinks"],
+    [{ lm_infinite: { mode: "half" } }, "lm_infinite.mode"],
+    [{ lm_infinite: { windw: 5 } }, "lm_infinite.windw"],
+    [{ lm_infinite: { retrieve: { k: 5 } } }, "lm_infinite.retrieve"],
+    [{ features: { top: 5 } }, "features"],
+    [{ edits: [] }, "edits"],
+  ])("%j", async (body, param) => {
+    const response = await complete(app, { prompt: "a", ...body });
+    expect(response.status).toBe(400);
+    const error = await errorOf(response);
+    expect(error).toMatchObject({ type: "invalid_request_error", param });
+    expect(error.message).toContain(param);
+    expect(error.message).not.toContain("undefined");
+  });
+
+  test("more prompts than anyone means", async () => {
+    expect((await errorOf(await complete(app, { prompt: Array(1025).fill("a") }))).param).toBe("prompt");
+  });
+
+  test("a text for a model without tokenizer", async () => {
+    const bare = appOf(scriptedEngine({ card: { hasTokenizer: false } }));
+    expect((await errorOf(await complete(bare, { prompt: ["a"] }))).param).toBe("prompt[0]");
+    expect((await complete(bare, { prompt: [5] })).status).toBe(200);
+  });
+});
+
+describe("what clients send and nobody should mind is accepted", () => {
+  test("the fields of openai-node's own test, but its suffix", async () => {
+    const response = await complete(app, {
+      model: "gpt-3.5-turbo-instruct",
+      prompt: "This is a test.",
+      best_of: 0,
+      echo: true,
+      frequency_penalty: -2,
+      logit_bias: { foo: 0 },
+      logprobs: 0,
+      max_tokens: 16,
+      n: 1,
+      presence_penalty: -2,
+      seed: -9223372036854776000,
+      stop: "\n",
+      stream: false,
+      stream_options: { include_usage: true, include_obfuscation: true },
+      temperature: 1,
+      top_p: 1,
+      user: "user-1234",
+    });
+    expect(response.status).toBe(200);
+  });
+
+  test("null for everything, and fields that nobody knows", async () => {
+    const fields = ["model", "suffix", "n", "best_of", "echo", "logprobs", "seed", "stop", "stop_token_ids", "ignore_eos"];
+    const more = ["stream", "stream_options", "temperature", "top_p", "top_k", "min_p", "logit_bias", "lm_infinite", "user"];
+    const nulls = Object.fromEntries([...fields, ...more].map((field) => [field, null]));
+    const body = { ...nulls, features: null, prompt: "a", skip_special_tokens: true, __proto__x: 1 };
+    expect((await complete(app, body)).status).toBe(200);
+  });
+});
+
+describe("a wrong body", () => {
+  const post = (body: string | Uint8Array, headers: Record<string, string> = { "Content-Type": "application/json" }) =>
+    app.request("/v1/completions", { method: "POST", headers, body });
+
+  test.each(["", "{", '{"prompt": "a"', "nonsense", '{"prompt": "a",}', "[".repeat(200_000)])("that is no JSON: 400", async (body) => {
+    const response = await post(body);
+    expect(response.status).toBe(400);
+    expect(await errorOf(response)).toMatchObject({ type: "invalid_request_error", param: null });
+  });
+
+  test.each(["[]", "null", '"a"', "5"])("that is no object: 400 (%s)", async (body) => {
+    const response = await post(body);
+    expect(response.status).toBe(400);
+    expect((await errorOf(response)).message).toContain("expected object");
+  });
+
+  test("that is not UTF-8: 400", async () => {
+    expect((await post(new Uint8Array([0x7b, 0xff, 0x7d]))).status).toBe(400);
+  });
+
+  test("nested deeply: 400, not a crash", async () => {
+    const response = await post(`{"prompt": ${"[".repeat(100_000)}${"]".repeat(100_000)}}`);
+    expect((await errorOf(response)).param).toBe("prompt[0][0]");
+  });
+
+  test("of another media type or encoding: 415", async () => {
+    for (const type of ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"]) {
+      expect((await post("{}", { "Content-Type": type })).status).toBe(415);
+    }
+    expect((await post(new Uint8Array(2), {})).status).toBe(415);
+    expect((await post("{}", { "Content-Type": "application/json", "Content-Encoding": "gzip" })).status).toBe(415);
+    expect((await post('{"prompt":"a"}', { "Content-Type": "Application/JSON; charset=utf-8" })).status).toBe(200);
+  });
+
+  test("over the limit: 413", async () => {
+    const response = await post(JSON.stringify({ prompt: "a".repeat(1 << 20) }));
+    expect(response.status).toBe(413);
+    expect((await errorOf(response)).code).toBe("body_too_large");
+  });
+});
+
+describe("a wrong place", () => {
+  test("unknown model: 404 model_not_found", async () => {
+    for (const response of [await complete(app, { model: "nope", prompt: "a" }), await app.request("/v1/models/nope")]) {
+      expect(response.status).toBe(404);
+      expect(await errorOf(response)).toMatchObject({ param: "model", code: "model_not_found" });
+    }
+  });
+
+  test("unknown path: 404", async () => {
+    const response = await app.request("/v1/nothing", { method: "POST" });
+    expect(response.status).toBe(404);
+    expect((await errorOf(response)).code).toBe("unknown_url");
+  });
+
+  test.each([
+    ["GET", "/v1/completions", "POST"],
+    ["DELETE", "/v1/models", "GET"],
+    ["POST", "/v1/models/org/words", "GET"],
+    ["PUT", "/health", "GET"],
+  ])("%s %s: 405", async (method, path, allow) => {
+    const response = await app.request(path, { method });
+    expect(response.status).toBe(405);
+    expect(response.headers.get("allow")).toBe(allow);
+    expect((await errorOf(response)).code).toBe("method_not_allowed");
+  });
+});
+
+describe("no room", () => {
+  const silent = () =>
+    scriptedEngine({
+      room: 1,
+      async *script(sequence, index, signal) {
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+        yield endEvent(sequence, index, 0);
+      },
+    });
+
+  test.each([false, true])("a full queue answers 429 and says when to come back (stream: %s)", async (stream) => {
+    const engine = silent();
+    const full = appOf(engine);
+    const first = await complete(full, { prompt: "a", stream: true });
+    const response = await complete(full, { prompt: "a", stream });
+    expect(response.status).toBe(429);
+    expect(response.headers.get("retry-after")).toBe("1");
+    expect((await errorOf(response)).code).toBe("queue_full");
+    await first.body?.cancel();
+  });
+
+  test("a draining engine answers 503", async () => {
+    const engine = scriptedEngine();
+    await engine.drain();
+    const response = await complete(appOf(engine), { prompt: "a" });
+    expect(response.status).toBe(503);
+    expect((await errorOf(response)).code).toBe("shutting_down");
+  });
+});

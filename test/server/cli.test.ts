@@ -1,0 +1,139 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, describe, expect, test } from "vitest";
+import { until } from "./with-server.js";
+
+const main = fileURLToPath(new URL("../../server/cli/main.js", import.meta.url));
+const cache = mkdtempSync(join(tmpdir(), "lambdatap-cli-"));
+afterAll(() => rmSync(cache, { recursive: true, force: true }));
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly out: () => string;
+  readonly err: () => string;
+  /** Exit code and signal. */
+  readonly exit: Promise<unknown[]>;
+}
+
+function lambdatap(...args: string[]): Running {
+  const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, LAMBDATAP_CACHE: cache } });
+  let out = "";
+  let err = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    out += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    err += text;
+  });
+  return { child, out: () => out, err: () => err, exit: once(child, "close") };
+}
+
+async function serving(...args: string[]): Promise<Running & { readonly url: string }> {
+  const running = lambdatap("serve", "--port", "0", ...args);
+  await until(() => running.out().includes("curl ") || running.child.exitCode !== null, 60_000);
+  return { ...running, url: /http:\/\/\S+/.exec(running.out())?.[0] ?? running.err() };
+}
+
+const endless = (url: string) =>
+  fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ prompt: "Once", max_tokens: null, ignore_eos: true, stream: true }),
+  });
+
+describe("the command line", () => {
+  test("says how it is used: exit 2", async () => {
+    const nothing = lambdatap();
+    expect(await nothing.exit).toEqual([2, null]);
+    expect(nothing.err()).toContain("lambdatap serve");
+    const unknown = lambdatap("sevre");
+    expect(await unknown.exit).toEqual([2, null]);
+    expect(unknown.err()).toContain("unknown command 'sevre'");
+    for (const wrong of [["serve", "--prot", "1"], ["serve", "surplus"], ["cache"], ["cache", "rm"], ["generate", "a", "b"]]) {
+      const refused = lambdatap(...wrong);
+      expect(await refused.exit).toEqual([2, null]);
+      expect(refused.err()).toMatch(/^lambdatap \w+: .*\nlambdatap \w+ --help lists its flags\n$/);
+    }
+  });
+
+  test("helps: exit 0", async () => {
+    const help = lambdatap("serve", "--help");
+    expect(await help.exit).toEqual([0, null]);
+    expect(help.out()).toContain("--served-model-name <name>");
+    expect(await lambdatap("--version").exit).toEqual([0, null]);
+  });
+
+  test("lists and prunes a cache", async () => {
+    const empty = join(cache, "nothing-here");
+    const ls = lambdatap("cache", "ls", "--cache-dir", empty);
+    expect(await ls.exit).toEqual([0, null]);
+    expect(ls.out()).toContain("0 compiled models, 0.0 MB");
+    expect(await lambdatap("cache", "prune", "--all", "--cache-dir", empty).exit).toEqual([0, null]);
+  });
+});
+
+describe("generate", () => {
+  test("writes the text to stdout, and speed and memory to stderr", async () => {
+    const run = lambdatap("generate", "Once upon a time", "--max-tokens", "5", "--ignore-eos", "--seed", "1");
+    expect(await run.exit).toEqual([0, null]);
+    expect(run.out()).toMatch(/^Once upon a time.+\n/s);
+    expect(run.err()).toMatch(/5 tokens; first after \d+ ms, then [\d.]+ tokens\/s\nmemory \d+ MB/);
+  });
+
+  test("of wrong parameters is a sentence", async () => {
+    const run = lambdatap("generate", "a", "--stop", "");
+    expect(await run.exit).toEqual([2, null]);
+    expect(run.err()).toContain("--stop");
+    expect(run.err()).not.toMatch(/^\s+at /m);
+  });
+});
+
+describe("serve", () => {
+  test("prints its address, and ends by itself after SIGTERM when the last stream has", async () => {
+    const server = await serving("--served-model-name", "my-alias", "--log-level", "info");
+    expect(server.out()).toContain("my-alias");
+    expect((await fetch(`${server.url}/v1/models/my-alias`)).status).toBe(200);
+    const reader = (await endless(server.url)).body?.getReader();
+    await reader?.read();
+    server.child.kill("SIGTERM");
+    await until(() => server.err().includes("draining"));
+    expect((await reader?.read())?.done).toBe(false);
+    await reader?.cancel();
+    expect(await server.exit).toEqual([0, null]);
+    expect(server.err()).toContain('"msg":"drained"');
+  });
+
+  test("ends at once on the second signal", async () => {
+    const server = await serving();
+    const reader = (await endless(server.url)).body?.getReader();
+    await reader?.read();
+    server.child.kill("SIGTERM");
+    await until(() => server.err().includes("draining"));
+    server.child.kill("SIGTERM");
+    expect(await server.exit).toEqual([143, null]);
+    await reader?.cancel().catch(() => {});
+  });
+
+  test("cuts off what still runs after the drain timeout", async () => {
+    const server = await serving("--drain-timeout", "0.05");
+    const reader = (await endless(server.url)).body?.getReader();
+    await reader?.read();
+    server.child.kill("SIGINT");
+    expect(await server.exit).toEqual([1, null]);
+    await reader?.cancel().catch(() => {});
+  });
+
+  test("says in a sentence that its port is in use", async () => {
+    const first = await serving();
+    const second = lambdatap("serve", "--port", new URL(first.url).port);
+    expect(await second.exit).toEqual([1, null]);
+    expect(second.err()).toMatch(/^lambdatap serve: port \d+ on 127.0.0.1 is in use; .*$/m);
+    expect(second.err()).not.toMatch(/^\s+at /m);
+    first.child.kill("SIGTERM");
+    await first.exit;
+  });
+});

@@ -1,0 +1,112 @@
+import { pino } from "pino";
+import { describe, expect, test } from "vitest";
+import * as z from "zod";
+import { createModelRegistry } from "../../server/model-registry.js";
+import { endEvent, scriptedEngine } from "./scripted-engine.js";
+import { completionOf } from "./wire.js";
+import { appOf, complete, until } from "./with-server.js";
+
+const ModelList = z.strictObject({ object: z.string(), data: z.array(z.looseObject({ id: z.string() })) });
+
+describe("GET /v1/models", () => {
+  const app = appOf(scriptedEngine(), { aliases: ["words", "gpt-3.5-turbo-instruct"] });
+
+  test("lists the model and its aliases, with what it is", async () => {
+    const { object, data } = ModelList.parse(await (await app.request("/v1/models")).json());
+    expect(object).toBe("list");
+    expect(data.map(({ id }) => id)).toEqual(["org/words", "words", "gpt-3.5-turbo-instruct"]);
+    expect(data[0]).toEqual({
+      id: "org/words",
+      object: "model",
+      created: 1_700_000_000,
+      owned_by: "lambdatap",
+      lambdatap: {
+        alias_of: null,
+        architecture: "llama",
+        precision: "f32",
+        window: 32,
+        sinks: 4,
+        trained_length: 64,
+        vocab_size: 1000,
+        layers: 2,
+        hidden_size: 8,
+        has_tokenizer: true,
+        bos_token_id: 0,
+        eos_token_ids: [1],
+        sampling: { temperature: 0.8, top_p: 0.95, top_k: 0 },
+      },
+    });
+  });
+
+  test.each(["org/words", "org%2Fwords", "words"])("/%s is retrieved by its name", async (name) => {
+    const response = await app.request(`/v1/models/${name}`);
+    expect(response.status).toBe(200);
+    expect(await response.json()).toMatchObject({ id: decodeURIComponent(name) });
+  });
+
+  test("an alias answers under its own name", async () => {
+    expect((await completionOf(await complete(app, { model: "words", prompt: "a" }))).model).toBe("words");
+  });
+
+  test("two models of one name do not start", () => {
+    const models = [{ engine: scriptedEngine() }, { engine: scriptedEngine({ card: { id: "b" } }), aliases: ["org/words"] }];
+    expect(() => createModelRegistry(models)).toThrow("two models are named 'org/words'");
+  });
+});
+
+describe("GET /health", () => {
+  test("counts what runs, and turns 503 when the server drains", async () => {
+    let draining = false;
+    const engine = scriptedEngine();
+    const app = appOf(engine, { isDraining: () => draining });
+    const stream = await complete(app, { prompt: "a", n: 3, max_tokens: null, stream: true });
+    const busy = await app.request("/health");
+    expect([busy.status, await busy.json()]).toEqual([200, { status: "ok", running: 3, waiting: 0 }]);
+    await stream.body?.cancel();
+    draining = true;
+    expect((await app.request("/health")).status).toBe(503);
+  });
+});
+
+describe("the log", () => {
+  const lines: string[] = [];
+  const logger = pino({ level: "info" }, { write: (line) => lines.push(line) });
+
+  test("has one line per request, with its tokens and never its text", async () => {
+    const app = appOf(scriptedEngine(), { logger });
+    const headers = { "Content-Type": "application/json", "X-Request-Id": "mine-1" };
+    const post = (body: string) => app.request("/v1/completions", { method: "POST", headers, body });
+    const whole = await post(JSON.stringify({ prompt: "a secret", max_tokens: 2 }));
+    expect(whole.headers.get("x-request-id")).toBe("mine-1");
+    await (await post(JSON.stringify({ prompt: "a secret", max_tokens: 3, stream: true }))).text();
+    await post(JSON.stringify({ prompt: ["a secret", 5] }));
+    await post('{"prompt": "a secret');
+    await until(() => lines.length === 4);
+
+    const common = { id: "mine-1", method: "POST", path: "/v1/completions", ms: expect.any(Number) };
+    expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+      { ...common, status: 200, model: "org/words", promptTokens: 3, completionTokens: 2 },
+      { ...common, status: 200, model: "org/words", promptTokens: 3, completionTokens: 3 },
+      { ...common, status: 400, param: "prompt[1]" },
+      { ...common, status: 400, error: "invalid_request_error" },
+    ]);
+    expect(lines.join("")).not.toContain("secret");
+  });
+
+  test("names the error of a stream, whose status was already out", async () => {
+    lines.length = 0;
+    const app = appOf(
+      scriptedEngine({
+        async *script(sequence, index) {
+          yield { type: "error", index, error: { kind: "internal", message: "a bolt came off" } };
+          yield endEvent(sequence, index, 0);
+        },
+      }),
+      { logger },
+    );
+    await (await complete(app, { prompt: "a", stream: true })).text();
+    await until(() => lines.length === 2);
+    expect(lines[0]).toContain("a bolt came off");
+    expect(JSON.parse(lines[1] ?? "")).toMatchObject({ status: 200, error: "internal" });
+  });
+});

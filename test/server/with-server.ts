@@ -1,0 +1,68 @@
+import type { Hono } from "hono";
+import { type Logger, pino } from "pino";
+import type { Engine } from "../../runtime/generation.js";
+import { createApp } from "../../server/app.js";
+import type { AppEnv } from "../../server/exchange.js";
+import type { GuardRules } from "../../server/guard.js";
+import { type HttpServer, listen } from "../../server/http.js";
+import { createModelRegistry } from "../../server/model-registry.js";
+import type { CompletionSettings } from "../../server/routes/completions.js";
+
+export interface ServerOptions {
+  readonly aliases?: readonly string[];
+  readonly settings?: Partial<CompletionSettings>;
+  readonly guard?: Partial<GuardRules>;
+  readonly isDraining?: () => boolean;
+  readonly logger?: Logger;
+}
+
+/** The app in process, for `app.request()`. */
+export function appOf(engine: Engine, options: ServerOptions = {}): Hono<AppEnv> {
+  return createApp({
+    models: createModelRegistry([{ engine, aliases: options.aliases ?? [] }]),
+    logger: options.logger ?? pino({ level: "silent" }),
+    guard: { boundHost: "127.0.0.1", allowedHosts: [], allowedOrigins: [], ...options.guard },
+    completions: { maxBodyBytes: 1 << 20, pingMs: 10_000, systemFingerprint: "b0.0.0", ...options.settings },
+    isDraining: options.isDraining ?? (() => false),
+  });
+}
+
+/** The app on a free port of 127.0.0.1 for as long as `use` runs. */
+export async function withServer(
+  engine: Engine,
+  use: (server: HttpServer) => Promise<void>,
+  options: ServerOptions = {},
+): Promise<void> {
+  const server = await listen(appOf(engine, options).fetch, "127.0.0.1", 0);
+  try {
+    await use(server);
+  } finally {
+    await server.drain(0);
+  }
+}
+
+/** POST /v1/completions in process. */
+export async function complete(app: Hono<AppEnv>, body: unknown): Promise<Response> {
+  return app.request("/v1/completions", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  });
+}
+
+/** Waits for what must come; fails after `limitMs`, which is far more than it takes. */
+export async function until(condition: () => boolean, limitMs = 10_000): Promise<void> {
+  const deadline = Date.now() + limitMs;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`never came true: ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** The data of every event of a finished stream, comments left out. */
+export function eventsOf(text: string): string[] {
+  return text
+    .split("\n\n")
+    .filter((block) => block.startsWith("data: "))
+    .map((block) => block.slice("data: ".length));
+}
