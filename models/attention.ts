@@ -63,15 +63,15 @@ export class DecodeAttention implements LayerAttention {
     const keys = graph.input(`keys.${layer}`, "float32", shape);
     const values = graph.input(`values.${layer}`, "float32", shape);
     const keyOutputs: Value[] = [];
-    const scatter = (buffer: Value, update: Value, at: Value, name: string): Value => {
-      graph.op("TensorScatter", [buffer, update, at], { axis: -2 }, name);
+    const scatter = (buffer: Value, update: Value, at: Value | null, name: string): Value => {
+      graph.op("TensorScatter", at === null ? [buffer, update] : [buffer, update, at], { axis: -2 }, name);
       return graph.output(name, "float32", shape);
     };
     const oneToken = graph.constant("int64", [4], [0, kvHeads, 1, headDim]);
     let current = keys;
     const sinks = this.#rotatedSinks[layer];
     if (sinks !== undefined) {
-      current = scatter(current, sinks, graph.constant("int64", [1], [0]), `keys.${layer}.sinks`);
+      current = scatter(current, sinks, null, `keys.${layer}.sinks`);
       keyOutputs.push(current);
     }
     const rotated = rotate(graph, key, inputs.rotary, kvHeads);
