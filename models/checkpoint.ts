@@ -17,6 +17,8 @@ export interface Checkpoint extends Disposable {
   file(name: string): string;
   /** As `SafetensorsFile.readF32`. */
   readF32(name: string, start?: number, count?: number): Float32Array<ArrayBuffer>;
+  /** As `SafetensorsFile.readF32Into`. */
+  readF32Into(name: string, start: number, out: Float32Array): void;
   /** @throws ModelFormatError if the tensor is missing, has another shape, or does not hold floating-point numbers. */
   expect(name: string, shape: readonly number[]): void;
   close(): void;
@@ -105,6 +107,7 @@ function checkpoint(
     shape: (name) => find(name).entry.shape,
     file: (name) => find(name).file.path,
     readF32: (name, start, count) => find(name).file.readF32(name, start, count),
+    readF32Into: (name, start, out) => find(name).file.readF32Into(name, start, out),
     expect: (name, shape) => {
       const { file, entry } = find(name);
       if (entry.shape.length !== shape.length || entry.shape.some((dimension, axis) => dimension !== shape[axis]))

@@ -56,6 +56,8 @@ export interface SafetensorsFile extends Disposable {
    * @throws RangeError if the range is not within the tensor.
    */
   readF32(name: string, start?: number, count?: number): Float32Array<ArrayBuffer>;
+  /** The same for as many elements as `out` has, into `out`: whoever reads piece by piece needs one buffer only. */
+  readF32Into(name: string, start: number, out: Float32Array): void;
   close(): void;
 }
 
@@ -72,41 +74,38 @@ export function openSafetensors(path: string): SafetensorsFile {
   };
   try {
     const tensors = readSafetensorsHeader(fd, size, path);
-    return {
-      path,
-      tensors,
-      readF32: (name, start = 0, count) => {
-        const entry = tensors.get(name);
-        if (!open) throw new RangeError(`${path} is closed`);
-        if (!entry) throw new ModelFormatError(path, `tensor "${name}" is missing`);
-        return readF32(fd, path, name, entry, start, count);
-      },
-      close,
-      [Symbol.dispose]: close,
+    const find = (name: string) => floatTensor(path, name, tensors.get(name));
+    const readF32Into = (name: string, start: number, out: Float32Array) => {
+      const { entry, reader } = find(name);
+      checkRange(name, entry, start, out.length);
+      if (!open) throw new RangeError(`${path} is closed`);
+      reader(out, start, (bytes, from) => readFully(fd, path, bytes, entry.byteOffset + from));
     };
+    const readF32 = (name: string, start = 0, count = elementsOf(find(name).entry) - start) => {
+      checkRange(name, find(name).entry, start, count);
+      const out = new Float32Array(count);
+      readF32Into(name, start, out);
+      return out;
+    };
+    return { path, tensors, readF32, readF32Into, close, [Symbol.dispose]: close };
   } catch (error) {
     close();
     throw error;
   }
 }
 
-function readF32(fd: number, path: string, name: string, entry: TensorEntry, start: number, wanted?: number) {
+const elementsOf = ({ shape }: TensorEntry): number => shape.reduce((product, dimension) => product * dimension, 1);
+
+function floatTensor(path: string, name: string, entry: TensorEntry | undefined) {
+  if (!entry) throw new ModelFormatError(path, `tensor "${name}" is missing`);
   const reader = READERS.get(entry.dtype);
-  if (!reader)
-    throw new ModelFormatError(path, `tensor "${name}" has dtype ${entry.dtype}, but weights must be F32, F16 or BF16`);
-  const elements = entry.shape.reduce((product, dimension) => product * dimension, 1);
-  const count = wanted ?? elements - start;
-  if (
-    !(
-      Number.isSafeInteger(start) &&
-      Number.isSafeInteger(count) &&
-      start >= 0 &&
-      count >= 0 &&
-      start + count <= elements
-    )
-  )
+  if (reader) return { entry, reader };
+  throw new ModelFormatError(path, `tensor "${name}" has dtype ${entry.dtype}, but weights must be F32, F16 or BF16`);
+}
+
+function checkRange(name: string, entry: TensorEntry, start: number, count: number): void {
+  const elements = elementsOf(entry);
+  const natural = [start, count].every((value) => Number.isSafeInteger(value) && value >= 0);
+  if (!natural || start + count > elements)
     throw new RangeError(`elements [${start}, ${start + count}) of "${name}", which has ${elements}`);
-  const out = new Float32Array(count);
-  reader(out, start, (bytes, from) => readFully(fd, path, bytes, entry.byteOffset + from));
-  return out;
 }

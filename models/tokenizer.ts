@@ -42,11 +42,16 @@ const TokenizerFile = z.looseObject({
   pre_tokenizer: z.unknown(),
   post_processor: z.unknown(),
   decoder: z.unknown(),
-  model: z.looseObject({
-    vocab: z.union([VocabularyById, VocabularyByRank]),
-    fuse_unk: z.boolean().nullish(),
-    byte_fallback: z.boolean().nullish(),
-  }),
+  model: z
+    .looseObject({
+      // GPT-2's own file has no type.
+      type: z.enum(["BPE", "Unigram"]).default("BPE"),
+      vocab: z.union([VocabularyById, VocabularyByRank]),
+      merges: z.array(z.unknown()).optional(),
+      fuse_unk: z.boolean().nullish(),
+      byte_fallback: z.boolean().nullish(),
+    })
+    .refine((model) => model.type !== "BPE" || (model.merges && !Array.isArray(model.vocab)), "BPE needs vocab and merges"),
 });
 type TokenizerFile = z.infer<typeof TokenizerFile>;
 

@@ -59,9 +59,11 @@ function writeOne(
   for (const { tensor, shape } of source.parts) {
     const columns = shape[1] ?? 1;
     const step = Math.max(TILE, Math.floor(PIECE / columns));
+    const buffer = new Float32Array(Math.min(step, shape[0] ?? 0) * columns);
     for (let at = 0; at < (shape[0] ?? 0); at += step) {
       const rows = Math.min(step, (shape[0] ?? 0) - at);
-      const values = checkpoint.readF32(tensor, at * columns, rows * columns);
+      const values = buffer.subarray(0, rows * columns);
+      checkpoint.readF32Into(tensor, at * columns, values);
       if (!allFinite(values)) broken.set(tensor, checkpoint.file(tensor));
       if (whole !== undefined) transposeInto(whole, total, row, values, rows, columns);
       else if (scales === undefined) write(fd, values, place.offset + row * columns * 4);

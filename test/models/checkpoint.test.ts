@@ -19,13 +19,25 @@ describe("weights that cannot be used", () => {
     ["truncated_file", "model.safetensors", /the file is shorter than its header promises/],
     ["truncated_shard", "model-00002-of-00002.safetensors", /the file is shorter than its header promises/],
     ["missing_shard", "model-00002-of-00002.safetensors", /this shard.*is missing/],
-    ["index_lies", "model.safetensors.index.json", /tensor "lm_head.weight" is in model-0000\d-of-00002.safetensors, but/],
-    ["shard_path_escapes", "model.safetensors.index.json", /"..\/ok\/model.safetensors", but a shard is a plain file name/],
+    [
+      "index_lies",
+      "model.safetensors.index.json",
+      /tensor "lm_head.weight" is in model-0000\d-of-00002.safetensors, but/,
+    ],
+    [
+      "shard_path_escapes",
+      "model.safetensors.index.json",
+      /"..\/ok\/model.safetensors", but a shard is a plain file name/,
+    ],
     ["header_length_lies", "model.safetensors", /said to have 1152921504606846976 bytes/],
     ["header_not_json", "model.safetensors", /header is not valid JSON/],
     ["offsets_beyond_file", "model.safetensors", /"lm_head.weight" ends at byte/],
     ["offsets_reversed", "model.safetensors", /"model.norm.weight" ends before it begins/],
-    ["shape_does_not_fill_offsets", "model.safetensors", /"model.embed_tokens.weight" has 1024 bytes, but F32 of shape \[32,16\]/],
+    [
+      "shape_does_not_fill_offsets",
+      "model.safetensors",
+      /"model.embed_tokens.weight" has 1024 bytes, but F32 of shape \[32,16\]/,
+    ],
     ["unknown_dtype", "model.safetensors", /"model.norm.weight" has the unknown dtype Q3_HALF/],
     ["empty_file", "model.safetensors", /has 0/],
     ["pickle_only", "pytorch_model.bin", /convert them to model.safetensors/],
@@ -41,14 +53,23 @@ describe("weights that cannot be used", () => {
     expect(() => weights.expect("model.norm.weight", [16])).toThrow(/"model.norm.weight" has dtype I32/);
   });
 
-  it.each(["", "..", ".", "a/b.safetensors", "a\\b.safetensors", "C:b.safetensors", "/etc/passwd", "a\0b", 7, null, ["a"]])(
-    "are refused where the index calls a shard %j",
-    (shard) => {
-      const folder = temporaryFolder();
-      writeFileSync(join(folder, "model.safetensors.index.json"), JSON.stringify({ weight_map: { w: shard } }));
-      expect(refusal(folder).reason).toMatch(/tensor "w" into .* a shard is a plain file name/);
-    },
-  );
+  it.each([
+    "",
+    "..",
+    ".",
+    "a/b.safetensors",
+    "a\\b.safetensors",
+    "C:b.safetensors",
+    "/etc/passwd",
+    "a\0b",
+    7,
+    null,
+    ["a"],
+  ])("are refused where the index calls a shard %j", (shard) => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, "model.safetensors.index.json"), JSON.stringify({ weight_map: { w: shard } }));
+    expect(refusal(folder).reason).toMatch(/tensor "w" into .* a shard is a plain file name/);
+  });
 
   it("are refused where there is no folder, nothing in it, or an index without a map", () => {
     const folder = temporaryFolder();
@@ -96,7 +117,9 @@ describe("a checkpoint", () => {
     weights.expect(embedding, [32, 16]);
     const error = thrownBy(() => weights.expect(embedding, [48, 16]));
     expect(error).toMatchObject({ file: join(hostile("missing_tensor"), "model.safetensors") });
-    expect(error).toMatchObject({ reason: expect.stringMatching(/"model.embed_tokens.weight" has shape \[32, 16\].*\[48, 16\]/) });
+    expect(error).toMatchObject({
+      reason: expect.stringMatching(/"model.embed_tokens.weight" has shape \[32, 16\].*\[48, 16\]/),
+    });
     expect(() => weights.expect(embedding, [32])).toThrow(ModelFormatError);
     expect(() => weights.expect(embedding, [32, 16, 1])).toThrow(ModelFormatError);
   });

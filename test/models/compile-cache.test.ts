@@ -56,7 +56,9 @@ describe("a compiled model in the cache", () => {
     expect(await publish(root, item("k"), refill)).toBe(folder);
     expect(readdirSync(root)).toEqual(["k"]);
     const manifestBytes = statSync(join(folder, "manifest.json")).size;
-    expect(listEntries(root)).toMatchObject([{ key: "k", model: "a model", precision: "q8", bytes: 11 + manifestBytes }]);
+    expect(listEntries(root)).toMatchObject([
+      { key: "k", model: "a model", precision: "q8", bytes: 11 + manifestBytes },
+    ]);
   });
 
   it("is compiled once if two processes want it at once, and both get it", async () => {
@@ -91,7 +93,7 @@ describe("a compiled model in the cache", () => {
     await publish(root, item("k"), fill);
     expect(readFileSync(join(root, "k", "weights"), "utf8")).toBe("12345678");
     expect(readdirSync(root)).toEqual(["k"]);
-  }, 4_000);
+  });
 
   it("does not wait for a lock whose process id went to another process, nor for a thread or machine long silent", async () => {
     const start = /^(\.tmp-[0-9a-f]{8}-\d+-)\d+/;
@@ -105,7 +107,7 @@ describe("a compiled model in the cache", () => {
       await publish(root, item("k"), fill);
       expect(readdirSync(root)).toEqual(["k"]);
     }
-  }, 4_000);
+  });
 
   it("keeps what another machine may still be writing, and removes what it abandoned", async () => {
     const root = temporaryFolder();
@@ -160,7 +162,9 @@ describe("a cache folder that cannot be used is a sentence with path and remedy"
     for (const root of [file, join(file, "below")]) {
       const error = await publish(root, item("k"), fill).catch((thrown: unknown) => thrown);
       expect(error).toBeInstanceOf(CacheError);
-      expect(error).toMatchObject({ message: expect.stringMatching(/^The cache folder .*file.*choose another.*LAMBDATAP_CACHE/) });
+      expect(error).toMatchObject({
+        message: expect.stringMatching(/^The cache folder .*file.*choose another.*LAMBDATAP_CACHE/),
+      });
       expect(error).toMatchObject({ message: expect.stringContaining(root) });
     }
   });
@@ -169,7 +173,10 @@ describe("a cache folder that cannot be used is a sentence with path and remedy"
     const root = temporaryFolder();
     chmodSync(root, 0o555);
     const result = await resultOf(startChild(root, "as nobody"));
-    expect(result).toMatchObject({ error: "CacheError", message: expect.stringMatching(/cannot be written: give this user/) });
+    expect(result).toMatchObject({
+      error: "CacheError",
+      message: expect.stringMatching(/cannot be written: give this user/),
+    });
     expect(result).toMatchObject({ message: expect.stringContaining(root) });
     chmodSync(root, 0o755);
     await publish(root, item("k"), fill);
@@ -191,7 +198,10 @@ describe("a cache folder that cannot be used is a sentence with path and remedy"
   it.skipIf(process.platform === "win32")("where a file grows beyond what may be written", async () => {
     const root = temporaryFolder();
     const result = await resultOf(startChild(root, "too much", { limit: "ulimit -f 1024" }));
-    expect(result).toMatchObject({ error: "CacheError", message: expect.stringMatching(/cannot hold a file this large/) });
+    expect(result).toMatchObject({
+      error: "CacheError",
+      message: expect.stringMatching(/cannot hold a file this large/),
+    });
     expect(readdirSync(root)).toEqual([]);
   });
 });
@@ -201,7 +211,11 @@ describe("cache ls and cache prune", () => {
 
   it("show what was used last first, and remove by age, all, or all but some", async () => {
     const root = temporaryFolder();
-    for (const [key, age] of [["old", 40], ["middle", 20], ["new", 1]] as const) {
+    for (const [key, age] of [
+      ["old", 40],
+      ["middle", 20],
+      ["new", 1],
+    ] as const) {
       await publish(root, item(key), fill);
       utimesSync(join(root, key, "manifest.json"), days(age), days(age));
     }

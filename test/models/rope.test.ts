@@ -31,17 +31,18 @@ describe("rotary frequencies, as transformers computes them", () => {
   it("llama3", () => {
     const llama3 = { rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4 };
     const golden = frequencies({ ...llama3, rope_theta: 5e5, original_max_position_embeddings: 32 });
-    expectClose(golden.inverseFrequencies, [
-      1, 0.004700753866357992, 0.00017677669529663688, 6.647869871181236e-6,
-    ]);
+    expectClose(golden.inverseFrequencies, [1, 0.004700753866357992, 0.00017677669529663688, 6.647869871181236e-6]);
     const published = frequencies(
       { ...llama3, original_max_position_embeddings: 8192 },
       { rotaryDim: 16, length: 131072, ...{ rope_theta: 5e5 } },
     );
-    expectClose(published.inverseFrequencies, [
-      1, 0.19392274474868576, 0.03760603093086393, 0.0072926647372171085, 0.0005248461609929547,
-      3.428102195952591e-5, 6.647869871181236e-6, 1.2891731721515574e-6,
-    ]);
+    expectClose(
+      published.inverseFrequencies,
+      [
+        1, 0.19392274474868576, 0.03760603093086393, 0.0072926647372171085, 0.0005248461609929547, 3.428102195952591e-5,
+        6.647869871181236e-6, 1.2891731721515574e-6,
+      ],
+    );
     expect(published.attentionFactor).toBe(1);
   });
 
@@ -61,13 +62,23 @@ describe("rotary frequencies, as transformers computes them", () => {
 
   it("yarn without rounding the ramp's ends", () => {
     const found = frequencies(
-      { rope_type: "yarn", factor: 32, original_max_position_embeddings: 4096, truncate: false, beta_fast: 32, beta_slow: 1 },
+      {
+        rope_type: "yarn",
+        factor: 32,
+        original_max_position_embeddings: 4096,
+        truncate: false,
+        beta_fast: 32,
+        beta_slow: 1,
+      },
       { rotaryDim: 16, length: 131072, ...{ rope_theta: 150000 } },
     );
-    expectClose(found.inverseFrequencies, [
-      1, 0.2254180002028708, 0.050813274815461475, 0.006794959489732219, 0.00045648391922324086,
-      1.818833668168956e-5, 4.0999784818029795e-6, 9.242089502428301e-7,
-    ]);
+    expectClose(
+      found.inverseFrequencies,
+      [
+        1, 0.2254180002028708, 0.050813274815461475, 0.006794959489732219, 0.00045648391922324086, 1.818833668168956e-5,
+        4.0999784818029795e-6, 9.242089502428301e-7,
+      ],
+    );
     expectClose([found.attentionFactor], [1.3465735902799727]);
   });
 
@@ -78,17 +89,20 @@ describe("rotary frequencies, as transformers computes them", () => {
         factor: 40,
         original_max_position_embeddings: 4096,
         mscale: 1,
-        mscale_all_dim: 0.707,
+        mscale_all_dim: 0.8,
         beta_fast: 16,
         beta_slow: 2,
       },
       { rotaryDim: 16, length: 163840 },
     );
-    expectClose(deepseek.inverseFrequencies, [
-      1, 0.31622776601683794, 0.1, 0.03162277660168379, 0.006750000000000002, 0.001106797181058933, 2.5e-5,
-      7.905694150420947e-6,
-    ]);
-    expectClose([deepseek.attentionFactor], [1.0857263992561355]);
+    expectClose(
+      deepseek.inverseFrequencies,
+      [
+        1, 0.31622776601683794, 0.1, 0.03162277660168379, 0.006750000000000002, 0.001106797181058933, 2.5e-5,
+        7.905694150420947e-6,
+      ],
+    );
+    expectClose([deepseek.attentionFactor], [1.0569662567531275]);
     const base = { rope_type: "yarn", original_max_position_embeddings: 32 };
     expect(frequencies({ ...base, factor: 4, attention_factor: 1.25 }).attentionFactor).toBe(1.25);
     const derived = frequencies({ ...base, factor: null });
@@ -126,7 +140,10 @@ describe("the spellings of rotary positions", () => {
     const now = read({ rope_parameters: { ...scaling, rope_theta: 5e5, original_max_position_embeddings: 32 } });
     expect(before).toEqual(now);
     expect(before).toMatchObject({ theta: 5e5, originalLength: 32 });
-    const outer = { original_max_position_embeddings: 64, rope_scaling: { ...scaling, original_max_position_embeddings: 32 } };
+    const outer = {
+      original_max_position_embeddings: 64,
+      rope_scaling: { ...scaling, original_max_position_embeddings: 32 },
+    };
     expect(read(outer)).toMatchObject({ originalLength: 64 });
     expect(read({ rope_scaling: scaling })).toMatchObject({ originalLength: 128, theta: 10000 });
   });

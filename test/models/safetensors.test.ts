@@ -28,9 +28,7 @@ function refusal(header: unknown, dataBytes = 0): string {
 function widened(dtype: string, halves: Uint16Array, start?: number, count?: number): Float32Array {
   const bytes = new Uint8Array(halves.buffer, halves.byteOffset, halves.byteLength);
   const path = join(temporaryFolder(), "x.safetensors");
-  using file = openSafetensors(
-    writeSafetensors(path, { w: entry(dtype, [halves.length], 0, bytes.length) }, bytes),
-  );
+  using file = openSafetensors(writeSafetensors(path, { w: entry(dtype, [halves.length], 0, bytes.length) }, bytes));
   return file.readF32("w", start, count);
 }
 
@@ -138,7 +136,11 @@ describe("a sound safetensors file", () => {
   });
 
   it("names tensor and dtype of what are no weights, knows their size, and refuses an unknown name", () => {
-    const header = { ids: entry("I64", [2], 0, 16), mask: entry("BOOL", [3], 16, 19), q: entry("F8_E4M3", [1], 19, 20) };
+    const header = {
+      ids: entry("I64", [2], 0, 16),
+      mask: entry("BOOL", [3], 16, 19),
+      q: entry("F8_E4M3", [1], 19, 20),
+    };
     const path = join(temporaryFolder(), "x.safetensors");
     using file = openSafetensors(writeSafetensors(path, header, new Uint8Array(20)));
     expect(() => file.readF32("ids")).toThrow(/tensor "ids" has dtype I64/);
@@ -191,8 +193,15 @@ describe("reading as f32", () => {
 
   it("gives the same piece by piece as at once, from every dtype", () => {
     // The upper bytes of ordinary doubles are ordinary numbers in every dtype.
-    const bytes = new Uint8Array(Float64Array.from({ length: 1001 }, (_, i) => Math.sin(i)).buffer).map((byte) => byte & 0x3f);
-    for (const [dtype, size] of [["F32", 4], ["F16", 2], ["BF16", 2], ["F64", 8]] as const) {
+    const bytes = new Uint8Array(Float64Array.from({ length: 1001 }, (_, i) => Math.sin(i)).buffer).map(
+      (byte) => byte & 0x3f,
+    );
+    for (const [dtype, size] of [
+      ["F32", 4],
+      ["F16", 2],
+      ["BF16", 2],
+      ["F64", 8],
+    ] as const) {
       const path = join(temporaryFolder(), "x.safetensors");
       const header = { pad: entry("U8", [3], 0, 3), w: entry(dtype, [1001], 3, 3 + size * 1001) };
       const data = Buffer.concat([Buffer.from([1, 2, 3]), bytes.subarray(0, size * 1001)]);
@@ -205,7 +214,18 @@ describe("reading as f32", () => {
       expect(new Set(whole).size, dtype).toBeGreaterThan(100);
       expect([...file.readF32("w", 1000)], dtype).toEqual([whole[1000]]);
       expect(file.readF32("w", 1001, 0), dtype).toHaveLength(0);
-      for (const [start, count] of [[0, 1002], [-1, 1], [1001, 1], [0.5, 1], [0, -1]] as const)
+      const buffer = new Float32Array(100).fill(-1);
+      file.readF32Into("w", 500, buffer.subarray(3, 90));
+      expect([...buffer.slice(3, 90)], dtype).toEqual([...whole.slice(500, 587)]);
+      expect([...buffer.slice(0, 3), ...buffer.slice(90)], dtype).toEqual(Array(13).fill(-1));
+      expect(() => file.readF32Into("w", 950, buffer), dtype).toThrow(RangeError);
+      for (const [start, count] of [
+        [0, 1002],
+        [-1, 1],
+        [1001, 1],
+        [0.5, 1],
+        [0, -1],
+      ] as const)
         expect(() => file.readF32("w", start, count), dtype).toThrow(RangeError);
     }
   });

@@ -35,22 +35,22 @@ describe("encoding in pieces gives the ids of the whole", () => {
   const inPieces = (text: string, length: number) => [...pieces(text, length)].flatMap((piece) => encode(piece));
 
   test("of a book, in pieces of any size", () => {
-    const text = book.slice(0, 60_000);
+    const text = book.slice(0, 30_000);
     const whole = encode(text);
-    for (const length of [1, 2, 17, 4096]) expect(inPieces(text, length)).toEqual(whole);
+    for (const length of [1, 40, 4096]) expect(inPieces(text, length)).toEqual(whole);
     const sizes = [...pieces(text, 4096)].map((piece) => piece.length);
     expect(Math.max(...sizes)).toBeLessThan(4200);
     expect(Math.min(...sizes.slice(0, -1))).toBeGreaterThanOrEqual(4096);
   });
 
   test.each([
-    ["a run without spaces", "a".repeat(5000)],
-    ["white space only", " \n \t  \n\n".repeat(300)],
-    ["words between runs of white space", "word  \n\n  word\n \n\tword \r\n word   ".repeat(100)],
-    ["special tokens at the cuts", "word <|endoftext|> word<|user|> word<|endoftext|>\nword <|user |> <|us er|>word\n".repeat(100)],
-    ["emoji, CJK and marks", "é ñ e\u0301 x\n東京 は 😀 wide 👨‍👩‍👧 x 여 보세요 \u0301 y\ufeff z\u0085 z ".repeat(100)],
-    ["digits and contractions", "12 dogs' 3rd don't I'll 'tis\n1 a2 b½ c ".repeat(100)],
-    ["halves of surrogate pairs", "a \ud83d b\ude00 c ".repeat(100)],
+    ["a run without spaces", "a".repeat(2000)],
+    ["white space only", " \n \t  \n\n".repeat(100)],
+    ["words between runs of white space", "word  \n\n  word\n \n\tword \r\n word   ".repeat(20)],
+    ["special tokens at the cuts", "word <|endoftext|> word<|user|> word<|endoftext|>\nword <|user |> <|us er|>word\n".repeat(20)],
+    ["emoji, CJK and marks", "é ñ e\u0301 x\n東京 は 😀 wide 👨‍👩‍👧 x 여 보세요 \u0301 y\ufeff z\u0085 z ".repeat(20)],
+    ["digits and contractions", "12 dogs' 3rd don't I'll 'tis\n1 a2 b½ c ".repeat(20)],
+    ["halves of surrogate pairs", "a \ud83d b\ude00 c ".repeat(20)],
   ])("of %s", (_, text) => {
     const whole = encode(text);
     for (const length of [1, 5, 64]) expect(inPieces(text, length)).toEqual(whole);
