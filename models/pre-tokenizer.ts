@@ -28,4 +28,9 @@ export function exactSplits(spec: unknown): unknown {
   return spec;
 }
 
-const split = (pattern: string) => ({ type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false });
+const split = (pattern: string) => ({
+  type: "Split",
+  pattern: { Regex: pattern },
+  behavior: "Isolated",
+  invert: false,
+});

@@ -30,9 +30,7 @@ const PROBE =
  */
 export function cutPattern(tokens: TokenBytes, rules: CutRules, encode: (text: string) => number[]): CutPattern {
   if (rules.fusesUnknown) return null;
-  if (rules.added.some(({ content, rstrip }) => LETTER_THEN_SPACE.test(content) || (rstrip && /\p{L}$/u.test(content)))) {
-    return null;
-  }
+  if (rules.added.some(({ content, rstrip }) => rstrip && /\p{L}$/u.test(content))) return null;
   const joined = joinedByTokens(tokens);
   if (joined.ascii) return null;
   const pattern = joined.any ? AFTER_ASCII_LETTER : AFTER_ANY_LETTER;

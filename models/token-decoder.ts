@@ -50,7 +50,9 @@ export function tokenDecoder(spec: unknown): TokenDecoder {
   const bytes = (token: string) => {
     const byte = fallback ? /^<0x([0-9A-Fa-f]{2})>$/.exec(token)?.[1] : undefined;
     if (byte !== undefined) return Uint8Array.of(Number.parseInt(byte, 16));
-    return utf8.encode(replacements.reduce((text, { pattern, content }) => text.replaceAll(pattern.String, content), token));
+    return utf8.encode(
+      replacements.reduce((text, { pattern, content }) => text.replaceAll(pattern.String, content), token),
+    );
   };
   const strip = parsed.data.reduce((sum, step) => sum + (step.type === "Strip" ? step.start : 0), 0);
   return { bytes, added: bytes, strip };

@@ -36,7 +36,14 @@ const VocabularyById = z.custom<Record<string, number>>(
 const VocabularyByRank = z.array(z.tuple([z.string(), z.number()]));
 const TokenizerFile = z.looseObject({
   added_tokens: z
-    .array(z.looseObject({ id: Id, content: z.string().min(1), special: z.boolean().default(false), rstrip: z.boolean().default(false) }))
+    .array(
+      z.looseObject({
+        id: Id,
+        content: z.string().min(1),
+        special: z.boolean().default(false),
+        rstrip: z.boolean().default(false),
+      }),
+    )
     .nullish(),
   normalizer: z.unknown(),
   pre_tokenizer: z.unknown(),
@@ -51,7 +58,10 @@ const TokenizerFile = z.looseObject({
       fuse_unk: z.boolean().nullish(),
       byte_fallback: z.boolean().nullish(),
     })
-    .refine((model) => model.type !== "BPE" || (model.merges && !Array.isArray(model.vocab)), "BPE needs vocab and merges"),
+    .refine(
+      (model) => model.type !== "BPE" || (model.merges && !Array.isArray(model.vocab)),
+      "BPE needs vocab and merges",
+    ),
 });
 type TokenizerFile = z.infer<typeof TokenizerFile>;
 
@@ -100,7 +110,11 @@ function tokenBytes(data: TokenizerFile, vocabSize: number): TokenBytes {
   for (const [token, id] of entries) put(id, () => decoder.bytes(token));
   const added = data.added_tokens ?? [];
   for (const { id, content } of added) put(id, () => decoder.added(content));
-  return packTokenBytes(tokens, new Set(added.filter((token) => token.special).map((token) => token.id)), decoder.strip);
+  return packTokenBytes(
+    tokens,
+    new Set(added.filter((token) => token.special).map((token) => token.id)),
+    decoder.strip,
+  );
 }
 
 function read(file: string): unknown {

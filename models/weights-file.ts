@@ -29,9 +29,11 @@ export async function writeWeights(
     ftruncateSync(fd, plan.bytes);
     for (const [name, source] of plan.sources) {
       writeOne(fd, name, source, plan, checkpoint, broken);
-      onProgress((placeOf(plan, name).offset + placeOf(plan, name).bytes) / plan.bytes);
+      const { offset, bytes } = placeOf(plan, source.scales ?? name);
+      onProgress((offset + bytes) / plan.bytes);
       await new Promise(setImmediate);
     }
+    onProgress(1);
   } finally {
     closeSync(fd);
   }

@@ -41,6 +41,7 @@ export class Candidates {
    */
   choose(logits: Float32Array, maximum: number, { temperature, topK, topP, minP }: SamplingParams): void {
     const scale = 1 / temperature;
+    const share = Math.max(topP, Number.EPSILON);
     const floor = minP > 0 ? maximum + temperature * Math.log(minP) : Number.NEGATIVE_INFINITY;
     this.#ids = this.#chosen;
     if (topK > 0 && topK < this.vocabSize) {
@@ -50,18 +51,19 @@ export class Candidates {
       this.count = this.#find(logits, floor);
       this.#weigh(logits, floor, maximum, scale);
     } else if (topP < 1) {
-      return this.#chooseNucleus(topP, logits, maximum, scale);
+      this.#chooseNucleus(share, logits, maximum, scale);
+      return;
     } else {
       this.#ids = this.#all;
       this.count = this.vocabSize;
       this.total = decayAll(logits, maximum, scale, this.weights);
     }
-    if (topP < 1) this.#keep(nucleus(this.#ids, this.weights, 0, this.count, topP * this.total));
+    if (topP < 1) this.#keep(nucleus(this.#ids, this.weights, 0, this.count, share * this.total));
   }
 
-  /** The candidate at `share` (0 <= share < 1) of the total weight. */
-  at(share: number): number {
-    const end = share * this.total;
+  /** The candidate at `place` (0 <= place < 1) of the total weight. */
+  at(place: number): number {
+    const end = place * this.total;
     let passed = 0;
     let last = 0;
     for (let i = 0; i < this.count; i++) {
@@ -100,8 +102,8 @@ export class Candidates {
   }
 
   /** The nucleus of the whole vocabulary: sums per bin say which bin it ends in, and only that one is searched. */
-  #chooseNucleus(topP: number, logits: Float32Array, maximum: number, scale: number): void {
-    let missing = topP * massByDepth(logits, maximum, scale, this.#mass);
+  #chooseNucleus(share: number, logits: Float32Array, maximum: number, scale: number): void {
+    let missing = share * massByDepth(logits, maximum, scale, this.#mass);
     let last = 0;
     while (last < BINS - 1 && this.#mass[last]! < missing) missing -= this.#mass[last++]!;
 
@@ -127,7 +129,7 @@ export class Candidates {
   }
 
   #keep(count: number): void {
-    this.count = Math.max(count, 1);
+    this.count = count;
     this.total = 0;
     for (let i = 0; i < this.count; i++) this.total += this.weights[i]!;
   }

@@ -13,17 +13,15 @@ interface Pending {
  * (unless the long one has no place where it may be cut: see models/text-pieces.ts).
  */
 export class Encoder {
-  readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   #ended: Error | null = null;
   #jobs = 0;
 
   private constructor(
-    worker: Worker,
+    private readonly worker: Worker,
     /** Bytes of every token, on memory that threads share. */
     readonly tokens: TokenBytes,
   ) {
-    this.#worker = worker;
     worker.on("message", (message: EncoderMessage) => this.#receive(message));
     worker.on("error", (error) => this.#end(new Error(`the tokenizer's thread failed: ${error.message}`)));
     worker.on("exit", () => this.#end(new Error("the tokenizer's thread has ended")));
@@ -54,14 +52,14 @@ export class Encoder {
     return new Promise((resolve, reject) => {
       const job = this.#jobs++;
       this.#pending.set(job, { resolve, reject });
-      this.#worker.postMessage({ job, text } satisfies EncodeRequest);
+      this.worker.postMessage({ job, text } satisfies EncodeRequest);
     });
   }
 
   /** Ends the thread; what is pending rejects. */
   async close(): Promise<void> {
     this.#end(new Error("the tokenizer is closed"));
-    await this.#worker.terminate();
+    await this.worker.terminate();
   }
 
   #receive(message: EncoderMessage): void {

@@ -83,17 +83,21 @@ export class Sampler {
   }
 }
 
-/** Different seeds give different states: each half is mixed by a bijection (MurmurHash3's finaliser). */
+/**
+ * Different seeds give different states (two words are bijections of the halves), and neighbouring ones unrelated numbers
+ * (the other two, whose sum is the first number drawn, mix both).
+ */
 function seeded(seed: number | undefined): number[] {
   if (seed === undefined) {
     const bytes = randomBytes(16);
     return [0, 4, 8, 12].map((at) => bytes.readInt32LE(at));
   }
-  const low = seed % 2 ** 32 | 0;
-  const high = Math.floor(seed / 2 ** 32) | 0;
-  return [mix(low), mix(high ^ 0x5bd1e995), mix(low + 0x9e3779b9), mix(high + 0x3c6ef372)];
+  const low = mix(seed % 2 ** 32);
+  const high = mix(Math.floor(seed / 2 ** 32) ^ 0x5bd1e995);
+  return [low, mix(low ^ high), high, mix(low + high + 0x9e3779b9)];
 }
 
+/** The finaliser of MurmurHash3, a bijection of 32-bit words. */
 function mix(value: number): number {
   let h = value | 0;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);

@@ -6,12 +6,12 @@ const INITIAL_CAPACITY = 64;
  */
 export class TokenCounts {
   /** The last tokens, `2 * id + (1 if it is output)`; grows up to the window, then is a ring. */
-  #recent = new Int32Array(INITIAL_CAPACITY);
+  private recent = new Int32Array(INITIAL_CAPACITY);
   #pushed = 0;
-  readonly #slots = new Map<number, number>();
-  #ids = new Int32Array(INITIAL_CAPACITY);
-  #inPrompt = new Int32Array(INITIAL_CAPACITY);
-  #inOutput = new Int32Array(INITIAL_CAPACITY);
+  private readonly slots = new Map<number, number>();
+  private ids = new Int32Array(INITIAL_CAPACITY);
+  private inPromptOf = new Int32Array(INITIAL_CAPACITY);
+  private inOutputOf = new Int32Array(INITIAL_CAPACITY);
 
   /** @param window tokens that count, at least 1; Infinity: all */
   constructor(private readonly window: number) {}
@@ -26,73 +26,73 @@ export class TokenCounts {
 
   /** Number of different tokens in the window. Slots 0..size - 1 hold them, in no order. */
   get size(): number {
-    return this.#slots.size;
+    return this.slots.size;
   }
 
   /** The token in a slot. */
   id(slot: number): number {
-    return this.#ids[slot]!;
+    return this.ids[slot]!;
   }
 
   /** How often the token in a slot stands in the window's part of the prompt. */
   inPrompt(slot: number): number {
-    return this.#inPrompt[slot]!;
+    return this.inPromptOf[slot]!;
   }
 
   /** How often the token in a slot stands in the window's part of the output. */
   inOutput(slot: number): number {
-    return this.#inOutput[slot]!;
+    return this.inOutputOf[slot]!;
   }
 
   /** The tokens of the window, oldest first, as plain data: pushing them into a new instance restores this one. */
   state(): { id: number; output: boolean }[] {
     const kept = Math.min(this.#pushed, this.window);
     return Array.from({ length: kept }, (_, i) => {
-      const token = this.#recent[(this.#pushed - kept + i) % this.window]!;
+      const token = this.recent[(this.#pushed - kept + i) % this.window]!;
       return { id: token >> 1, output: (token & 1) === 1 };
     });
   }
 
   #push(token: number): void {
     const at = this.#pushed % this.window;
-    if (this.#pushed >= this.window) this.#count(this.#recent[at]!, -1);
-    if (at >= this.#recent.length) this.#recent = grown(this.#recent, this.window);
-    this.#recent[at] = token;
+    if (this.#pushed >= this.window) this.#count(this.recent[at]!, -1);
+    if (at >= this.recent.length) this.recent = grown(this.recent, this.window);
+    this.recent[at] = token;
     this.#pushed++;
     this.#count(token, 1);
   }
 
   #count(token: number, change: 1 | -1): void {
     const id = token >> 1;
-    const slot = this.#slots.get(id) ?? this.#open(id);
-    const counts = token & 1 ? this.#inOutput : this.#inPrompt;
+    const slot = this.slots.get(id) ?? this.#open(id);
+    const counts = token & 1 ? this.inOutputOf : this.inPromptOf;
     counts[slot]! += change;
-    if (this.#inPrompt[slot] === 0 && this.#inOutput[slot] === 0) this.#close(id, slot);
+    if (this.inPromptOf[slot] === 0 && this.inOutputOf[slot] === 0) this.#close(id, slot);
   }
 
   #open(id: number): number {
-    const slot = this.#slots.size;
-    if (slot >= this.#ids.length) {
-      this.#ids = grown(this.#ids, this.window);
-      this.#inPrompt = grown(this.#inPrompt, this.window);
-      this.#inOutput = grown(this.#inOutput, this.window);
+    const slot = this.slots.size;
+    if (slot >= this.ids.length) {
+      this.ids = grown(this.ids, this.window);
+      this.inPromptOf = grown(this.inPromptOf, this.window);
+      this.inOutputOf = grown(this.inOutputOf, this.window);
     }
-    this.#ids[slot] = id;
-    this.#inPrompt[slot] = 0;
-    this.#inOutput[slot] = 0;
-    this.#slots.set(id, slot);
+    this.ids[slot] = id;
+    this.inPromptOf[slot] = 0;
+    this.inOutputOf[slot] = 0;
+    this.slots.set(id, slot);
     return slot;
   }
 
   /** The last slot moves into the gap. */
   #close(id: number, slot: number): void {
-    const last = this.#slots.size - 1;
-    const moved = this.#ids[last]!;
-    this.#ids[slot] = moved;
-    this.#inPrompt[slot] = this.#inPrompt[last]!;
-    this.#inOutput[slot] = this.#inOutput[last]!;
-    this.#slots.set(moved, slot);
-    this.#slots.delete(id);
+    const last = this.slots.size - 1;
+    const moved = this.ids[last]!;
+    this.ids[slot] = moved;
+    this.inPromptOf[slot] = this.inPromptOf[last]!;
+    this.inOutputOf[slot] = this.inOutputOf[last]!;
+    this.slots.set(moved, slot);
+    this.slots.delete(id);
   }
 }
 

@@ -1,6 +1,6 @@
 import type { ContentfulStatusCode } from "hono/utils/http-status";
-import type { GenerationFault } from "../runtime/generation.js";
 import { InvalidRequest, QueueFull, ShuttingDown } from "../runtime/errors.js";
+import type { GenerationFault } from "../runtime/generation.js";
 
 /** A refusal that is about HTTP rather than about the model: path, method, media type, size, host. */
 export class HttpError extends Error {
@@ -56,7 +56,10 @@ export interface RenderedError {
 
 /** The only place where an error becomes a status and OpenAI's error object. */
 export function renderError(error: unknown): RenderedError {
-  if (error instanceof InvalidRequest) return known(400, "invalid_request_error", error.message, { param: error.param });
+  if (error instanceof InvalidRequest) {
+    const message = error.param === null ? error.message : `${error.param}: ${error.message}`;
+    return known(400, "invalid_request_error", message, { param: error.param });
+  }
   if (error instanceof UnknownModel) {
     return known(404, "invalid_request_error", error.message, { param: "model", code: "model_not_found" });
   }

@@ -48,7 +48,8 @@ export function logExchanges(logger: Logger): MiddlewareHandler<AppEnv> {
     await next();
     const { method, path } = c.req;
     const { status } = c.res;
-    const line = () => logger.info({ id, method, path, status, ms: Math.round(performance.now() - began), ...fields }, "request");
+    const line = () =>
+      logger.info({ id, method, path, status, ms: Math.round(performance.now() - began), ...fields }, "request");
     if (ended) void ended.then(line);
     else line();
   };

@@ -16,7 +16,9 @@ const LOCAL_NAMES = ["localhost", "127.0.0.1", "::1"];
 const WILDCARDS = ["0.0.0.0", "::", ""];
 
 /** Returns a check of Host and Origin that says why a request is refused, or null. For HTTP and for WebSocket upgrades. */
-export function createGuard(rules: GuardRules): (host: string | undefined, origin: string | undefined) => string | null {
+export function createGuard(
+  rules: GuardRules,
+): (host: string | undefined, origin: string | undefined) => string | null {
   const anyHost = rules.allowedHosts.includes("*");
   const names = new Set([...LOCAL_NAMES, rules.boundHost, ...rules.allowedHosts].map((name) => hostName(name) ?? name));
   const boundEverywhere = WILDCARDS.includes(rules.boundHost);

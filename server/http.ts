@@ -24,7 +24,9 @@ type Fetch = Parameters<typeof getRequestListener>[0];
 export async function listen(fetch: Fetch, host: string, port: number): Promise<HttpServer> {
   const listener = getRequestListener(fetch, { overrideGlobalObjects: false, errorHandler: renderRefusal });
   const open = new Set<ServerResponse>();
+  let draining = false;
   const server = createServer((incoming, outgoing) => {
+    if (draining) outgoing.setHeader("Connection", "close");
     open.add(outgoing);
     outgoing.once("close", () => open.delete(outgoing));
     void listener(incoming, outgoing);
@@ -38,7 +40,10 @@ export async function listen(fetch: Fetch, host: string, port: number): Promise<
   return {
     url: `http://${isIPv6(host) ? `[${host}]` : host}:${portOf(server.address(), port)}`,
     async drain(limitMs) {
+      draining = true;
       server.close();
+      // Tells clients not to send their next request on a connection that is about to close.
+      for (const response of open) if (!response.headersSent) response.setHeader("Connection", "close");
       await Promise.race([allClosed(open), new Promise((resolve) => setTimeout(resolve, limitMs).unref())]);
       const cut = open.size;
       server.closeAllConnections(); // also those that are merely kept alive
@@ -60,9 +65,12 @@ function renderRefusal(error: unknown): Response {
 
 function whyNot(error: unknown, host: string, port: number): string {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
-  if (code === "EADDRINUSE") return `port ${port} on ${host} is in use; choose another with --port (0 takes a free one)`;
-  if (code === "EACCES") return `port ${port} on ${host} needs more rights than this process has; choose another with --port`;
-  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return `this machine has no address ${host}; choose another with --host`;
+  if (code === "EADDRINUSE")
+    return `port ${port} on ${host} is in use; choose another with --port (0 takes a free one)`;
+  if (code === "EACCES")
+    return `port ${port} on ${host} needs more rights than this process has; choose another with --port`;
+  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND")
+    return `this machine has no address ${host}; choose another with --host`;
   return `cannot listen on ${host}:${port}: ${error instanceof Error ? error.message : error}`;
 }
 

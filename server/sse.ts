@@ -8,12 +8,12 @@ export function sseEvent(data: string): string {
 /**
  * Server-sent events as a response body that is pulled: the next event is asked for when the socket has taken the last
  * one, so a slow reader slows its producer. A comment line goes out whenever nothing came for `pingMs`.
- * `onClose` is called once, when the last event is written or the reader has left.
+ * `onClose` is called once: when the last event is written, or (`left`) when the reader has gone.
  */
 export function eventStream(
   events: AsyncGenerator<string, void>,
   pingMs: number,
-  onClose: () => void,
+  onClose: (left: boolean) => void,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   let pending: Promise<IteratorResult<string, void>> | undefined;
@@ -25,13 +25,13 @@ export function eventStream(
         if (event) pending = undefined;
         if (event?.done) {
           controller.close();
-          onClose();
+          onClose(false);
         } else {
           controller.enqueue(encoder.encode(event?.value ?? PING));
         }
       },
       cancel() {
-        onClose();
+        onClose(true);
         // Not awaited: a producer that waits for its next event answers when it notices what onClose has stopped.
         events.return().catch(() => {});
       },

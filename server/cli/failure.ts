@@ -1,18 +1,20 @@
 import { CacheError } from "../../models/cache-error.js";
 import { ModelFormatError } from "../../models/errors.js";
 import { InvalidRequest, SetupError } from "../../runtime/errors.js";
-import { GenerationFailed } from "../errors.js";
+import { GenerationFailed, renderError } from "../errors.js";
 import { UsageError } from "./flags.js";
 
-const FOR_USERS = [UsageError, SetupError, ModelFormatError, CacheError, InvalidRequest, GenerationFailed];
+const FOR_USERS = [UsageError, SetupError, ModelFormatError, CacheError, GenerationFailed];
 const NOT_INSTALLED = ["ERR_MODULE_NOT_FOUND", "MODULE_NOT_FOUND", "ERR_DLOPEN_FAILED"];
 
 /** What the terminal shows of an error: its sentence, or with `debug` all of it. */
 export function sentenceOf(error: unknown, debug: boolean): string {
   if (!(error instanceof Error)) return String(error);
   if (debug) return error.stack ?? error.message;
+  if (error instanceof InvalidRequest) return renderError(error).body.error.message;
   if (FOR_USERS.some((known) => error instanceof known)) return error.message;
   const [line] = error.message.split("\n", 1);
-  if ("code" in error && NOT_INSTALLED.includes(String(error.code))) return `a part is not installed (npm ci installs it): ${line}`;
+  if ("code" in error && NOT_INSTALLED.includes(String(error.code)))
+    return `a part is not installed (npm ci installs it): ${line}`;
   return `unexpected error: ${line} (--debug shows where)`;
 }

@@ -74,7 +74,13 @@ function readFlags(schema: z.ZodObject, args: readonly string[]) {
       { type: flagOf(schema, key).kind === "switch" ? ("boolean" as const) : ("string" as const) },
     ]),
   );
-  const { tokens } = parseArgs({ args: [...args], options: config, strict: false, allowPositionals: true, tokens: true });
+  const { tokens } = parseArgs({
+    args: [...args],
+    options: config,
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
   const values = new Map<string, string | string[]>();
   const positionals: string[] = [];
   for (const token of tokens) {

@@ -23,7 +23,11 @@ const cacheDir = flag(z.string().min(1).optional(), {
 /** Which model, and how it runs: shared by all commands that load one. */
 const engine = {
   model: value(z.string().min(1).optional(), "folder", "model in Hugging Face layout; default: the embedded model"),
-  window: value(integer(1).optional(), "tokens", "keys that a token sees before it; default: the trained length, at most 4096"),
+  window: value(
+    integer(1).optional(),
+    "tokens",
+    "keys that a token sees before it; default: the trained length, at most 4096",
+  ),
   sinks: value(integer(0).optional(), "tokens", "starting tokens that stay visible for ever; default: 10"),
   threads: value(integer(1, 1024).optional(), "n", "threads of the computation; default: chosen for this machine"),
   precision: value(z.enum(["auto", "f32", "q8"]).default("auto"), "auto|f32|q8", "precision of the weights"),
@@ -39,10 +43,22 @@ export const ServeOptions = z.object({
   parallel: value(integer(1, 4096).prefault("8"), "n", "sequences that run at once"),
   queueLimit: value(integer(0).prefault("64"), "n", "sequences that may wait; more are answered 429"),
   maxTokensLimit: value(integer(1).optional(), "tokens", "largest max_tokens of a request; default: no limit"),
-  stallTimeout: value(number.pipe(z.number().gt(0)).prefault("60"), "seconds", "how long a reader may not read before it is cut off"),
-  drainTimeout: value(number.pipe(z.number().min(0)).prefault("30"), "seconds", "how long running requests may go on after SIGTERM"),
+  stallTimeout: value(
+    number.pipe(z.number().gt(0)).prefault("60"),
+    "seconds",
+    "how long a reader may not read before it is cut off",
+  ),
+  drainTimeout: value(
+    number.pipe(z.number().min(0)).prefault("30"),
+    "seconds",
+    "how long running requests may go on after SIGTERM",
+  ),
   maxBodyMb: value(number.pipe(z.number().gt(0).max(512)).prefault("32"), "MB", "largest request body"),
-  pingInterval: value(number.pipe(z.number().gt(0)).prefault("10"), "seconds", "silence on a stream before a comment line"),
+  pingInterval: value(
+    number.pipe(z.number().gt(0)).prefault("10"),
+    "seconds",
+    "silence on a stream before a comment line",
+  ),
   allowedHost: list("name", "Host that may be asked for besides localhost; * allows all"),
   allowedOrigin: list("origin", "Origin that may ask besides localhost; * allows all"),
   logLevel: value(
@@ -55,7 +71,9 @@ export const ServeOptions = z.object({
 export const GenerateOptions = z.object({
   ...engine,
   maxTokens: value(
-    z.union([z.literal("none").transform(() => null), integer(0)], { error: "expected a number or none" }).prefault("200"),
+    z
+      .union([z.literal("none").transform(() => null), integer(0)], { error: "expected a number or none" })
+      .prefault("200"),
     "n|none",
     "tokens to generate at most; none: until the model stops",
   ),
@@ -63,7 +81,11 @@ export const GenerateOptions = z.object({
   topP: value(number.pipe(z.number().gt(0).max(1)).optional(), "p", "keep the likeliest tokens that reach p together"),
   topK: value(integer(0).optional(), "k", "keep the k likeliest tokens; 0 keeps all"),
   minP: value(number.pipe(z.number().min(0).max(1)).optional(), "p", "drop tokens below this share of the likeliest"),
-  repetitionPenalty: value(number.pipe(z.number().gt(0).max(100)).optional(), "f", "weakens tokens that were there; 1 is off"),
+  repetitionPenalty: value(
+    number.pipe(z.number().gt(0).max(100)).optional(),
+    "f",
+    "weakens tokens that were there; 1 is off",
+  ),
   seed: value(integer(Number.MIN_SAFE_INTEGER).optional(), "n", "same seed, same text"),
   stop: list("text", "ends the text where it appears"),
   ignoreEos: toggle("go on after the model's own end"),

@@ -1,36 +1,35 @@
 import { Presets, SingleBar } from "cli-progress";
 
-/** What a long job says of itself. */
+/** Shows the share of a job that is done, 0 to 1. Shows nothing of a job that never tells. */
 export interface Progress {
-  readonly stage: string;
-  readonly done: number;
-  readonly total: number;
+  readonly show: (share: number) => void;
+  readonly stop: () => void;
 }
 
-/** A bar on a terminal; elsewhere a line per stage and per tenth of it. */
-export function createProgress(stream: NodeJS.WriteStream): { show(progress: Progress): void; stop(): void } {
-  if (!stream.isTTY) {
-    let last = "";
-    return {
-      show({ stage, done, total }) {
-        const line = `${stage} ${tenths(done, total) * 10} %\n`;
-        if (line !== last) stream.write(line);
-        last = line;
-      },
-      stop: () => {},
-    };
-  }
-  const bar = new SingleBar({ format: "{stage} [{bar}] {percentage} %", stream, hideCursor: true }, Presets.rect);
+/** A bar on a terminal; elsewhere a line per tenth. */
+export function createProgress(job: string, stream: NodeJS.WriteStream): Progress {
+  return stream.isTTY ? bar(job, stream) : lines(job, stream);
+}
+
+function bar(job: string, stream: NodeJS.WriteStream): Progress {
+  const bar = new SingleBar({ format: `${job} [{bar}] {percentage} %`, stream, hideCursor: true }, Presets.rect);
   return {
-    show({ stage, done, total }) {
-      if (!bar.isActive) bar.start(total, done, { stage });
-      bar.setTotal(total);
-      bar.update(done, { stage });
+    show(share) {
+      if (!bar.isActive) bar.start(100, 0);
+      bar.update(Math.floor(share * 100));
     },
     stop: () => bar.stop(),
   };
 }
 
-function tenths(done: number, total: number): number {
-  return total > 0 ? Math.floor((10 * done) / total) : 10;
+function lines(job: string, stream: NodeJS.WriteStream): Progress {
+  let shown = -1;
+  return {
+    show(share) {
+      const tenth = Math.floor(share * 10);
+      if (tenth > shown) stream.write(`${job} ${tenth * 10} %\n`);
+      shown = Math.max(shown, tenth);
+    },
+    stop: () => {},
+  };
 }

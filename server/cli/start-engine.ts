@@ -16,7 +16,7 @@ const ALONE: EngineLoad = { parallel: 1, queueLimit: 0, stallTimeoutMs: 3_600_00
 
 /** Loads the model that the flags name, or the embedded one, and shows how a compilation goes. */
 export async function startEngine(options: EngineOptions, load: EngineLoad = ALONE): Promise<Engine> {
-  const progress = createProgress(process.stderr);
+  const progress = createProgress("compiling", process.stderr);
   try {
     return await LocalEngine.start(
       {
@@ -28,7 +28,7 @@ export async function startEngine(options: EngineOptions, load: EngineLoad = ALO
         cacheDir: options.cacheDir,
         ...load,
       },
-      (share) => progress.show({ stage: "compiling", done: share, total: 1 }),
+      progress.show,
     );
   } finally {
     progress.stop();

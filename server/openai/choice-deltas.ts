@@ -38,7 +38,8 @@ export async function* choiceDeltas(
   }
   for await (const event of events) {
     const choice = choices[event.index];
-    if (choice === undefined) throw new RangeError(`the engine speaks of sequence ${event.index}, of ${choices.length}`);
+    if (choice === undefined)
+      throw new RangeError(`the engine speaks of sequence ${event.index}, of ${choices.length}`);
     if (event.type === "error") throw new GenerationFailed(event.error);
     if (event.type === "prompt") {
       choice.hear(event);
@@ -50,7 +51,12 @@ export async function* choiceDeltas(
       yield choice.token(event);
     } else {
       open -= 1;
-      yield { ...nothing(event.index), text: event.text, finishReason: event.finishReason, stopReason: event.stopReason };
+      yield {
+        ...nothing(event.index),
+        text: event.text,
+        finishReason: event.finishReason,
+        stopReason: event.stopReason,
+      };
     }
   }
   if (open > 0) throw new Error(`the engine fell silent with ${open} sequences open`);

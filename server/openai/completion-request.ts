@@ -97,11 +97,13 @@ export function parseCompletionRequest(body: unknown): CompletionRequest {
   const path = [...(issue?.path ?? []), ...(issue?.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [])];
   const param = path.length === 0 ? null : fieldPath(path);
   const reason = issue?.code === "unrecognized_keys" ? "unknown field" : issue?.message.replace(/^Invalid input: /, "");
-  throw new InvalidRequest(`${param ?? "The body"}: ${reason}`, param);
+  throw new InvalidRequest(param === null ? `The body is wrong: ${reason}` : `${reason}`, param);
 }
 
 function fieldPath(path: readonly PropertyKey[]): string {
-  return path.map((key, depth) => (typeof key === "number" ? `[${key}]` : `${depth > 0 ? "." : ""}${String(key)}`)).join("");
+  return path
+    .map((key, depth) => (typeof key === "number" ? `[${key}]` : `${depth > 0 ? "." : ""}${String(key)}`))
+    .join("");
 }
 
 function notYet() {

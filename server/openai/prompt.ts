@@ -13,7 +13,7 @@ const MAX_PROMPTS = 1024;
 
 /**
  * A zod transform of OpenAI's `prompt`: string, string[], int[], int[][] (or strings and int[] mixed), null for none.
- * Written by hand because zod would make an object per token id: 100,000 ids take 0.4 ms here.
+ * Written by hand because zod would make an object per token id: 100,000 ids take 1 ms here.
  */
 export function readPrompts(value: unknown, ctx: Context): readonly Prompt[] {
   const refuse = (message: string, path: Path): never => {
@@ -37,7 +37,8 @@ export function readPrompts(value: unknown, ctx: Context): readonly Prompt[] {
   return items.map((item, index) => {
     const at = `prompt[${index}]`;
     if (typeof item === "string") return { at, text: item };
-    if (!Array.isArray(item)) return refuse(`expected a string or an array of token ids, received ${nameOf(item)}`, [index]);
+    if (!Array.isArray(item))
+      return refuse(`expected a string or an array of token ids, received ${nameOf(item)}`, [index]);
     if (item.length === 0) return refuse("expected at least one token id", [index]);
     return readIds(item, [index], at);
   });

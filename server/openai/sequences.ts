@@ -93,19 +93,19 @@ async function tokenize(prompt: Prompt, engine: Engine, echo: boolean): Promise<
     return { ids: prompt.ids, text: echo ? engine.decode(prompt.ids) : "", added: 0 };
   }
   if (prompt.text !== "" && !hasTokenizer) {
-    throw new InvalidRequest(`${prompt.at}: this model has no tokenizer; send token ids`, prompt.at);
+    throw new InvalidRequest("this model has no tokenizer; send token ids", prompt.at);
   }
   const ids = prompt.text === "" ? [] : await engine.encode(prompt.text);
   if (bosTokenId !== null) return { ids: [bosTokenId, ...ids], text: prompt.text, added: 1 };
   if (ids.length > 0) return { ids, text: prompt.text, added: 0 };
-  throw new InvalidRequest(`${prompt.at}: this model has no beginning-of-text token, so it needs a prompt`, prompt.at);
+  throw new InvalidRequest("this model has no beginning-of-text token, so it needs a prompt", prompt.at);
 }
 
 function limited(maxTokens: number | null, limit: number | undefined): number | null {
   if (limit === undefined) return maxTokens;
   if (maxTokens === null) return limit;
   if (maxTokens <= limit) return maxTokens;
-  throw new InvalidRequest(`max_tokens: this server generates at most ${limit} tokens`, "max_tokens");
+  throw new InvalidRequest(`this server generates at most ${limit} tokens`, "max_tokens");
 }
 
 function checkIds(ids: readonly number[], at: string, card: ModelCard): void {
@@ -115,5 +115,5 @@ function checkIds(ids: readonly number[], at: string, card: ModelCard): void {
 
 function checkId(id: number, at: string, card: ModelCard): void {
   if (id < card.vocabSize) return;
-  throw new InvalidRequest(`${at}: token id ${id} is not in the vocabulary (0 to ${card.vocabSize - 1})`, at);
+  throw new InvalidRequest(`token id ${id} is not in the vocabulary (0 to ${card.vocabSize - 1})`, at);
 }

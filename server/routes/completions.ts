@@ -37,8 +37,8 @@ export function completions(models: ModelRegistry, settings: CompletionSettings)
     const client = follow(c.req.raw.signal);
     const events = engine.generate(work.sequences, client.signal); // refuses here, while a status can still say so
     const deltas = choiceDeltas(events, request, work, engine, tally);
-    const end = () => {
-      exchange.note({ model: name, ...tally, ...(client.signal.aborted ? { clientGone: true } : {}) });
+    const end = (clientGone: boolean) => {
+      exchange.note({ model: name, ...tally, ...(clientGone ? { clientGone } : {}) });
       client.abort();
     };
     if (!request.stream) {
@@ -47,13 +47,13 @@ export function completions(models: ModelRegistry, settings: CompletionSettings)
       } catch (error) {
         throw client.signal.aborted ? new ClientGone("The client hung up") : error;
       } finally {
-        end();
+        end(client.signal.aborted);
       }
     }
     const release = exchange.hold();
-    const lines = toEvents(c, completionChunks(head, request, work, deltas, tally));
-    const body = eventStream(lines, settings.pingMs, () => {
-      end();
+    const lines = toEvents(c, completionChunks(head, request, work, deltas, tally), client.signal);
+    const body = eventStream(lines, settings.pingMs, (left) => {
+      end(left);
       release();
     });
     return c.body(body, 200, { "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache" });
@@ -61,12 +61,16 @@ export function completions(models: ModelRegistry, settings: CompletionSettings)
 }
 
 /** The chunks as server-sent events. After the headers an error can only be one more event; then no [DONE] follows. */
-async function* toEvents(c: Context<AppEnv>, chunks: AsyncIterable<object>): AsyncGenerator<string, void> {
+async function* toEvents(
+  c: Context<AppEnv>,
+  chunks: AsyncIterable<object>,
+  gone: AbortSignal,
+): AsyncGenerator<string, void> {
   try {
     for await (const chunk of chunks) yield sseEvent(JSON.stringify(chunk));
     yield sseEvent("[DONE]");
   } catch (error) {
-    yield sseEvent(JSON.stringify(c.var.exchange.fail(error).body));
+    if (!gone.aborted) yield sseEvent(JSON.stringify(c.var.exchange.fail(error).body));
   }
 }
 

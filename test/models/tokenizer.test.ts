@@ -8,7 +8,9 @@ import { openTokenizer, type Tokenizer } from "../../models/tokenizer.js";
 import { byteId, sentencePiece, wordId } from "./sentencepiece.js";
 
 const Greedy = z.object({
-  cases: z.array(z.object({ prompt: z.string(), prompt_ids: z.array(z.int()), ids: z.array(z.int()), text: z.string() })),
+  cases: z.array(
+    z.object({ prompt: z.string(), prompt_ids: z.array(z.int()), ids: z.array(z.int()), text: z.string() }),
+  ),
 });
 const greedy = Greedy.parse(JSON.parse(readFileSync("models/default/reference/greedy.json", "utf8")));
 
@@ -45,12 +47,25 @@ describe("the embedded model's tokenizer", () => {
     ["", []],
     ["a ½ b ² Ⅷ ٣", [68, 224, 130, 125, 272, 224, 130, 114, 224, 162, 231, 104, 224, 153, 100]],
     ["\ufeffOnce\u0085 \u0085upon", [175, 123, 127, 3852, 130, 231, 224, 130, 231, 1066, 293]],
+    ["\ufeff's", [175, 123, 127, 10, 86]],
+    ["\u0085's", [130, 231, 370]],
     ["  two  spaces \n\n tabs\t\tend ", [224, 665, 224, 450, 1483, 224, 202, 202, 260, 604, 86, 201, 201, 927, 224]],
     ["<|endoftext|>Once<|user|> upon<|user", [0, 3852, 1, 600, 31, 95, 460, 273]],
     ["東京😀e\u0301", [166, 255, 113, 164, 122, 109, 176, 257, 250, 226, 72, 140, 227]],
   ])("splits like the Rust library: %j", (text, ids) => {
     expect(encode(text)).toEqual(ids);
     expect(tokens.decode(ids, "keep")).toBe(text);
+  });
+
+  test("splits off digits of every script, like the Rust library", () => {
+    const file = z
+      .looseObject({ model: z.looseObject({ vocab: z.record(z.string(), z.int()), merges: z.array(z.unknown()) }) })
+      .parse(JSON.parse(readFileSync("models/default/tokenizer.json", "utf8")));
+    Object.assign(file.model.vocab, { ĠÂ: 4096 });
+    file.model.merges.push("Ġ Â");
+    const changed = open(folder(file), 4097);
+    expect(changed.encode(" ½")).toEqual([...changed.encode(" "), ...changed.encode("½")]);
+    expect(changed.encode(" §")).toContain(4096);
   });
 
   test("leaves special tokens out of text, but knows their names", () => {
@@ -104,13 +119,24 @@ test("a folder without tokenizer.json has no tokenizer", () => {
 test.each<[string, unknown, RegExp]>([
   ["no JSON", "{", /JSON/],
   ["no model", { decoder: { type: "ByteLevel" } }, /model/],
-  ["a vocabulary that maps to text", { ...sentencePiece, model: { ...sentencePiece.model, vocab: { a: "b" } } }, /vocab/],
+  [
+    "a vocabulary that maps to text",
+    { ...sentencePiece, model: { ...sentencePiece.model, vocab: { a: "b" } } },
+    /vocab/,
+  ],
   ["a BPE without merges", { ...sentencePiece, model: { vocab: { a: 0 } } }, /BPE needs vocab and merges/],
-  ["WordPiece", { ...sentencePiece, decoder: { type: "WordPiece", prefix: "##" } }, /decoder \(WordPiece\) is not supported/],
+  [
+    "WordPiece",
+    { ...sentencePiece, decoder: { type: "WordPiece", prefix: "##" } },
+    /decoder \(WordPiece\) is not supported/,
+  ],
   ["no decoder", { ...sentencePiece, decoder: null }, /decoder \(none\) is not supported/],
   [
     "a Strip at both ends",
-    { ...sentencePiece, decoder: { type: "Sequence", decoders: [{ type: "Fuse" }, { type: "Strip", content: " ", start: 1, stop: 1 }] } },
+    {
+      ...sentencePiece,
+      decoder: { type: "Sequence", decoders: [{ type: "Fuse" }, { type: "Strip", content: " ", start: 1, stop: 1 }] },
+    },
     /decoder \(Sequence of Fuse, Strip\) is not supported/,
   ],
   ["an unknown model", { ...sentencePiece, model: { ...sentencePiece.model, type: "WordLevel" } }, /model/],

@@ -115,8 +115,29 @@ describe("what clients send and nobody should mind is accepted", () => {
   });
 
   test("null for everything, and fields that nobody knows", async () => {
-    const fields = ["model", "suffix", "n", "best_of", "echo", "logprobs", "seed", "stop", "stop_token_ids", "ignore_eos"];
-    const more = ["stream", "stream_options", "temperature", "top_p", "top_k", "min_p", "logit_bias", "lm_infinite", "user"];
+    const fields = [
+      "model",
+      "suffix",
+      "n",
+      "best_of",
+      "echo",
+      "logprobs",
+      "seed",
+      "stop",
+      "stop_token_ids",
+      "ignore_eos",
+    ];
+    const more = [
+      "stream",
+      "stream_options",
+      "temperature",
+      "top_p",
+      "top_k",
+      "min_p",
+      "logit_bias",
+      "lm_infinite",
+      "user",
+    ];
     const nulls = Object.fromEntries([...fields, ...more].map((field) => [field, null]));
     const body = { ...nulls, features: null, prompt: "a", skip_special_tokens: true, __proto__x: 1 };
     expect((await complete(app, body)).status).toBe(200);
@@ -127,11 +148,14 @@ describe("a wrong body", () => {
   const post = (body: string | Uint8Array, headers: Record<string, string> = { "Content-Type": "application/json" }) =>
     app.request("/v1/completions", { method: "POST", headers, body });
 
-  test.each(["", "{", '{"prompt": "a"', "nonsense", '{"prompt": "a",}', "[".repeat(200_000)])("that is no JSON: 400", async (body) => {
-    const response = await post(body);
-    expect(response.status).toBe(400);
-    expect(await errorOf(response)).toMatchObject({ type: "invalid_request_error", param: null });
-  });
+  test.each(["", "{", '{"prompt": "a"', "nonsense", '{"prompt": "a",}', "[".repeat(200_000)])(
+    "that is no JSON: 400",
+    async (body) => {
+      const response = await post(body);
+      expect(response.status).toBe(400);
+      expect(await errorOf(response)).toMatchObject({ type: "invalid_request_error", param: null });
+    },
+  );
 
   test.each(["[]", "null", '"a"', "5"])("that is no object: 400 (%s)", async (body) => {
     const response = await post(body);
@@ -166,7 +190,10 @@ describe("a wrong body", () => {
 
 describe("a wrong place", () => {
   test("unknown model: 404 model_not_found", async () => {
-    for (const response of [await complete(app, { model: "nope", prompt: "a" }), await app.request("/v1/models/nope")]) {
+    for (const response of [
+      await complete(app, { model: "nope", prompt: "a" }),
+      await app.request("/v1/models/nope"),
+    ]) {
       expect(response.status).toBe(404);
       expect(await errorOf(response)).toMatchObject({ param: "model", code: "model_not_found" });
     }

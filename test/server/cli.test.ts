@@ -53,7 +53,13 @@ describe("the command line", () => {
     const unknown = lambdatap("sevre");
     expect(await unknown.exit).toEqual([2, null]);
     expect(unknown.err()).toContain("unknown command 'sevre'");
-    for (const wrong of [["serve", "--prot", "1"], ["serve", "surplus"], ["cache"], ["cache", "rm"], ["generate", "a", "b"]]) {
+    for (const wrong of [
+      ["serve", "--prot", "1"],
+      ["serve", "surplus"],
+      ["cache"],
+      ["cache", "rm"],
+      ["generate", "a", "b"],
+    ]) {
       const refused = lambdatap(...wrong);
       expect(await refused.exit).toEqual([2, null]);
       expect(refused.err()).toMatch(/^lambdatap \w+: .*\nlambdatap \w+ --help lists its flags\n$/);

@@ -135,7 +135,9 @@ describe("a completion", () => {
 describe("echo", () => {
   test("puts the prompt in front, without the BOS that we added", async () => {
     const app = appOf(scriptedEngine());
-    const body = await completionOf(await complete(app, { prompt: ["Once upon", [0, 2, 3]], echo: true, max_tokens: 3, n: 2 }));
+    const body = await completionOf(
+      await complete(app, { prompt: ["Once upon", [0, 2, 3]], echo: true, max_tokens: 3, n: 2 }),
+    );
     expect(body.choices.map(({ text }) => text)).toEqual([
       `Once upon${text3}`,
       `Once upon${text3}`,
@@ -163,12 +165,19 @@ describe("echo", () => {
 
   test("lists an added BOS among the tokens, and offsets still point into the text", async () => {
     const app = appOf(scriptedEngine());
-    const body = await completionOf(await complete(app, { prompt: "Once upon", echo: true, logprobs: 0, max_tokens: 2 }));
+    const body = await completionOf(
+      await complete(app, { prompt: "Once upon", echo: true, logprobs: 0, max_tokens: 2 }),
+    );
     const choice = body.choices[0];
     expect(choice?.logprobs?.tokens).toEqual(["<bos>", "Once", " upon", " w100", " w101"]);
     expect(choice?.logprobs?.text_offset).toEqual([0, 0, 4, 9, 14]);
     const [, ...offsets] = choice?.logprobs?.text_offset ?? [];
-    expect(offsets.map((offset) => choice?.text.slice(offset).split(/(?<=.)(?= )/)[0])).toEqual(["Once", " upon", " w100", " w101"]);
+    expect(offsets.map((offset) => choice?.text.slice(offset).split(/(?<=.)(?= )/)[0])).toEqual([
+      "Once",
+      " upon",
+      " w100",
+      " w101",
+    ]);
   });
 });
 
@@ -217,7 +226,14 @@ describe("logprobs", () => {
 });
 
 describe("a stream", () => {
-  const request = { prompt: ["Once upon", "a time"], n: 2, max_tokens: 4, echo: true, logprobs: 2, return_token_ids: true };
+  const request = {
+    prompt: ["Once upon", "a time"],
+    n: 2,
+    max_tokens: 4,
+    echo: true,
+    logprobs: 2,
+    return_token_ids: true,
+  };
 
   test("adds up to what the same request returns whole", async () => {
     const app = appOf(scriptedEngine());
@@ -238,7 +254,9 @@ describe("a stream", () => {
   });
 
   test("begins each choice with the echoed prompt and ends it with its only finish_reason", async () => {
-    const chunks = await chunksOf(await complete(appOf(scriptedEngine()), { ...request, logprobs: null, stream: true }));
+    const chunks = await chunksOf(
+      await complete(appOf(scriptedEngine()), { ...request, logprobs: null, stream: true }),
+    );
     for (const index of [0, 1, 2, 3]) {
       const mine = chunks.flatMap(({ choices }) => choices).filter((choice) => choice.index === index);
       expect(mine[0]?.text).toBe(index < 2 ? "Once upon" : "a time");
@@ -278,7 +296,11 @@ describe("a stream", () => {
     const whole = (await completionOf(await complete(app, body))).choices[0];
     const chunks = await chunksOf(await complete(app, { ...body, stream: true }));
     expect(addUp(chunks, 0).logprobs).toEqual(whole?.logprobs);
-    expect(whole).toMatchObject({ stop_reason: "END", finish_reason: "stop", logprobs: { text_offset: [0, 5, 10, 15] } });
+    expect(whole).toMatchObject({
+      stop_reason: "END",
+      finish_reason: "stop",
+      logprobs: { text_offset: [0, 5, 10, 15] },
+    });
     const silent = await chunksOf(await complete(app, { prompt: "a", stream: true }));
     expect(silent.map(({ choices }) => choices[0]?.text)).toEqual([" w100", " w101 w102 w103", ""]);
   });
@@ -289,7 +311,8 @@ describe("a sequence that fails", () => {
     scriptedEngine({
       async *script(sequence, index) {
         yield wordEvent(sequence, index, 0);
-        if (index === 1) yield { type: "error", index, error: { kind: "not_finite", message: "the logits are not numbers" } };
+        if (index === 1)
+          yield { type: "error", index, error: { kind: "not_finite", message: "the logits are not numbers" } };
         for (let seq = 1; ; seq++) yield wordEvent(sequence, index, seq);
       },
     });

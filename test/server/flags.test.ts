@@ -23,12 +23,28 @@ describe("options", () => {
   });
 
   test("come from flags, with = or a space, lists from repeated ones", () => {
-    const args = ["--port=0", "--window", "64", "--served-model-name", "a", "--served-model-name=b", "--debug", "--model", "./m"];
+    const args = [
+      "--port=0",
+      "--window",
+      "64",
+      "--served-model-name",
+      "a",
+      "--served-model-name=b",
+      "--debug",
+      "--model",
+      "./m",
+    ];
     expect(serve(args)).toMatchObject({ port: 0, window: 64, servedModelName: ["a", "b"], debug: true, model: "./m" });
   });
 
   test("come from the environment, and flags win", () => {
-    const env = { LAMBDATAP_PORT: "1", LAMBDATAP_SERVED_MODEL_NAME: "a, b", LAMBDATAP_DEBUG: "1", LAMBDATAP_CACHE: "/c", PORT: "9" };
+    const env = {
+      LAMBDATAP_PORT: "1",
+      LAMBDATAP_SERVED_MODEL_NAME: "a, b",
+      LAMBDATAP_DEBUG: "1",
+      LAMBDATAP_CACHE: "/c",
+      PORT: "9",
+    };
     expect(serve([], env)).toMatchObject({ port: 1, servedModelName: ["a", "b"], debug: true, cacheDir: "/c" });
     expect(serve(["--port", "2", "--no-debug", "--served-model-name", "c"], env)).toMatchObject({
       port: 2,
@@ -38,7 +54,11 @@ describe("options", () => {
   });
 
   test("may be negative, or none", () => {
-    const { options, positionals } = readOptions(GenerateOptions, ["a prompt", "--seed", "-5", "--max-tokens", "none"], {});
+    const { options, positionals } = readOptions(
+      GenerateOptions,
+      ["a prompt", "--seed", "-5", "--max-tokens", "none"],
+      {},
+    );
     expect(options).toMatchObject({ seed: -5, maxTokens: null });
     expect(positionals).toEqual(["a prompt"]);
   });

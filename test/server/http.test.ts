@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import { expect, test } from "vitest";
 import { SetupError } from "../../runtime/errors.js";
 import { listen } from "../../server/http.js";
-import { scriptedEngine, wordEvent } from "./scripted-engine.js";
+import { endEvent, scriptedEngine, wordEvent } from "./scripted-engine.js";
 import { appOf, until } from "./with-server.js";
 
 const start = (engine = scriptedEngine()) => listen(appOf(engine).fetch, "127.0.0.1", 0);
@@ -34,7 +34,15 @@ test("draining refuses new connections and lets a running stream end", async () 
         goOn = resolve;
       });
       yield wordEvent(sequence, index, 1);
-      yield { type: "end", index, finishReason: "stop", stopReason: null, text: "", promptTokens: 1, completionTokens: 2 };
+      yield {
+        type: "end",
+        index,
+        finishReason: "stop",
+        stopReason: null,
+        text: "",
+        promptTokens: 1,
+        completionTokens: 2,
+      };
     },
   });
   const server = await start(engine);
@@ -51,7 +59,9 @@ test("draining closes connections that are merely kept alive, or never spoke", a
   const server = await start();
   const { hostname, port } = new URL(server.url);
   const agent = new Agent({ keepAlive: true });
-  await new Promise((resolve) => request(`${server.url}/health`, { agent }, (res) => res.resume().on("end", resolve)).end());
+  await new Promise((resolve) =>
+    request(`${server.url}/health`, { agent }, (res) => res.resume().on("end", resolve)).end(),
+  );
   const silent = connect(Number(port), hostname);
   await once(silent, "connect");
   let closed = 0;
@@ -61,6 +71,27 @@ test("draining closes connections that are merely kept alive, or never spoke", a
   expect(await server.drain(60_000)).toBe(0);
   await until(() => closed === 2);
   agent.destroy();
+});
+
+test("draining tells the client of a running request not to use its connection again", async () => {
+  const engine = scriptedEngine({
+    async *script(sequence, index) {
+      await drained;
+      yield endEvent(sequence, index, 0);
+    },
+  });
+  let draining = () => {};
+  const drained = new Promise<void>((resolve) => {
+    draining = resolve;
+  });
+  const server = await start(engine);
+  const headers = { "Content-Type": "application/json" };
+  const response = fetch(`${server.url}/v1/completions`, { method: "POST", headers, body: '{"prompt":"a"}' });
+  await until(() => engine.load().running === 1);
+  const end = server.drain(60_000);
+  draining();
+  expect((await response).headers.get("connection")).toBe("close");
+  expect(await end).toBe(0);
 });
 
 test("what is still running at the limit is cut off, and counted", async () => {

@@ -1,8 +1,9 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { pino } from "pino";
 import { describe, expect, test } from "vitest";
 import * as z from "zod";
 import { createModelRegistry } from "../../server/model-registry.js";
-import { endEvent, scriptedEngine } from "./scripted-engine.js";
+import { endEvent, scriptedEngine, wordEvent } from "./scripted-engine.js";
 import { completionOf } from "./wire.js";
 import { appOf, complete, until } from "./with-server.js";
 
@@ -49,7 +50,10 @@ describe("GET /v1/models", () => {
   });
 
   test("two models of one name do not start", () => {
-    const models = [{ engine: scriptedEngine() }, { engine: scriptedEngine({ card: { id: "b" } }), aliases: ["org/words"] }];
+    const models = [
+      { engine: scriptedEngine() },
+      { engine: scriptedEngine({ card: { id: "b" } }), aliases: ["org/words"] },
+    ];
     expect(() => createModelRegistry(models)).toThrow("two models are named 'org/words'");
   });
 });
@@ -91,6 +95,27 @@ describe("the log", () => {
       { ...common, status: 400, error: "invalid_request_error" },
     ]);
     expect(lines.join("")).not.toContain("secret");
+  });
+
+  test("takes a client who hangs up for nothing worse", async () => {
+    lines.length = 0;
+    const engine = scriptedEngine({
+      async *script(sequence, index, signal) {
+        yield wordEvent(sequence, index, 0);
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      },
+    });
+    const response = await complete(appOf(engine, { logger }), { prompt: "a", max_tokens: null, stream: true });
+    const reader = response.body?.getReader();
+    await reader?.read();
+    const waiting = reader?.read();
+    await nextTurn(); // by now the engine is asked for a token that it does not have
+    await reader?.cancel();
+    await waiting;
+    await until(() => engine.stopped === 1);
+    await nextTurn();
+    expect(lines).toHaveLength(1);
+    expect(JSON.parse(lines[0] ?? "")).toMatchObject({ msg: "request", clientGone: true });
   });
 
   test("names the error of a stream, whose status was already out", async () => {

@@ -9,7 +9,13 @@ test("the official client completes", async () => {
   const engine = scriptedEngine();
   await withServer(engine, async ({ url }) => {
     const model = engine.card.id;
-    const completion = await client(url).completions.create({ model, prompt: "Once upon", max_tokens: 2, logprobs: 0, echo: true });
+    const completion = await client(url).completions.create({
+      model,
+      prompt: "Once upon",
+      max_tokens: 2,
+      logprobs: 0,
+      echo: true,
+    });
     expect(completion.choices[0]?.text).toMatch(/^Once upon./);
     expect(completion.usage).toMatchObject({ completion_tokens: 2 });
     expect(completion.choices[0]?.logprobs?.token_logprobs?.[0]).toBe(null);

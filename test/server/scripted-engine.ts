@@ -106,7 +106,15 @@ export async function* words(sequence: SequenceRequest, index: number): AsyncGen
 export function wordEvent(sequence: SequenceRequest, index: number, seq: number, text?: string): GenerationEvent {
   const tokenId = 100 + (seq % 800);
   const logprobs = sequence.logprobs === null ? null : logprobsOf(tokenId, sequence.logprobs);
-  return { type: "token", index, seq, pos: sequence.prompt.length + seq, tokenId, text: text ?? ` w${tokenId}`, logprobs };
+  return {
+    type: "token",
+    index,
+    seq,
+    pos: sequence.prompt.length + seq,
+    tokenId,
+    text: text ?? ` w${tokenId}`,
+    logprobs,
+  };
 }
 
 export function endEvent(

@@ -29,7 +29,12 @@ export const WireCompletion = z.strictObject({
 });
 export type WireCompletion = z.output<typeof WireCompletion>;
 export const WireError = z.strictObject({
-  error: z.strictObject({ message: z.string(), type: z.string(), param: z.string().nullable(), code: z.string().nullable() }),
+  error: z.strictObject({
+    message: z.string(),
+    type: z.string(),
+    param: z.string().nullable(),
+    code: z.string().nullable(),
+  }),
 });
 
 export async function completionOf(response: Response): Promise<WireCompletion> {
@@ -50,7 +55,8 @@ export async function chunksOf(response: Response): Promise<WireCompletion[]> {
 /** What a client has who adds up the chunks of one choice. */
 export function addUp(chunks: readonly WireCompletion[], index: number) {
   const parts = chunks.flatMap(({ choices }) => choices).filter((choice) => choice.index === index);
-  const all = <T>(list: (choice: (typeof parts)[number]) => readonly T[] | undefined) => parts.flatMap((part) => list(part) ?? []);
+  const all = <T>(list: (choice: (typeof parts)[number]) => readonly T[] | undefined) =>
+    parts.flatMap((part) => list(part) ?? []);
   return {
     text: parts.map(({ text }) => text).join(""),
     finishReasons: all(({ finish_reason }) => (finish_reason === null ? [] : [finish_reason])),

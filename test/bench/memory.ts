@@ -1,0 +1,19 @@
+import { readFileSync } from "node:fs";
+
+/** Memory of this process in bytes: in all, of its own (anonymous), and of mapped files. Zero where the system does not say. */
+export function memory(pid: number | "self" = "self"): { rss: number; anonymous: number; file: number } {
+  let status = "";
+  try {
+    status = readFileSync(`/proc/${pid}/status`, "utf8");
+  } catch {
+    return { rss: process.memoryUsage.rss(), anonymous: 0, file: 0 };
+  }
+  const field = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(status)?.[1] ?? 0) * 1024;
+  return { rss: field("VmRSS"), anonymous: field("RssAnon"), file: field("RssFile") };
+}
+
+/** Collects garbage; needs node --expose-gc. */
+export function collectGarbage(): void {
+  if (globalThis.gc === undefined) throw new Error("run with node --expose-gc");
+  globalThis.gc();
+}

@@ -1,0 +1,89 @@
+import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+
+/** Numbers in [-1, 1), the same for the same seed (mulberry32). */
+export function randomWeights(length: number, seed: number, scale = 1): Float32Array {
+  let state = seed;
+  return Float32Array.from({ length }, () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return scale * (((t ^ (t >>> 14)) >>> 0) / 2 ** 31 - 1);
+  });
+}
+
+interface WrittenTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+}
+
+/** Writes an F32 safetensors file tensor by tensor, so that a large one needs no memory. */
+export function writeTensors(path: string, tensors: Iterable<WrittenTensor>, shapes: readonly Omit<WrittenTensor, "values">[] = [...tensors]): void {
+  let end = 0;
+  const entries = shapes.map(({ name, shape }) => {
+    const begin = end;
+    end += shape.reduce((a, b) => a * b, 4);
+    return [name, { dtype: "F32", shape, data_offsets: [begin, end] }] as const;
+  });
+  const header = Buffer.from(JSON.stringify(Object.fromEntries(entries)));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  const fd = openSync(path, "w");
+  try {
+    for (const piece of [length, header]) writeSync(fd, piece);
+    for (const { values } of tensors) writeSync(fd, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+export interface RandomModel {
+  readonly layers: number;
+  readonly hidden: number;
+  readonly vocab: number;
+  readonly seed: number;
+}
+
+/** Writes a Llama with random weights in Hugging Face layout, about layers * 12 * hidden^2 * 4 bytes. */
+export function writeRandomModel(folder: string, { layers, hidden, vocab, seed }: RandomModel): void {
+  mkdirSync(folder, { recursive: true });
+  const config = {
+    model_type: "llama",
+    vocab_size: vocab,
+    hidden_size: hidden,
+    intermediate_size: hidden * 3,
+    num_hidden_layers: layers,
+    num_attention_heads: hidden / 32,
+    num_key_value_heads: hidden / 64,
+    max_position_embeddings: 64,
+    tie_word_embeddings: false,
+    bos_token_id: 0,
+  };
+  writeFileSync(join(folder, "config.json"), JSON.stringify(config));
+  const shapes: { name: string; shape: number[] }[] = [
+    { name: "model.embed_tokens.weight", shape: [vocab, hidden] },
+    { name: "model.norm.weight", shape: [hidden] },
+    { name: "lm_head.weight", shape: [vocab, hidden] },
+  ];
+  for (let layer = 0; layer < layers; layer++) {
+    const add = (name: string, ...shape: number[]) => shapes.push({ name: `model.layers.${layer}.${name}.weight`, shape });
+    add("input_layernorm", hidden);
+    add("post_attention_layernorm", hidden);
+    add("self_attn.q_proj", hidden, hidden);
+    add("self_attn.k_proj", hidden / 2, hidden);
+    add("self_attn.v_proj", hidden / 2, hidden);
+    add("self_attn.o_proj", hidden, hidden);
+    add("mlp.gate_proj", hidden * 3, hidden);
+    add("mlp.up_proj", hidden * 3, hidden);
+    add("mlp.down_proj", hidden, hidden * 3);
+  }
+  const weights = function* () {
+    for (const [i, { name, shape }] of shapes.entries()) {
+      const elements = shape.reduce((a, b) => a * b, 1);
+      const spread = shape.length === 1 ? 1 : 1.7 / Math.sqrt(hidden);
+      yield { name, shape, values: randomWeights(elements, seed * 1000 + i, spread) };
+    }
+  };
+  writeTensors(join(folder, "model.safetensors"), weights(), shapes);
+}
