@@ -10,7 +10,7 @@ export interface AttentionSizes {
   readonly scale: number;
 }
 
-/** Queries, keys and values of a layer, each [batch, tokens, heads * headDim], before any rotation. */
+/** Queries, keys and values of a layer, each [batch, heads, tokens, headDim], before any rotation. */
 export interface QueryKeyValue {
   readonly query: Value;
   readonly key: Value;
@@ -19,6 +19,8 @@ export interface QueryKeyValue {
 
 /** Attention of one layer over its cache: [batch, tokens, heads * headDim]. Layers are given in order. */
 export interface LayerAttention {
+  /** Cuts [batch, tokens, sum of heads * headDim] into [batch, heads, tokens, headDim] each. */
+  splitHeads(projected: Value, heads: readonly number[], headDim: number): Value[];
   attend(layer: number, geometry: number, sizes: AttentionSizes, qkv: QueryKeyValue): Value;
 }
 
@@ -55,6 +57,12 @@ export class DecodeAttention implements LayerAttention {
     this.#rotatedSinks = this.#rotateSinks();
   }
 
+  /** With one token, [tokens, heads] and [heads, tokens] are the same memory. */
+  splitHeads(projected: Value, heads: readonly number[], headDim: number): Value[] {
+    const shape = this.graph.constant("int64", [4], [0, sum(heads), 1, headDim]);
+    return splitAxis1(this.graph, this.graph.op("Reshape", [projected, shape]), heads);
+  }
+
   attend(layer: number, geometry: number, { heads, kvHeads, headDim, scale }: AttentionSizes, { query, key, value }: QueryKeyValue): Value {
     const { graph } = this;
     const inputs = this.geometries[geometry];
@@ -67,24 +75,22 @@ export class DecodeAttention implements LayerAttention {
       graph.op("TensorScatter", at === null ? [buffer, update] : [buffer, update, at], { axis: -2 }, name);
       return graph.output(name, "float32", shape);
     };
-    const oneToken = graph.constant("int64", [4], [0, kvHeads, 1, headDim]);
     let current = keys;
     const sinks = this.#rotatedSinks[layer];
     if (sinks !== undefined) {
       current = scatter(current, sinks, null, `keys.${layer}.sinks`);
       keyOutputs.push(current);
     }
-    const rotated = rotate(graph, key, inputs.rotary, kvHeads);
-    current = scatter(current, graph.op("Reshape", [rotated, oneToken]), inputs.writeIndex, `keys.${layer}.out`);
+    current = scatter(current, rotate(graph, key, inputs.rotary), inputs.writeIndex, `keys.${layer}.out`);
     keyOutputs.push(current);
-    const valueOutput = scatter(values, graph.op("Reshape", [value, oneToken]), inputs.writeIndex, `values.${layer}.out`);
-    const queries = graph.op("Reshape", [rotate(graph, query, inputs.rotary, heads), graph.constant("int64", [4], [0, heads, 1, headDim])]);
+    const valueOutput = scatter(values, value, inputs.writeIndex, `values.${layer}.out`);
+    const queries = rotate(graph, query, inputs.rotary);
     const attended = graph.op("Attention", [queries, current, valueOutput, "", "", "", inputs.length], { scale: { float: scale } });
     this.layers.push({
       geometry,
       keys: { input: keys, outputs: keyOutputs },
       values: { input: values, outputs: [valueOutput] },
-      rawKey: sinks === undefined ? null : graph.output(key, "float32", ["batch", 1, kvHeads * headDim]),
+      rawKey: sinks === undefined ? null : graph.output(key, "float32", ["batch", kvHeads, 1, headDim]),
     });
     return graph.op("Reshape", [attended, graph.constant("int64", [3], [0, 1, heads * headDim])]);
   }
@@ -139,6 +145,12 @@ export class PrefillAttention implements LayerAttention {
         : perLayer(graph.op("RotaryEmbedding", [this.sinkKeys, rotary.cos, rotary.sin]));
   }
 
+  splitHeads(projected: Value, heads: readonly number[], headDim: number): Value[] {
+    const shape = this.graph.constant("int64", [4], [0, 0, sum(heads), headDim]);
+    const byHead = this.graph.op("Transpose", [this.graph.op("Reshape", [projected, shape])], { perm: [0, 2, 1, 3] });
+    return splitAxis1(this.graph, byHead, heads);
+  }
+
   attend(layer: number, geometry: number, { heads, kvHeads, headDim, scale }: AttentionSizes, { query, key, value }: QueryKeyValue): Value {
     const { graph } = this;
     const inputs = this.geometries[geometry];
@@ -147,18 +159,15 @@ export class PrefillAttention implements LayerAttention {
     const chunk: Dimension[] = ["batch", kvHeads, "tokens", headDim];
     const keys = graph.input(`keys.${layer}`, "float32", buffer);
     const values = graph.input(`values.${layer}`, "float32", buffer);
-    const byHead = (x: Value, n: number, name?: string): Value =>
-      graph.op("Transpose", [graph.op("Reshape", [x, graph.constant("int64", [4], [0, 0, n, headDim])])], { perm: [0, 2, 1, 3] }, name);
     const past = (x: Value): Value =>
       graph.op("Slice", [x, inputs.pastStart, inputs.pastEnd, graph.constant("int64", [1], [2])]);
-    const newKeys = byHead(rotate(graph, key, inputs.rotary, kvHeads), kvHeads, `keys.${layer}.chunk`);
-    const newValues = byHead(value, kvHeads, `values.${layer}.chunk`);
-    const queries = byHead(rotate(graph, query, inputs.rotary, heads), heads);
-    let [q, k, v] = [queries, this.#concat([past(keys), newKeys]), this.#concat([past(values), newValues])];
+    const newKeys = rotate(graph, key, inputs.rotary);
+    const queries = rotate(graph, query, inputs.rotary);
+    let [q, k, v] = [queries, this.#concat([past(keys), newKeys]), this.#concat([past(values), value])];
     const near = this.#nearSinks[layer];
     const farSinks = this.#farSinks[layer];
     if (inputs.far !== null && near !== undefined && farSinks !== undefined) {
-      const farQueries = byHead(rotate(graph, query, inputs.far.query, heads), heads);
+      const farQueries = rotate(graph, query, inputs.far.query);
       const sinkValues = graph.op("Slice", [values, ...[0, this.cache.sinks, 2].map((n) => graph.constant("int64", [1], [n]))]);
       q = graph.op("Concat", [queries, farQueries], { axis: -1 });
       k = this.#concat([this.#pad(this.#concat([near, k]), 0, headDim), this.#pad(farSinks, headDim, 0)]);
@@ -166,12 +175,12 @@ export class PrefillAttention implements LayerAttention {
     }
     const attended = graph.op("Attention", [q, k, v, inputs.mask], { scale: { float: scale } });
     graph.output(newKeys, "float32", chunk);
-    graph.output(newValues, "float32", chunk);
+    graph.output(value, "float32", chunk);
     this.layers.push({
       geometry,
       keys: { input: keys, output: newKeys },
-      values: { input: values, output: newValues },
-      rawKey: this.cache.sinks > 0 ? graph.output(key, "float32", ["batch", "tokens", kvHeads * headDim]) : null,
+      values: { input: values, output: value },
+      rawKey: this.cache.sinks > 0 ? graph.output(key, "float32", chunk) : null,
     });
     const byToken = graph.op("Transpose", [attended], { perm: [0, 2, 1, 3] });
     return graph.op("Reshape", [byToken, graph.constant("int64", [3], [0, 0, heads * headDim])]);
@@ -194,5 +203,9 @@ function rotaryInputs(graph: GraphBuilder, prefix: string, positions: Dimension,
 const sinkKeysInput = (graph: GraphBuilder, { layers, kvHeads, sinks, headDim }: CacheShape): Value =>
   graph.input("sink_keys", "float32", ["batch", layers * kvHeads, sinks, headDim]);
 
-const rotate = (graph: GraphBuilder, x: Value, { cos, sin }: RotaryInputs, heads: number): Value =>
-  graph.op("RotaryEmbedding", [x, cos, sin], { num_heads: heads });
+const rotate = (graph: GraphBuilder, x: Value, { cos, sin }: RotaryInputs): Value => graph.op("RotaryEmbedding", [x, cos, sin]);
+
+const splitAxis1 = (graph: GraphBuilder, x: Value, sizes: readonly number[]): Value[] =>
+  graph.multi("Split", [x, graph.constant("int64", [sizes.length], sizes)], sizes.length, { axis: 1 });
+
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);

@@ -1,8 +1,10 @@
 import { createHash } from "node:crypto";
-import { existsSync, renameSync, writeFileSync } from "node:fs";
-import { basename, join, resolve } from "node:path";
+import { mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import type { DescribedModel } from "./architectures/architecture.js";
 import { describeModel } from "./architectures/index.js";
+import { cacheError } from "./cache-error.js";
+import { temporaryName } from "./cache-owner.js";
 import { openCheckpoint } from "./checkpoint.js";
 import { publish } from "./compile-cache.js";
 import { type GenerationConfig, readConfig, readGenerationConfig } from "./config.js";
@@ -14,7 +16,7 @@ import type { WeightPlace } from "./onnx/graph.js";
 import { type Precision, WeightPlan } from "./weight-plan.js";
 import { writeWeights } from "./weights-file.js";
 
-/** Raised when the bytes of a weights file would come out differently from the same model. */
+/** Raised when the bytes of a weights file would come out differently from the same model and plan. */
 const WEIGHTS_VERSION = 1;
 const WEIGHTS_FILE = "weights.bin";
 
@@ -59,9 +61,11 @@ export async function compileModel({ folder, precision, cacheRoot, onProgress }:
   const generation = readGenerationConfig(path);
   using checkpoint = openCheckpoint(path);
   const plan = planWeights(model, precision);
-  const hash = (await contentHash(cacheRoot, [config.file, ...checkpoint.files])).slice(0, 24);
+  const content = await contentHash(cacheRoot, [config.file, ...checkpoint.files]);
+  const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);
   const item = { key: `${hash}-${precision}-v${WEIGHTS_VERSION}`, model: path, precision };
   const entry = await publish(cacheRoot, item, (to) => writeWeights(join(to, WEIGHTS_FILE), plan, checkpoint, onProgress ?? (() => {})));
+  const keep = <Interface>(name: string, graph: BuiltGraph<Interface>) => store(resolve(cacheRoot), entry, name, graph);
   const options = { precision, weightsFile: WEIGHTS_FILE, taps: new Set<HookName>() };
   return {
     modelType: model.modelType,
@@ -69,9 +73,9 @@ export async function compileModel({ folder, precision, cacheRoot, onProgress }:
     precision,
     generation,
     weights: { path: join(entry, WEIGHTS_FILE), bytes: plan.bytes, places: plan.places },
-    decode: (asked) => store(entry, `decode-g${asked.sinks}`, buildDecode(model, plan, { ...options, ...asked })),
+    decode: (asked) => keep(`decode-g${asked.sinks}`, buildDecode(model, plan, { ...options, ...asked })),
     prefill: (asked) =>
-      store(entry, `prefill${asked.far ? "-far" : ""}-g${asked.sinks}`, buildPrefill(model, plan, { ...options, ...asked })),
+      keep(`prefill${asked.far ? "-far" : ""}-g${asked.sinks}`, buildPrefill(model, plan, { ...options, ...asked })),
   };
 }
 
@@ -83,13 +87,19 @@ function planWeights(model: DescribedModel, precision: Precision): WeightPlan {
 }
 
 /** Writes a graph beside its weights, under a name that holds its hash, so that an older one is never taken for it. */
-function store<Interface>(folder: string, name: string, graph: BuiltGraph<Interface>): CompiledGraph<Interface> {
-  const hash = createHash("sha256").update(graph.bytes).digest("hex").slice(0, 12);
-  const path = join(folder, `${name}-${hash}.onnx`);
-  if (!existsSync(path)) {
-    const temporary = join(folder, `.${basename(path)}.${process.pid}`);
-    writeFileSync(temporary, graph.bytes);
+function store<Interface>(root: string, entry: string, name: string, graph: BuiltGraph<Interface>): CompiledGraph<Interface> {
+  const path = join(entry, `${name}-${sha256(graph.bytes).slice(0, 12)}.onnx`);
+  if (statSync(path, { throwIfNoEntry: false })?.size === graph.bytes.length) return { path, interface: graph.interface };
+  const temporary = join(root, temporaryName());
+  try {
+    mkdirSync(entry, { recursive: true }); // `cache prune` may have removed it from under a running server
+    writeFileSync(temporary, graph.bytes, { flush: true });
     renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw cacheError(root, error);
   }
   return { path, interface: graph.interface };
 }
+
+const sha256 = (data: string | Uint8Array): string => createHash("sha256").update(data).digest("hex");

@@ -65,7 +65,7 @@ export interface DecodeInterface extends Names {
     /** [batch, kvHeads, slots, headDim]; every output is the input's own memory. */
     readonly keys: { readonly input: Value; readonly outputs: readonly Value[] };
     readonly values: { readonly input: Value; readonly outputs: readonly Value[] };
-    /** The token's unrotated key, [batch, 1, kvHeads * headDim]; null without sinks. */
+    /** The token's unrotated key, [batch, kvHeads, 1, headDim]; null without sinks. */
     readonly rawKey: Value | null;
   }[];
 }
@@ -90,7 +90,7 @@ export interface PrefillInterface extends Names {
     /** Cache buffers [batch, kvHeads, slots, headDim], and the chunk's [batch, kvHeads, tokens, headDim]. */
     readonly keys: { readonly input: Value; readonly output: Value };
     readonly values: { readonly input: Value; readonly output: Value };
-    /** The chunk's unrotated keys, [batch, tokens, kvHeads * headDim]; null without sinks. */
+    /** The chunk's unrotated keys, [batch, kvHeads, tokens, headDim]; null without sinks. */
     readonly rawKey: Value | null;
   }[];
 }

@@ -70,8 +70,8 @@ export class DecodeGraph implements Disposable {
 
   #keepSink(cache: LambdaCache, first: number, i: number, { rawKeys }: Bound): void {
     if (cache.count(first + i) >= cache.sinks) return;
-    const size = cache.shape.kvHeads * cache.shape.headDim;
-    const own = rawKeys.map((tensor) => tensor.alias([1, 1, size], i * size));
+    const { kvHeads, headDim } = cache.shape;
+    const own = rawKeys.map((tensor) => tensor.alias([1, kvHeads, 1, headDim], i * kvHeads * headDim));
     cache.keepSink(first + i, own);
     for (const tensor of own) tensor[Symbol.dispose]();
   }
@@ -119,7 +119,7 @@ export class DecodeGraph implements Disposable {
         for (const link of links) outputs.set(link, tensor);
       }
       if (rawKey === null) continue;
-      const raw = Tensor.zeros("float32", [rows, 1, kvHeads * headDim]);
+      const raw = Tensor.zeros("float32", [rows, kvHeads, 1, headDim]);
       outputs.set(rawKey, raw);
       rawKeys.push(raw);
     }

@@ -11,7 +11,7 @@ export interface LambdaGeometry {
   readonly sinks: number;
 }
 
-/** Keys and values of a chunk, per layer: [1, kvHeads, tokens, headDim]; raw keys [1, tokens, kvHeads * headDim]. */
+/** Keys, values and unrotated keys of a chunk, per layer [1, kvHeads, tokens, headDim]; no unrotated keys without sinks. */
 export interface ChunkKeyValues {
   readonly keys: readonly Tensor[];
   readonly values: readonly Tensor[];
@@ -123,7 +123,7 @@ export class LambdaCache implements Disposable {
     this.#counts[row] = this.count(row) + 1;
   }
 
-  /** Keeps the unrotated keys of the row's next token, per layer [1, 1, kvHeads * headDim], if it is a starting token. */
+  /** Keeps the unrotated keys of the row's next token, per layer [1, kvHeads, 1, headDim], if it is a starting token. */
   keepSink(row: number, rawKeys: readonly Tensor[]): void {
     if (this.count(row) < this.sinks) this.#copySinks(row, rawKeys, 1);
   }
@@ -174,7 +174,7 @@ export class LambdaCache implements Disposable {
       for (const [layer, raw] of rawKeys.entries()) {
         for (let head = 0; head < kvHeads; head++) {
           const target = ((row * this.shape.layers + layer) * kvHeads + head) * this.sinks + n;
-          this.sinkKeys?.copyFrom(raw, ((n - start) * kvHeads + head) * headDim, target * headDim, headDim);
+          this.sinkKeys?.copyFrom(raw, (head * tokens + n - start) * headDim, target * headDim, headDim);
         }
       }
     }

@@ -29,10 +29,11 @@ export const llama: Architecture<LlamaConfig> = {
       h = pass.tap(hook.residPre(layer), h);
       const attentionInput = pass.rmsNorm(h, `${block}.input_layernorm`, c.rmsNormEps);
       const projections = { "self_attn.q_proj": queries, "self_attn.k_proj": keys, "self_attn.v_proj": keys };
-      const [query = "", key = "", value = ""] = pass.split(
+      const [query = "", key = "", value = ""] = pass.attention.splitHeads(
         linear(attentionInput, projections, c.hiddenSize, c.attentionBias),
-        [queries, keys, keys],
-      );
+        [c.heads, c.kvHeads, c.kvHeads],
+        c.headDim,
+      ); // [batch, heads, tokens, headDim]
       const attended = pass.attention.attend(layer, 0, sizes, { query, key, value }); // [batch, tokens, heads * headDim]
       const attentionOutput = linear(attended, { "self_attn.o_proj": c.hiddenSize }, queries, c.attentionBias);
       h = pass.tap(hook.residMid(layer), pass.add(h, pass.tap(hook.attnOut(layer), attentionOutput)));

@@ -34,7 +34,7 @@ function changed(change: (file: ReturnType<typeof File.parse>) => void): Tokeniz
 /** The embedded model's has no tokens of several white-space characters; most others have. */
 const withSpaceTokens = changed(({ model }) => {
   Object.assign(model.vocab, { ĠĠ: 4096, ĊĊ: 4097, ĠĊ: 4098 });
-  model.merges.push("Ġ Ġ", "Ċ Ċ", "Ġ Ċ");
+  model.merges.push(["Ġ", "Ġ"], ["Ċ", "Ċ"], ["Ġ", "Ċ"]);
 });
 
 describe.each([

@@ -62,7 +62,7 @@ describe("the embedded model's tokenizer", () => {
       .looseObject({ model: z.looseObject({ vocab: z.record(z.string(), z.int()), merges: z.array(z.unknown()) }) })
       .parse(JSON.parse(readFileSync("models/default/tokenizer.json", "utf8")));
     Object.assign(file.model.vocab, { ĠÂ: 4096 });
-    file.model.merges.push("Ġ Â");
+    file.model.merges.push(["Ġ", "Â"]);
     const changed = open(folder(file), 4097);
     expect(changed.encode(" ½")).toEqual([...changed.encode(" "), ...changed.encode("½")]);
     expect(changed.encode(" §")).toContain(4096);
