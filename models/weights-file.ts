@@ -1,13 +1,15 @@
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import type { Checkpoint } from "./checkpoint.js";
 import { ModelFormatError } from "./errors.js";
+import type { WeightPlace } from "./onnx/graph.js";
 import { quantiseRows } from "./quantise.js";
-import type { WeightPlan, WeightSource } from "./weight-plan.js";
+import { transposeRows } from "./transpose.js";
+import { BLOCK, type WeightPlan, type WeightSource } from "./weight-plan.js";
 
 /** Rows of a matrix are read in pieces of about this many elements. */
 const PIECE = 1 << 20;
-/** Rows that are transposed together, so that reads and writes both stay within the processor's caches. */
-const TILE = 32;
+/** Elements of a matrix that are transposed in memory at a time: it bounds what compiling takes, whatever the model. */
+const PANEL = 1 << 22;
 /** Names of tensors with NaN or infinite values that an error lists. */
 const LISTED = 8;
 
@@ -54,34 +56,58 @@ function writeOne(
   broken: Map<string, string>,
 ): void {
   const place = placeOf(plan, name);
-  const total = source.parts.reduce((sum, { shape }) => sum + (shape[0] ?? 0), 0);
-  const whole = source.store === "transposed" ? new Float32Array(place.bytes / 4) : undefined;
+  const panel = source.store === "transposed" ? columnWriter(fd, place) : undefined;
   const scales = source.scales === undefined ? undefined : placeOf(plan, source.scales);
   let row = 0;
   for (const { tensor, shape } of source.parts) {
     const columns = shape[1] ?? 1;
-    const step = Math.max(TILE, Math.floor(PIECE / columns));
+    const step = Math.max(1, Math.floor(PIECE / columns));
     const buffer = new Float32Array(Math.min(step, shape[0] ?? 0) * columns);
     for (let at = 0; at < (shape[0] ?? 0); at += step) {
       const rows = Math.min(step, (shape[0] ?? 0) - at);
       const values = buffer.subarray(0, rows * columns);
       checkpoint.readF32Into(tensor, at * columns, values);
       if (!allFinite(values)) broken.set(tensor, checkpoint.file(tensor));
-      if (whole !== undefined) transposeInto(whole, total, row, values, rows, columns);
+      if (panel !== undefined) panel.add(values, rows);
       else if (scales === undefined) write(fd, values, place.offset + row * columns * 4);
       else {
         const blocks = scales.shape[1] ?? 0;
         const quantised = quantiseRows(values, rows, columns);
-        write(fd, quantised.data, place.offset + row * blocks * 32);
+        write(fd, quantised.data, place.offset + row * blocks * BLOCK);
         write(fd, quantised.scales, scales.offset + row * blocks * 4);
       }
       row += rows;
     }
   }
-  if (whole !== undefined) write(fd, whole, place.offset);
+  panel?.flush();
 }
 
-function placeOf(plan: WeightPlan, name: string) {
+/** Takes the rows of a matrix one after the other and writes them as the columns of `place`, a panel at a time. */
+function columnWriter(fd: number, { shape: [columns = 0, width = 0], offset }: WeightPlace) {
+  const height = Math.min(width, Math.max(1, Math.floor(PANEL / columns)));
+  const panel = new Float32Array(height * columns); // [columns, height]
+  let [written, held] = [0, 0];
+  const flush = (): void => {
+    if (held === width) write(fd, panel, offset);
+    else
+      for (let column = 0; column < columns; column++)
+        write(fd, panel.subarray(column * height, column * height + held), offset + (column * width + written) * 4);
+    written += held;
+    held = 0;
+  };
+  const add = (values: Float32Array, rows: number): void => {
+    for (let done = 0; done < rows; ) {
+      const taken = Math.min(rows - done, height - held);
+      transposeRows(values.subarray(done * columns, (done + taken) * columns), columns, panel, height, held);
+      done += taken;
+      held += taken;
+      if (held === height) flush();
+    }
+  };
+  return { add, flush };
+}
+
+function placeOf(plan: WeightPlan, name: string): WeightPlace {
   const place = plan.places.get(name);
   if (place === undefined) throw new RangeError(`${name} has no place in the weights file`);
   return place;
@@ -95,15 +121,4 @@ function write(fd: number, values: Float32Array | Uint8Array, offset: number): v
 function allFinite(values: Float32Array): boolean {
   for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return false;
   return true;
-}
-
-/** Rows [row, row + rows) of a matrix become columns of `target`, which has `width` columns. */
-function transposeInto(target: Float32Array, width: number, row: number, values: Float32Array, rows: number, columns: number): void {
-  for (let r0 = 0; r0 < rows; r0 += TILE) {
-    const r1 = Math.min(r0 + TILE, rows);
-    for (let column = 0; column < columns; column++) {
-      const base = column * width + row;
-      for (let r = r0; r < r1; r++) target[base + r] = values[r * columns + column] ?? 0;
-    }
-  }
 }

@@ -1,4 +1,4 @@
-import { BINS, binEnd, binOf, decay, decayAll, massByDepth } from "./decay.js";
+import { BIN_WIDTH, BINS, binOf, decay, decayAll, massByDepth } from "./decay.js";
 import type { SamplingParams } from "./generation.js";
 import { largest } from "./largest.js";
 import { nextAtLeast } from "./next-at-least.js";
@@ -109,7 +109,7 @@ export class Candidates {
 
     const { weights } = this;
     const ids = this.#chosen;
-    const floor = maximum - (binEnd(last) + 1) / scale;
+    const floor = maximum - ((last + 2) * BIN_WIDTH) / scale;
     let certain = 0;
     let kept = 0;
     for (let id = nextAtLeast(logits, floor, 0); id < logits.length; id = nextAtLeast(logits, floor, id + 1)) {

@@ -24,13 +24,11 @@ export interface OrtApi {
   ): Status;
   CreateSessionOptions(out: Cell): Status;
   SetSessionLogSeverityLevel(options: Pointer, level: number): Status;
-  SetSessionGraphOptimizationLevel(options: Pointer, level: number): Status;
   SetIntraOpNumThreads(options: Pointer, threads: number): Status;
   DisableMemPattern(options: Pointer): Status;
   EnableProfiling(options: Pointer, prefix: string): Status;
   AddSessionConfigEntry(options: Pointer, key: string, value: string): Status;
   AddInitializer(options: Pointer, name: string, value: Pointer): Status;
-  AddExternalInitializers(options: Pointer, names: Cell, values: Cell, count: number): Status;
   SessionGetInputCount(session: Pointer, out: Cell): Status;
   SessionGetOutputCount(session: Pointer, out: Cell): Status;
   SessionGetInputName(session: Pointer, index: number, allocator: Pointer, out: Cell): Status;
@@ -79,7 +77,6 @@ const FUNCTIONS: { readonly [Name in keyof OrtApi]: readonly [index: number, res
   EnableProfiling: [14, ptr, [ptr, path]],
   DisableMemPattern: [17, ptr, [ptr]],
   SetSessionLogSeverityLevel: [22, ptr, [ptr, "int"]],
-  SetSessionGraphOptimizationLevel: [23, ptr, [ptr, "int"]],
   SetIntraOpNumThreads: [24, ptr, [ptr, "int"]],
   SessionGetInputCount: [30, ptr, [ptr, ptr]],
   SessionGetOutputCount: [31, ptr, [ptr, ptr]],
@@ -107,7 +104,6 @@ const FUNCTIONS: { readonly [Name in keyof OrtApi]: readonly [index: number, res
   CreatePrepackedWeightsContainer: [166, ptr, [ptr]],
   ReleasePrepackedWeightsContainer: [167, "void", [ptr]],
   CreateSessionWithPrepackedWeightsContainer: [168, ptr, [ptr, path, ptr, ptr, ptr]],
-  AddExternalInitializers: [210, ptr, [ptr, ptr, ptr, "size_t"]],
 };
 
 /** Makes callable functions of a native `struct OrtApi` that has at least `length` entries. */
@@ -116,7 +112,19 @@ export function bindApi(table: Pointer, length: number): OrtApi {
   const bound = Object.entries(FUNCTIONS).map(([name, [index, result, args]]) => {
     const slot = slots[index];
     if (slot === undefined) throw new RangeError(`${name} is not in this ONNX Runtime's table`);
-    return [name, koffi.decode(slot, koffi.proto(result, [...args]))];
+    const call: NativeFunction = koffi.decode(slot, koffi.proto(result, [...args]));
+    return [name, args.includes(text) || args.includes(path) ? withWholeText(call) : call];
   });
   return Object.fromEntries(bound);
 }
+
+type NativeFunction = (...args: unknown[]) => unknown;
+
+/** Text ends at its first NUL in native code: another file, or another tensor, would be taken for the one that was named. */
+const withWholeText =
+  (call: NativeFunction): NativeFunction =>
+  (...args) => {
+    const cut = args.find((each) => typeof each === "string" && each.includes("\0"));
+    if (cut !== undefined) throw new RangeError(`${JSON.stringify(cut)} contains a NUL character`);
+    return call(...args);
+  };

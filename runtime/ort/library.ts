@@ -4,14 +4,13 @@ import { dirname, join } from "node:path";
 import koffi from "koffi";
 import { SetupError } from "../errors.js";
 import { bindApi, type OrtApi, type Pointer } from "./api.js";
+import { keepLoaded, openLibrary } from "./c-library.js";
 
 /** The one version whose function table and operators this project is written against. */
 const VERSION = "1.29.0";
 const API_VERSION = 24;
 /** Entries of `struct OrtApi` in 1.29.0. */
 const TABLE_LENGTH = 425;
-/** koffi runs native code on a stack of its own; ORT's kernels overflow the default (128 KiB when asynchronous). */
-const STACK_BYTES = 8 << 20;
 
 const LIBRARY: Record<string, string> = {
   "linux-x64": "libonnxruntime.so.1",
@@ -27,9 +26,6 @@ export interface Library {
   readonly env: Pointer;
   readonly allocator: Pointer;
   readonly cpuMemory: Pointer;
-  readonly version: string;
-  /** Keeps the library in memory: koffi unloads it when its handle is collected. */
-  readonly file: unknown;
 }
 
 /** An error that ONNX Runtime reported, with its own text. */
@@ -48,7 +44,8 @@ export function libraryPath(): string {
   const platform = `${process.platform}-${process.arch}`;
   const file = LIBRARY[platform];
   if (file === undefined) {
-    throw new SetupError(`There is no ONNX Runtime for ${platform}; lambdatap runs on ${Object.keys(LIBRARY).join(", ")}.`);
+    const known = Object.keys(LIBRARY).join(", ");
+    throw new SetupError(`There is no ONNX Runtime for ${platform}; lambdatap runs on ${known}.`);
   }
   const root = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
   const path = join(root, "bin", "napi-v6", process.platform, process.arch, file);
@@ -58,21 +55,14 @@ export function libraryPath(): string {
 
 let loaded: Library | undefined;
 
-/** Loads ONNX Runtime once per process. @throws SetupError when it is missing, cannot be loaded, or is another version. */
+/** Loads ONNX Runtime once per thread. @throws SetupError when it is missing, cannot be loaded, or is another version. */
 export function library(): Library {
   loaded ??= load(libraryPath());
   return loaded;
 }
 
 function load(path: string): Library {
-  configureStacks();
-  let file: ReturnType<typeof koffi.load>;
-  try {
-    file = koffi.load(path);
-  } catch (error) {
-    throw new SetupError(`ONNX Runtime could not be loaded from ${path}: ${error instanceof Error ? error.message : error}`);
-  }
-  const [getApi, getVersion]: Pointer[] = koffi.decode(file.func("OrtGetApiBase", "void *", [])(), koffi.array("void *", 2));
+  const [getApi, getVersion] = apiBase(path);
   const version: string = koffi.decode(getVersion, koffi.proto("str", []))();
   if (version !== VERSION) {
     throw new SetupError(`${path} is ONNX Runtime ${version}; lambdatap needs ${VERSION}. Run "npm ci" again.`);
@@ -86,18 +76,19 @@ function load(path: string): Library {
   return {
     api,
     env,
-    version,
-    file,
     allocator: made((out) => api.GetAllocatorWithDefaultOptions(out)),
     cpuMemory: made((out) => api.CreateCpuMemoryInfo(1, 0, out)),
   };
 }
 
-function configureStacks(): void {
+function apiBase(path: string): Pointer[] {
   try {
-    koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
-  } catch {
-    // Another thread of this process has called koffi already; the settings are the process's.
+    const file = openLibrary(path);
+    keepLoaded(path);
+    return koffi.decode(file.func("OrtGetApiBase", "void *", [])(), koffi.array("void *", 2));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new SetupError(`ONNX Runtime could not be loaded from ${path}: ${reason}`);
   }
 }
 
@@ -109,6 +100,7 @@ function checkWith(api: OrtApi, status: Pointer | null): void {
 }
 
 function receive(api: OrtApi, call: (out: BigUint64Array) => Pointer | null): Pointer {
+  // koffi asks for the array's ArrayBuffer, and that moves even a small one off the heap for good.
   const out = new BigUint64Array(1);
   checkWith(api, call(out));
   return out[0] ?? 0n;
@@ -116,18 +108,20 @@ function receive(api: OrtApi, call: (out: BigUint64Array) => Pointer | null): Po
 
 /** Turns a status into an exception and frees it; `about` says what was being done, e.g. the tensor's name. @throws OrtError */
 export function check(status: Pointer | null, about?: string): void {
-  if (status === null) return;
-  try {
-    checkWith(library().api, status);
-  } catch (error) {
-    if (error instanceof OrtError && about !== undefined) throw new OrtError(error.code, `${about}: ${error.message}`);
-    throw error;
-  }
+  if (status !== null) explained(about, () => checkWith(library().api, status));
 }
 
 /** Calls a function that returns a pointer or size through its last argument. @throws OrtError */
 export function made(call: (api: OrtApi, out: BigUint64Array) => Pointer | null, about?: string): Pointer {
-  const out = new BigUint64Array(1);
-  check(call(library().api, out), about);
-  return out[0] ?? 0n;
+  const { api } = library();
+  return explained(about, () => receive(api, (out) => call(api, out)));
+}
+
+function explained<Result>(about: string | undefined, act: () => Result): Result {
+  try {
+    return act();
+  } catch (error) {
+    if (error instanceof OrtError && about !== undefined) throw new OrtError(error.code, `${about}: ${error.message}`);
+    throw error;
+  }
 }

@@ -1,5 +1,5 @@
-/** A process that compiles a model and runs it, for compile.test: prints one JSON line, {logits, compiled} or an error. */
-import { writeSync } from "node:fs";
+/** A process that compiles a model and runs it, for compile.test: prints one JSON line, {logits, compiled, grown} or an error. */
+import { readFileSync, writeSync } from "node:fs";
 import { compileModel } from "../../models/compile.js";
 import { runTokens } from "./run-tokens.js";
 
@@ -16,9 +16,16 @@ function onProgress(): void {
 // After everything is loaded: the code itself may lie where only root reads.
 if (how === "as nobody" && process.getuid?.() === 0) process.setuid?.(65534);
 try {
-  const model = await compileModel({ folder, precision: "f32", cacheRoot, onProgress });
-  const logits = runTokens(model, Number(sinks));
-  console.log(JSON.stringify({ logits: [...logits], compiled }));
+  const before = peak();
+  const model = await compileModel({ folder, precision: how === "q8" ? "q8" : "f32", cacheRoot, onProgress });
+  const grown = peak() - before;
+  console.log(JSON.stringify({ logits: [...runTokens(model, Number(sinks))], compiled, grown }));
 } catch (error) {
   console.log(JSON.stringify(error instanceof Error ? { error: error.name, message: error.message } : { error }));
+}
+
+/** Largest memory this process ever had, bytes; NaN where the system does not say. */
+function peak(): number {
+  if (process.platform !== "linux") return Number.NaN;
+  return Number(/^VmHWM:\s*(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) * 1024;
 }

@@ -118,6 +118,16 @@ describe("a model that is compiled", () => {
     expect(readdirSync(cacheRoot).filter((name) => name.startsWith(".tmp-") || name.endsWith(".lock"))).toEqual([]);
   });
 
+  it.skipIf(process.platform !== "linux")("is never held in memory, not even one matrix of it", async () => {
+    const [folder, cacheRoot] = [temporaryFolder(), temporaryFolder()];
+    writeRandomModel(folder, { layers: 1, hidden: 512, vocab: 40_000, seed: 1 });
+    const matrix = 40_000 * 512 * 4;
+    for (const precision of ["f32", "q8"]) {
+      const { grown } = await resultOf(startChild(folder, cacheRoot, precision));
+      expect(grown).toBeLessThan(matrix);
+    }
+  });
+
   it("gets a graph again that was cut, or whose folder was pruned under a running server", async () => {
     const { folder, cacheRoot } = modelAndCache();
     const { model, logits } = await compileAndRun(folder, cacheRoot);

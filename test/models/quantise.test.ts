@@ -70,10 +70,12 @@ describe("matrices that are multiplied with the same input", () => {
     expect(shares.at(-1)).toBe(1);
   });
 
-  it("lie side by side in f32, transposed", async () => {
-    const { plan, bytes, shares } = await written((to) => to.transposed("all", parts, columns));
-    const found = floats(bytes, plan.places.get("all")?.offset, stacked.length);
-    const want = Float32Array.from(found, (_, i) => stacked[(i % 1000) * columns + Math.floor(i / 1000)] ?? Number.NaN);
+  it.each([1, 4])("lie side by side in f32, transposed, %i times over", async (times) => {
+    const repeated = Array.from({ length: times }, () => parts).flat();
+    const { plan, bytes, shares } = await written((to) => to.transposed("all", repeated, columns));
+    const width = times * 1000;
+    const found = floats(bytes, plan.places.get("all")?.offset, times * stacked.length);
+    const want = Float32Array.from(found, (_, i) => stacked[(i % width % 1000) * columns + Math.floor(i / width)] ?? Number.NaN);
     expect(maxDifference(found, want)).toBe(0);
     expect(shares.at(-1)).toBe(1);
   });

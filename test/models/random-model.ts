@@ -1,15 +1,17 @@
 import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 
-/** Numbers in [-1, 1), the same for the same seed (mulberry32). */
+/** Numbers in [-scale, scale), the same for the same seed (mulberry32). */
 export function randomWeights(length: number, seed: number, scale = 1): Float32Array {
+  const values = new Float32Array(length);
   let state = seed;
-  return Float32Array.from({ length }, () => {
+  for (let i = 0; i < length; i++) {
     state = (state + 0x6d2b79f5) | 0;
     let t = Math.imul(state ^ (state >>> 15), 1 | state);
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return scale * (((t ^ (t >>> 14)) >>> 0) / 2 ** 31 - 1);
-  });
+    values[i] = scale * (((t ^ (t >>> 14)) >>> 0) / 2 ** 31 - 1);
+  }
+  return values;
 }
 
 interface WrittenTensor {

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { DecodeAttention } from "../../models/attention.js";
 import { openCheckpoint } from "../../models/checkpoint.js";
 import { compileModel } from "../../models/compile.js";
 import { Forward } from "../../models/forward.js";
@@ -27,7 +28,7 @@ async function linear(x: Float32Array, weights: readonly Float32Array[], columns
   const plan = new WeightPlan();
   const graph = new GraphBuilder();
   const input = graph.input("x", "float32", ["rows", columns]);
-  const attention = { attend: () => "" };
+  const attention = new DecodeAttention(graph, { layers: 0, kvHeads: 1, headDim: 2, sinks: 0 }, []);
   const pass = new Forward(graph, plan, attention, "", null, { precision: "q8", weightsFile: "w.bin", taps: new Set(), hiddenSize: columns });
   const parts = weights.map((values, i) => ({ name: `m${i}`, out: values.length / columns }));
   const output = graph.output(pass.linear(input, { parts, in: columns }), "float32", ["rows", "out"]);
