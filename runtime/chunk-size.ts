@@ -1,29 +1,44 @@
 const SMALLEST = 8;
 const LARGEST = 512;
-/** A chunk is what a cancelled request still costs, and what neighbours wait for. */
-const ALONE_MS = 160;
+/** A chunk is what a cancelled request still costs, and what its neighbours wait for. */
+const ALONE_MS = 180;
 const SHARED_MS = 60;
+/** A size that was too slow looks this much quicker each time it is passed over, so that it is tried again some day. */
+const FORGETTING = 0.99;
 
-/** Chooses how many tokens a prefill takes at once: a power of two whose run stays short on this machine. */
+/**
+ * Chooses how many tokens a prefill takes at once: the largest power of two whose run stays short on this machine. Larger
+ * chunks are quicker per token, because the weights are read once for all of them.
+ */
 export class ChunkSize {
-  #msPerToken = 0;
-  #known = 0;
+  readonly #ms = new Map<number, number>();
 
   constructor(readonly window: number) {}
 
   /** @param shared whether others wait for their turns */
   next(left: number, shared: boolean): number {
-    const limit = Math.min(LARGEST, this.window, left);
-    if (this.#known === 0) return Math.min(limit, SMALLEST * 2);
-    const affordable = (shared ? SHARED_MS : ALONE_MS) / this.#msPerToken;
-    // What is not yet measured is not believed: larger chunks are quicker per token, but by how much is unknown.
-    const size = 2 ** Math.floor(Math.log2(Math.max(SMALLEST, Math.min(affordable, this.#known * 4))));
-    return Math.min(size, limit);
+    const affordable = shared ? SHARED_MS : ALONE_MS;
+    const largest = Math.min(LARGEST, this.window);
+    let size = Math.min(SMALLEST, largest);
+    while (size * 2 <= largest && this.#expected(size * 2) <= affordable) size *= 2;
+    const slower = this.#ms.get(size * 2);
+    if (slower !== undefined && !shared) this.#ms.set(size * 2, slower * FORGETTING);
+    return Math.min(size, left);
   }
 
   measured(tokens: number, ms: number): void {
-    const perToken = ms / tokens;
-    this.#msPerToken = this.#known === 0 || tokens > this.#known ? perToken : 0.7 * this.#msPerToken + 0.3 * perToken;
-    this.#known = Math.max(this.#known, tokens);
+    if (!Number.isInteger(Math.log2(tokens))) return;
+    const known = this.#ms.get(tokens);
+    this.#ms.set(tokens, known === undefined ? ms : 0.7 * known + 0.3 * ms);
+  }
+
+  /** Untried sizes: along the line through the two next smaller ones; 0 while nothing speaks against a larger chunk. */
+  #expected(tokens: number): number {
+    const known = this.#ms.get(tokens);
+    if (known !== undefined) return known;
+    const half = this.#ms.get(tokens / 2);
+    if (half === undefined) return Number.POSITIVE_INFINITY;
+    const quarter = this.#ms.get(tokens / 4);
+    return quarter === undefined ? half : half + 2 * Math.max(0, half - quarter);
   }
 }

@@ -67,7 +67,9 @@ const text = "str";
 const path = process.platform === "win32" ? "str16" : "str";
 
 /** Index in `struct OrtApi`, result and arguments. The table only ever grows, so an index is the same in every later version. */
-const FUNCTIONS: { readonly [Name in keyof OrtApi]: readonly [index: number, result: string, args: readonly string[]] } = {
+const FUNCTIONS: {
+  readonly [Name in keyof OrtApi]: readonly [index: number, result: string, args: readonly string[]];
+} = {
   GetErrorCode: [1, "int", [ptr]],
   GetErrorMessage: [2, text, [ptr]],
   CreateEnv: [3, ptr, ["int", text, ptr]],

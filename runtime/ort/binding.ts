@@ -1,4 +1,4 @@
-import { Handle } from "./handle.js";
+import { Handle, holdAll } from "./handle.js";
 import { check, library, made } from "./library.js";
 import type { Session } from "./session.js";
 import type { Tensor } from "./tensor.js";
@@ -11,18 +11,21 @@ export class Binding implements Disposable {
   readonly #handle: Handle;
   readonly #session: Session;
 
-  /** @throws OrtError naming the tensor that does not fit; a binding that failed is dropped whole. */
+  /** @throws OrtError naming the tensor that does not fit, TypeError where an output's memory is read-only. */
   constructor(session: Session, inputs: ReadonlyMap<string, Tensor>, outputs: ReadonlyMap<string, Tensor>) {
     const { api } = library();
+    for (const [name, { writable }] of outputs) {
+      if (!writable) throw new TypeError(`output ${name} cannot be written to read-only memory`);
+    }
     this.#session = session;
-    const held = [session, ...inputs.values(), ...outputs.values()];
     const pointer = made((a, out) => a.CreateIoBinding(session.pointer, out));
-    for (const each of held) each.hold();
+    let letGo = () => {};
     this.#handle = new Handle("binding", pointer, (p) => {
       api.ReleaseIoBinding(p);
-      for (const each of held) each.letGo();
+      letGo();
     });
     try {
+      letGo = holdAll([session, ...inputs.values(), ...outputs.values()]);
       for (const [name, tensor] of inputs) check(api.BindInput(pointer, name, tensor.pointer), `input ${name}`);
       for (const [name, tensor] of outputs) check(api.BindOutput(pointer, name, tensor.pointer), `output ${name}`);
     } catch (error) {

@@ -20,17 +20,15 @@ export class Handle implements Disposable {
     return this.#pointer;
   }
 
-  get disposed(): boolean {
-    return this.#disposed;
-  }
-
   /** Keeps the native object until `letGo`, even if its owner disposes it before. */
   hold(): void {
     void this.pointer;
     this.#holds++;
   }
 
+  /** @throws Error where nothing is held: one too many would free what another still uses. */
   letGo(): void {
+    if (this.#holds === 0) throw new Error(`${this.#what} was let go of more often than it was held`);
     this.#holds--;
     this.#freeIfUnused();
   }
@@ -46,4 +44,28 @@ export class Handle implements Disposable {
     this.#pointer = 0n;
     this.#free(pointer);
   }
+}
+
+/** Something that can be kept alive. */
+export interface Holdable {
+  hold(): void;
+  letGo(): void;
+}
+
+/** Holds all or none; the returned function lets all go. */
+export function holdAll(things: Iterable<Holdable>): () => void {
+  const held: Holdable[] = [];
+  const letGo = () => {
+    for (const each of held) each.letGo();
+  };
+  try {
+    for (const each of things) {
+      each.hold();
+      held.push(each);
+    }
+  } catch (error) {
+    letGo();
+    throw error;
+  }
+  return letGo;
 }

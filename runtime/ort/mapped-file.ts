@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import koffi from "koffi";
 import { SetupError } from "../errors.js";
+import type { Pointer } from "./api.js";
+import { copyMemory, openLibrary } from "./c-library.js";
 import { Handle } from "./handle.js";
 import { type Backing, Tensor } from "./tensor.js";
 
@@ -9,7 +10,13 @@ const MAP_SHARED = 1;
 const MADV_DONTNEED = 4;
 const READ_STEP = 64 << 20;
 
-let libc: ReturnType<typeof koffi.load> | undefined;
+interface Mapping {
+  mmap(at: null, bytes: number, protection: number, flags: number, fd: number, offset: number): number | bigint;
+  munmap(address: Pointer, bytes: number): number;
+  madvise(address: Pointer, bytes: number, advice: number): number;
+}
+
+let functions: Mapping | undefined;
 
 /** A file in memory. */
 export interface MappedFile extends Backing, Disposable {
@@ -26,24 +33,24 @@ export function mapFile(path: string, bytes: number): MappedFile {
   const fd = openSync(path, "r");
   try {
     const found = fstatSync(fd).size;
-    if (found !== bytes) throw new SetupError(`${path} has ${found} bytes instead of ${bytes}: remove its folder, it will be made again.`);
-    return process.platform === "win32" ? readWhole(fd, bytes) : map(fd, path, bytes);
+    if (found !== bytes) {
+      throw new SetupError(`${path} has ${found} bytes instead of ${bytes}: remove its folder, it will be made again.`);
+    }
+    return process.platform === "win32" ? readWhole(fd, path, bytes) : map(fd, path, bytes);
   } finally {
     closeSync(fd);
   }
 }
 
 function map(fd: number, path: string, bytes: number): MappedFile {
-  libc ??= koffi.load(null);
-  const mmap = libc.func("mmap", "intptr_t", ["void *", "size_t", "int", "int", "int", "int64_t"]);
-  const munmap = libc.func("munmap", "int", ["void *", "size_t"]);
-  const address: number | bigint = mmap(null, bytes, PROT_READ, MAP_SHARED, fd, 0);
-  if (BigInt(address) === -1n) throw new SetupError(`${path} could not be mapped into memory (${bytes} bytes).`);
-  const madvise = libc.func("madvise", "int", ["void *", "size_t", "int"]);
-  const handle = new Handle(path, BigInt(address), (p) => munmap(p, bytes));
+  const { mmap, munmap, madvise } = mapping();
+  const address = BigInt(mmap(null, bytes, PROT_READ, MAP_SHARED, fd, 0));
+  if (address === -1n) throw new SetupError(`${path} could not be mapped into memory (${bytes} bytes).`);
+  const handle = new Handle(path, address, (p) => munmap(p, bytes));
   return {
-    address: BigInt(address),
+    address,
     bytes,
+    writable: false,
     hold: () => handle.hold(),
     letGo: () => handle.letGo(),
     forgetPages: () => madvise(handle.pointer, bytes, MADV_DONTNEED),
@@ -51,14 +58,32 @@ function map(fd: number, path: string, bytes: number): MappedFile {
   };
 }
 
-function readWhole(fd: number, bytes: number): MappedFile {
-  const tensor = Tensor.zeros("uint8", [bytes]);
-  const piece = Buffer.allocUnsafe(Math.min(READ_STEP, bytes));
-  for (let at = 0; at < bytes; ) {
-    const got = readSync(fd, piece, 0, Math.min(piece.length, bytes - at), at);
-    if (got === 0) throw new SetupError("a weights file shrank while it was read");
-    tensor.write(piece.subarray(0, got), at);
-    at += got;
+function mapping(): Mapping {
+  if (functions === undefined) {
+    const library = openLibrary(null);
+    functions = {
+      mmap: library.func("mmap", "intptr_t", ["void *", "size_t", "int", "int", "int", "int64_t"]),
+      munmap: library.func("munmap", "int", ["void *", "size_t"]),
+      madvise: library.func("madvise", "int", ["void *", "size_t", "int"]),
+    };
   }
-  return { ...tensor.backing(), forgetPages: () => {}, [Symbol.dispose]: () => tensor[Symbol.dispose]() };
+  return functions;
+}
+
+function readWhole(fd: number, path: string, bytes: number): MappedFile {
+  const tensor = Tensor.zeros("uint8", [bytes]);
+  const backing = tensor.backing();
+  try {
+    const piece = Buffer.allocUnsafe(Math.min(READ_STEP, bytes));
+    for (let at = 0; at < bytes; ) {
+      const got = readSync(fd, piece, 0, Math.min(piece.length, bytes - at), at);
+      if (got === 0) throw new SetupError(`${path} became shorter while it was read`);
+      copyMemory(backing.address + BigInt(at), piece, got);
+      at += got;
+    }
+  } catch (error) {
+    tensor[Symbol.dispose]();
+    throw error;
+  }
+  return { ...backing, writable: false, forgetPages: () => {}, [Symbol.dispose]: () => tensor[Symbol.dispose]() };
 }

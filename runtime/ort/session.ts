@@ -1,15 +1,15 @@
 import koffi from "koffi";
 import type { Pointer } from "./api.js";
-import { Handle } from "./handle.js";
+import { Handle, holdAll } from "./handle.js";
 import { check, library, made } from "./library.js";
 import type { Tensor } from "./tensor.js";
 
 export interface SessionOptions {
-  /** Threads of one operator; 1 runs on the calling thread alone. */
+  /** Threads of one operator, at least 1: that one runs on the calling thread alone. */
   readonly threads: number;
   /** Whether idle threads spin; off, a step costs more but a busy neighbour costs less. */
   readonly spin?: boolean;
-  /** Weights by initializer name, read in place; they must outlive the session, which holds them. */
+  /** Weights by initializer name, read in place, over memory of our own (not `Tensor.zeros`); the session holds them. */
   readonly weights?: ReadonlyMap<string, Tensor>;
   /** Packed copies of weights shared between the sessions of one model. */
   readonly prepacked?: PrepackedWeights;
@@ -48,19 +48,20 @@ export class Session implements Disposable {
   readonly outputs: readonly string[];
 
   private constructor(pointer: Pointer, options: SessionOptions) {
-    const { api } = library();
-    const weights = [...(options.weights?.values() ?? [])];
-    const { prepacked } = options;
-    prepacked?.hold();
-    for (const tensor of weights) tensor.hold();
+    let letGo = () => {};
     this.#profiling = options.profile !== undefined;
     this.#handle = new Handle("session", pointer, (p) => {
-      api.ReleaseSession(p);
-      for (const tensor of weights) tensor.letGo();
-      prepacked?.letGo();
+      library().api.ReleaseSession(p);
+      letGo();
     });
-    this.inputs = names(pointer, "Input");
-    this.outputs = names(pointer, "Output");
+    try {
+      letGo = holdAll([...(options.weights?.values() ?? []), ...(options.prepacked ? [options.prepacked] : [])]);
+      this.inputs = names(pointer, "Input");
+      this.outputs = names(pointer, "Output");
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** @throws OrtError with the file and ONNX Runtime's reason. */
@@ -103,7 +104,14 @@ export class Session implements Disposable {
 
 function sessionOptions(options: SessionOptions): Handle {
   const { api } = library();
-  const handle = new Handle("session options", made((a, out) => a.CreateSessionOptions(out)), (p) => api.ReleaseSessionOptions(p));
+  if (!Number.isInteger(options.threads) || options.threads < 1) {
+    throw new RangeError(`a session needs 1 thread or more, not ${options.threads}`);
+  }
+  const handle = new Handle(
+    "session options",
+    made((a, out) => a.CreateSessionOptions(out)),
+    (p) => api.ReleaseSessionOptions(p),
+  );
   const settings = handle.pointer;
   try {
     check(api.SetSessionLogSeverityLevel(settings, 4));

@@ -1,7 +1,10 @@
+import { constants } from "node:buffer";
 import koffi from "koffi";
 import type { Pointer } from "./api.js";
-import { Handle } from "./handle.js";
-import { library, made } from "./library.js";
+import { roomFor } from "./available-memory.js";
+import { copyMemory, zeroMemory } from "./c-library.js";
+import { Handle, type Holdable } from "./handle.js";
+import { library, made, OrtError } from "./library.js";
 
 const ELEMENT = {
   float32: { onnx: 1, bytes: 4, array: Float32Array },
@@ -14,12 +17,15 @@ const ELEMENT = {
 export type ElementType = keyof typeof ELEMENT;
 type Elements = Float32Array | Uint8Array | Int32Array | BigInt64Array;
 
+/** ONNX Runtime's code for an allocation that failed (ORT_RUNTIME_EXCEPTION). */
+const NO_MEMORY = 6;
+
 /** Memory that outlives a tensor made over it. */
-export interface Backing {
+export interface Backing extends Holdable {
   readonly address: Pointer;
   readonly bytes: number;
-  hold(): void;
-  letGo(): void;
+  /** Where it is not, writing would end the process. */
+  readonly writable: boolean;
 }
 
 /**
@@ -27,47 +33,65 @@ export interface Backing {
  * of native memory never leaves this class, so nothing can touch it after `Symbol.dispose`.
  */
 export class Tensor implements Disposable {
+  readonly shape: readonly number[];
+  /** Number of elements. */
+  readonly size: number;
+  readonly bytes: number;
+  readonly writable: boolean;
+  readonly #name: string;
   readonly #handle: Handle;
   readonly #address: Pointer;
   #view: Elements | undefined;
 
   private constructor(
     readonly type: ElementType,
-    readonly shape: readonly number[],
-    pointer: Pointer,
-    source: Backing | undefined,
+    shape: readonly number[],
+    native: { readonly pointer: Pointer; readonly address: Pointer },
+    source?: Backing,
   ) {
-    const { api } = library();
-    this.#handle = new Handle(`tensor ${type}[${shape}]`, pointer, (p) => {
-      api.ReleaseValue(p);
+    this.shape = [...shape];
+    this.size = product(shape);
+    this.bytes = this.size * ELEMENT[type].bytes;
+    this.writable = source?.writable ?? true;
+    this.#name = `tensor ${type}[${shape}]`;
+    this.#address = native.address;
+    this.#handle = new Handle(this.#name, native.pointer, (p) => {
+      library().api.ReleaseValue(p);
       source?.letGo();
     });
-    this.#address = made((a, out) => a.GetTensorMutableData(pointer, out));
   }
 
   /** A zeroed tensor that ONNX Runtime allocates. @throws OrtError when there is no memory. */
   static zeros(type: ElementType, shape: readonly number[]): Tensor {
     const { allocator } = library();
     checkShape(shape);
+    const about = `allocating ${type}[${shape}]`;
+    const bytes = product(shape) * ELEMENT[type].bytes;
+    if (!roomFor(bytes)) throw new OrtError(NO_MEMORY, `${about}: the machine has no ${bytes} bytes left`);
     const pointer = made(
       (api, out) => api.CreateTensorAsOrtValue(allocator, dims(shape), shape.length, ELEMENT[type].onnx, out),
-      `allocating ${type}[${shape}]`,
+      about,
     );
-    const tensor = new Tensor(type, shape, pointer, undefined);
-    if (tensor.size > 0) tensor.fill(0);
-    return tensor;
+    const address = made((api, out) => api.GetTensorMutableData(pointer, out));
+    if (bytes > 0) zeroMemory(address, bytes);
+    return new Tensor(type, shape, { pointer, address });
   }
 
   /** A tensor over memory that is not copied; `source` is held until the tensor is gone. */
   static over(source: Backing, byteOffset: number, type: ElementType, shape: readonly number[]): Tensor {
     checkShape(shape);
-    const bytes = product(shape) * ELEMENT[type].bytes;
-    if (byteOffset < 0 || byteOffset + bytes > source.bytes) {
+    const width = ELEMENT[type].bytes;
+    const bytes = product(shape) * width;
+    if (!(Number.isSafeInteger(byteOffset) && byteOffset >= 0 && byteOffset + bytes <= source.bytes)) {
       throw new RangeError(`${type}[${shape}] at byte ${byteOffset} does not fit into ${source.bytes} bytes`);
+    }
+    const address = source.address + BigInt(byteOffset);
+    if (address % BigInt(width) !== 0n) {
+      throw new RangeError(`${type}[${shape}] at byte ${byteOffset} does not begin at a multiple of ${width} bytes`);
     }
     source.hold();
     try {
-      return new Tensor(type, shape, wrap(source.address + BigInt(byteOffset), bytes, type, shape), source);
+      return new Tensor(type, shape, { pointer: wrap(address, bytes, type, shape), address }, source);
     } catch (error) {
       source.letGo();
       throw error;
@@ -77,15 +101,6 @@ export class Tensor implements Disposable {
   /** Another shape over part of this tensor's memory, from element `offset` on. Both may be bound at once. */
   alias(shape: readonly number[], offset = 0): Tensor {
     return Tensor.over(this.backing(), offset * ELEMENT[this.type].bytes, this.type, shape);
-  }
-
-  /** Number of elements. */
-  get size(): number {
-    return product(this.shape);
-  }
-
-  get bytes(): number {
-    return this.size * ELEMENT[this.type].bytes;
   }
 
   get pointer(): Pointer {
@@ -101,34 +116,44 @@ export class Tensor implements Disposable {
     this.#handle.letGo();
   }
 
-  /** Copies `values` in, from element `offset` on. */
-  write(values: ArrayLike<number> | ArrayLike<bigint>, offset = 0): void {
+  /** Copies `values` in, from element `offset` on; integers where the tensor's are. */
+  write(values: ArrayLike<number>, offset = 0): void {
+    this.#checkWrite(offset, values.length);
     const view = this.#elements();
-    if (view instanceof BigInt64Array) for (let i = 0; i < values.length; i++) view[offset + i] = BigInt(values[i] ?? 0);
-    else view.set(Array.isArray(values) || ArrayBuffer.isView(values) ? (values as ArrayLike<number>) : Array.from(values, Number), offset);
+    if (view instanceof BigInt64Array) view.set(Array.from(values, BigInt), offset);
+    else view.set(values, offset);
   }
 
   /** Copies `target.length` elements out, from element `offset` on. */
   read(target: Float32Array, offset = 0): Float32Array {
+    this.#checkRange(offset, target.length);
     const view = this.#elements();
-    if (!(view instanceof Float32Array)) throw new TypeError(`a ${this.type} tensor cannot be read as float32`);
+    if (!(view instanceof Float32Array)) throw new TypeError(`${this.#name} cannot be read as float32`);
     target.set(view.subarray(offset, offset + target.length));
     return target;
   }
 
   /** Sets `count` elements from `offset` on to `value`. */
   fill(value: number, offset = 0, count = this.size - offset): void {
+    this.#checkWrite(offset, count);
+    const width = ELEMENT[this.type].bytes;
+    if (Object.is(value, 0)) {
+      zeroMemory(this.#address + BigInt(offset * width), count * width);
+      return;
+    }
     const view = this.#elements();
     if (view instanceof BigInt64Array) view.fill(BigInt(value), offset, offset + count);
     else view.fill(value, offset, offset + count);
   }
 
-  /** Copies `count` elements from another tensor of the same type. */
+  /** Copies `count` elements from another tensor of the same type; the two may share memory. */
   copyFrom(source: Tensor, sourceOffset: number, offset: number, count: number): void {
-    const from = source.#elements();
-    const to = this.#elements();
-    if (from instanceof BigInt64Array || to instanceof BigInt64Array) throw new TypeError("int64 tensors are not copied");
-    to.set(from.subarray(sourceOffset, sourceOffset + count), offset);
+    if (source.type !== this.type) throw new TypeError(`${source.#name} cannot be copied to ${this.#name}`);
+    source.#checkRange(sourceOffset, count);
+    this.#checkWrite(offset, count);
+    const width = ELEMENT[this.type].bytes;
+    const from = source.#address + BigInt(sourceOffset * width);
+    copyMemory(this.#address + BigInt(offset * width), from, count * width);
   }
 
   [Symbol.dispose](): void {
@@ -137,13 +162,34 @@ export class Tensor implements Disposable {
   }
 
   backing(): Backing {
-    return { address: this.#address, bytes: this.bytes, hold: () => this.hold(), letGo: () => this.letGo() };
+    return {
+      address: this.#address,
+      bytes: this.bytes,
+      writable: this.writable,
+      hold: () => this.hold(),
+      letGo: () => this.letGo(),
+    };
+  }
+
+  #checkRange(offset: number, count: number): void {
+    void this.#handle.pointer;
+    const inside = Number.isSafeInteger(offset) && Number.isSafeInteger(count) && offset >= 0 && count >= 0;
+    if (!inside || offset + count > this.size) {
+      throw new RangeError(`elements ${offset} to ${offset + count} are not all in ${this.#name}`);
+    }
+  }
+
+  #checkWrite(offset: number, count: number): void {
+    this.#checkRange(offset, count);
+    if (!this.writable) throw new TypeError(`${this.#name} is read-only`);
   }
 
   #elements(): Elements {
-    void this.#handle.pointer;
+    if (this.bytes > constants.MAX_LENGTH) throw new RangeError(`${this.#name} is too large for an array`);
     // One view for the tensor's life: each koffi.view is finalised only in a later turn of the event loop.
-    this.#view ??= new ELEMENT[this.type].array(this.size === 0 ? new ArrayBuffer(0) : koffi.view(this.#address, this.bytes));
+    this.#view ??= new ELEMENT[this.type].array(
+      this.size === 0 ? new ArrayBuffer(0) : koffi.view(this.#address, this.bytes),
+    );
     return this.#view;
   }
 }
@@ -165,7 +211,7 @@ const product = (shape: readonly number[]): number => shape.reduce((a, b) => a *
 
 /** Never empty: koffi must not be handed the address of an array without memory. */
 const dims = (shape: readonly number[]): BigInt64Array => {
-  const out = new BigInt64Array(Math.max(16, shape.length));
+  const out = new BigInt64Array(Math.max(1, shape.length));
   for (const [i, n] of shape.entries()) out[i] = BigInt(n);
   return out;
 };

@@ -1,0 +1,42 @@
+import { expect, it } from "vitest";
+import { ChunkSize } from "../../runtime/chunk-size.js";
+
+/** Sizes that a prefill takes on a machine where a chunk costs `fixed` + `perToken` ms. */
+function sizesTaken(chunks: ChunkSize, chunkCount: number, fixed: number, perToken: number, shared = false): number[] {
+  return Array.from({ length: chunkCount }, () => {
+    const size = chunks.next(10_000, shared);
+    chunks.measured(size, fixed + perToken * size);
+    return size;
+  });
+}
+
+it("grows to the largest chunk on a fast machine", () => {
+  expect(sizesTaken(new ChunkSize(4096), 9, 1, 0.05).at(-1)).toBe(512);
+});
+
+it("never exceeds the window, or what is left", () => {
+  const chunks = new ChunkSize(100);
+  expect(Math.max(...sizesTaken(chunks, 20, 1, 0.05))).toBe(64);
+  expect(chunks.next(5, false)).toBe(5);
+  expect(new ChunkSize(3).next(100, false)).toBe(3);
+});
+
+it("stays within 250 ms where a large fixed cost hides what a token costs", () => {
+  const sizes = sizesTaken(new ChunkSize(4096), 40, 90, 2);
+  expect(sizes.at(-1)).toBe(32);
+  expect(Math.max(...sizes.map((size) => 90 + 2 * size))).toBeLessThanOrEqual(250);
+});
+
+it("takes smaller chunks while others wait", () => {
+  const chunks = new ChunkSize(4096);
+  sizesTaken(chunks, 10, 4, 1);
+  expect(chunks.next(10_000, false)).toBe(128);
+  expect(chunks.next(10_000, true)).toBe(32);
+});
+
+it("tries a size again that was slow once", () => {
+  const chunks = new ChunkSize(4096);
+  sizesTaken(chunks, 5, 1, 0.2);
+  chunks.measured(512, 5000);
+  expect(Math.max(...sizesTaken(chunks, 800, 1, 0.2))).toBe(512);
+});
