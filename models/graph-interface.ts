@@ -31,6 +31,19 @@ export interface RotaryInputs {
   readonly sin: Value;
 }
 
+/** What a chunk needs to score the starting tokens apart. */
+export interface SinkScoreInputs {
+  /** Query heads, which the mask has an entry for. */
+  readonly heads: number;
+  /** The queries at distance W, and the starting tokens at their own positions. */
+  readonly farQuery: RotaryInputs;
+  readonly nearSinks: RotaryInputs;
+  /** [batch, 1, tokens, sinks] bool: the token is within W of the starting token. */
+  readonly near: Value;
+  /** [batch, 1, tokens, sinks], added to these scores: hides starting tokens that are not in the cache yet. */
+  readonly hidden: Value;
+}
+
 export interface TapOutput {
   readonly hook: HookName;
   /** [batch, tokens, hiddenSize]. */
@@ -77,13 +90,15 @@ export interface PrefillInterface extends Names {
   readonly wanted: Value;
   readonly geometries: readonly {
     readonly rotary: RotaryInputs;
-    /** The queries once more, at distance W from the starting tokens; null where no query can stand beyond W. */
-    readonly far: { readonly query: RotaryInputs; readonly sinks: RotaryInputs } | null;
-    /** First and last + 1 of the cache slots to attend to, each [1] int64. */
-    readonly pastStart: Value;
-    readonly pastEnd: Value;
-    /** Added to the scores: [batch, 1, tokens, keys], keys being (sinks, if far) past, chunk (sinks, if far). */
-    readonly mask: Value;
+    /** First and last + 1 of the cache slots to attend to, each [1] int64; null where all are (hidden ones by the mask). */
+    readonly past: { readonly start: Value; readonly end: Value } | null;
+    /**
+     * Added to the scores: [batch, 1 or heads, tokens, keys], keys being past, chunk (starting tokens, if scored apart).
+     * `outputs` are the same memory, into which each layer writes its scores of the starting tokens.
+     */
+    readonly mask: { readonly input: Value; readonly outputs: readonly Value[] };
+    /** Starting tokens scored apart, because queries of the chunk stand at different distances from them; else null. */
+    readonly sinks: SinkScoreInputs | null;
   }[];
   readonly layers: readonly {
     readonly geometry: number;

@@ -1,9 +1,11 @@
 import type { DescribedModel } from "./architectures/architecture.js";
-import { DecodeAttention, type LayerAttention, PrefillAttention } from "./attention.js";
+import type { LayerAttention } from "./attention.js";
+import { DecodeAttention } from "./decode-attention.js";
 import { Forward } from "./forward.js";
 import type { DecodeInterface, ModelShape, PrefillInterface, TapOutput } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import { GraphBuilder, type Value } from "./onnx/graph.js";
+import { PrefillAttention } from "./prefill-attention.js";
 import type { Precision, WeightPlan } from "./weight-plan.js";
 
 /** What makes one graph of a model differ from another. */

@@ -1,6 +1,6 @@
 import type { CompiledGraph } from "../models/compile.js";
 import type { PrefillInterface } from "../models/graph-interface.js";
-import type { Chunk } from "./chunk.js";
+import { type Chunk, sinkMasks } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
 import type { LambdaCache } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
@@ -47,7 +47,7 @@ export class PrefillGraph implements Disposable {
       return tensor;
     };
     try {
-      this.#bindInputs(cache, row, run, (name, tensor) => inputs.set(name, own(tensor)));
+      this.#bindInputs(cache, row, run, (name, tensor) => inputs.set(name, own(tensor)), outputs);
       const logits = output(this.#names.logits, [run.wanted.length, vocabSize]);
       const { layers } = this.#names;
       const stored = {
@@ -68,7 +68,13 @@ export class PrefillGraph implements Disposable {
     this.#session[Symbol.dispose]();
   }
 
-  #bindInputs(cache: LambdaCache, row: number, run: PrefillRun, bind: (name: string, tensor: Tensor) => void): void {
+  #bindInputs(
+    cache: LambdaCache,
+    row: number,
+    run: PrefillRun,
+    bind: (name: string, tensor: Tensor) => void,
+    outputs: Map<string, Tensor>,
+  ): void {
     const { kvHeads, headDim, layers } = cache.shape;
     const { chunk } = run;
     const filled = (name: string, type: ElementType, shape: readonly number[], values: ArrayLike<number>): void => {
@@ -91,13 +97,22 @@ export class PrefillGraph implements Disposable {
         return tensors;
       };
       table.write(...pair(geometry.rotary, chunk.tokens), 0, range(run.origin + chunk.start, chunk.tokens));
-      if (geometry.far !== null) {
-        table.writeDistance(...pair(geometry.far.query, chunk.tokens), 0, cache.window, chunk.tokens);
-        table.write(...pair(geometry.far.sinks, cache.sinks), 0, range(run.origin, cache.sinks));
+      if (geometry.past !== null) {
+        filled(geometry.past.start, "int64", [1], [0]);
+        filled(geometry.past.end, "int64", [1], [chunk.past]);
       }
-      filled(geometry.pastStart, "int64", [1], [chunk.pastStart]);
-      filled(geometry.pastEnd, "int64", [1], [chunk.pastEnd]);
-      filled(geometry.mask, "float32", [1, 1, chunk.tokens, chunk.keys], run.mask);
+      const heads = geometry.sinks?.heads ?? 1;
+      const mask = Tensor.zeros("float32", [1, heads, chunk.tokens, chunk.keys]);
+      bind(geometry.mask.input, mask);
+      for (let head = 0; head < heads; head++) mask.write(run.mask, head * run.mask.length);
+      for (const link of geometry.mask.outputs) outputs.set(link, mask);
+      if (geometry.sinks === null) continue;
+      const { farQuery, nearSinks, near, hidden } = geometry.sinks;
+      const masks = sinkMasks(cache, chunk);
+      table.writeDistance(...pair(farQuery, chunk.tokens), 0, cache.window, chunk.tokens);
+      table.write(...pair(nearSinks, cache.sinks), 0, range(run.origin, cache.sinks));
+      filled(near, "bool", [1, 1, chunk.tokens, cache.sinks], masks.near);
+      filled(hidden, "float32", [1, 1, chunk.tokens, cache.sinks], masks.hidden);
     }
     if (this.#names.sinkKeys !== null && cache.sinkKeys !== null) {
       const shape = [1, layers * kvHeads, cache.sinks, headDim];

@@ -10,6 +10,6 @@ it("everything can be disposed in any order, a thousand times, on constant memor
   const child = fileURLToPath(new URL("./lifetimes-child.js", import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, ["--expose-gc", child]);
   const { warm, end } = Memory.parse(JSON.parse(stdout));
-  // 800 lives: one leaked tensor of WIDTH floats each would be 0.2 MB, one leaked session 20 MB and more.
-  expect(end - warm).toBeLessThan(4e6);
+  // Measured: 2 to 4 MB, which V8's heap takes and keeps. One leaked tensor per life would be 13 MB.
+  expect(end - warm).toBeLessThan(8e6);
 }, 120_000);

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { GraphBuilder, type WeightPlace } from "../../../models/onnx/graph.js";
 
 /** Width of every row. */
-export const WIDTH = 64;
+export const WIDTH = 256;
 
 export interface GraphFiles {
   readonly graph: string;

@@ -1,0 +1,137 @@
+import { describe, expect, it } from "vitest";
+import { OrtError } from "../../../runtime/ort/library.js";
+import { type ElementType, Tensor } from "../../../runtime/ort/tensor.js";
+
+const floats = (...values: number[]): Tensor => {
+  const tensor = Tensor.zeros("float32", [values.length]);
+  tensor.write(values);
+  return tensor;
+};
+const contents = (tensor: Tensor): number[] => [...tensor.read(new Float32Array(tensor.size))];
+
+describe("what is written is what is read", () => {
+  it("at an offset, and the rest stays as it was", () => {
+    using tensor = Tensor.zeros("float32", [2, 3]);
+    tensor.write([1, 2], 3);
+    tensor.write(Float32Array.of(3), 5);
+    tensor.fill(-1, 1, 1);
+    expect(contents(tensor)).toEqual([0, -1, 0, 1, 2, 3]);
+    expect([...tensor.read(new Float32Array(2), 4)]).toEqual([2, 3]);
+  });
+
+  it("copied between tensors, also within one to places that overlap", () => {
+    using source = floats(1, 2, 3, 4);
+    using target = Tensor.zeros("float32", [2, 2]);
+    target.copyFrom(source, 1, 2, 2);
+    expect(contents(target)).toEqual([0, 0, 2, 3]);
+    source.copyFrom(source, 0, 1, 3);
+    expect(contents(source)).toEqual([1, 1, 2, 3]);
+  });
+
+  it("through an alias of a part, which outlives its tensor", () => {
+    const whole = floats(1, 2, 3, 4, 5, 6);
+    using part = whole.alias([2, 2], 2);
+    whole.fill(9, 2, 1);
+    whole[Symbol.dispose]();
+    expect(contents(part)).toEqual([9, 4, 5, 6]);
+  });
+
+  it("in a tensor without elements and in one without dimensions", () => {
+    using none = Tensor.zeros("int64", [3, 0]);
+    none.write([]);
+    none.fill(7);
+    expect([none.size, none.bytes]).toEqual([0, 0]);
+    using one = Tensor.zeros("float32", []);
+    one.write([5]);
+    expect(contents(one)).toEqual([5]);
+  });
+});
+
+describe("a tensor is never read or written outside of its memory", () => {
+  using four = floats(1, 2, 3, 4);
+  using integers = Tensor.zeros("int64", [2]);
+  using other = Tensor.zeros("float32", [8]);
+  it.each<[string, () => unknown]>([
+    ["written behind its end", () => four.write([1, 2], 3)],
+    ["written before its beginning", () => four.write([1], -1)],
+    ["written at half an element", () => four.write([1], 0.5)],
+    ["written at no number", () => four.write([1], Number.NaN)],
+    ["written integers behind its end", () => integers.write([1, 2, 3])],
+    ["read behind its end", () => four.read(new Float32Array(3), 2)],
+    ["read before its beginning", () => four.read(new Float32Array(1), -2)],
+    ["filled behind its end", () => four.fill(0, 2, 3)],
+    ["filled with fewer than no elements", () => four.fill(1, 2, -1)],
+    ["copied from behind the end of the source", () => other.copyFrom(four, 3, 0, 2)],
+    ["copied to behind the end of the target", () => four.copyFrom(other, 0, 3, 2)],
+    ["copied from before the beginning", () => four.copyFrom(other, -1, 0, 1)],
+    ["copied so many that no memory holds them", () => four.copyFrom(other, 0, 0, Number.MAX_SAFE_INTEGER)],
+  ])("%s", (_, act) => {
+    const elements = /elements .* are not all in tensor (float32|int64)\[\d\]/;
+    expect(act).toThrow(RangeError);
+    expect(act).toThrow(elements);
+    expect(contents(four)).toEqual([1, 2, 3, 4]);
+  });
+
+  it.each<[string, () => unknown]>([
+    ["behind the end", () => four.alias([2], 3)],
+    ["before the beginning", () => four.alias([1], -1)],
+    ["at half an element", () => four.alias([1], 0.5)],
+    ["at no number", () => four.alias([1], Number.NaN)],
+  ])("aliased %s", (_, act) => {
+    expect(act).toThrow(/float32\[\d\] at byte .* does not/);
+  });
+});
+
+describe("what is no tensor is refused, and the process lives", () => {
+  it.each<[readonly number[]]>([[[-1]], [[1.5]], [[Number.NaN]], [[2 ** 50]], [[2 ** 30, 2 ** 30]]])("shape %j", (shape) => {
+    expect(() => Tensor.zeros("float32", shape)).toThrow("is no tensor shape");
+  });
+
+  it.each<[readonly number[]]>([[[2 ** 40]], [[2 ** 49]], [[1024, 2 ** 34]]])("no memory for %j", (shape) => {
+    expect(() => Tensor.zeros("float32", shape)).toThrow(OrtError);
+    expect(() => Tensor.zeros("float32", shape)).toThrow(`allocating float32[${shape}]`);
+  });
+
+  it("a number that is no integer in a tensor of integers, which stays as it was", () => {
+    using ids = Tensor.zeros("int64", [2]);
+    expect(() => ids.write([1, 0.5])).toThrow(RangeError);
+    expect(() => ids.write([1, Number.NaN])).toThrow(RangeError);
+    expect(() => ids.read(new Float32Array(2))).toThrow("tensor int64[2] cannot be read as float32");
+  });
+
+  it.each<ElementType>(["int64", "int32", "uint8", "bool"])("a copy from float32 to %s", (type) => {
+    using source = floats(1, 2);
+    using target = Tensor.zeros(type, [2]);
+    expect(() => target.copyFrom(source, 0, 0, 1)).toThrow(`tensor float32[2] cannot be copied to tensor ${type}[2]`);
+  });
+});
+
+describe("after disposal a tensor is unusable", () => {
+  it("for everything", () => {
+    const gone = floats(1, 2);
+    using other = floats(1, 2);
+    gone[Symbol.dispose]();
+    gone[Symbol.dispose]();
+    const uses = [
+      () => gone.pointer,
+      () => gone.write([1]),
+      () => gone.read(new Float32Array(1)),
+      () => gone.fill(0),
+      () => gone.fill(1),
+      () => gone.alias([1]),
+      () => gone.copyFrom(other, 0, 0, 1),
+      () => other.copyFrom(gone, 0, 0, 1),
+      () => gone.hold(),
+    ];
+    for (const use of uses) expect(use).toThrow("tensor float32[2] was used after it was disposed");
+  });
+
+  it("and cannot be freed by letting go of it once too often", () => {
+    using tensor = floats(1);
+    expect(() => tensor.letGo()).toThrow("let go of more often than it was held");
+    tensor.hold();
+    tensor.letGo();
+    expect(() => tensor.letGo()).toThrow("let go of more often than it was held");
+    expect(contents(tensor)).toEqual([1]);
+  });
+});
