@@ -32,7 +32,12 @@ export interface CacheShape {
   readonly sinks: number;
 }
 
-export function rotaryInputs(graph: GraphBuilder, prefix: string, positions: Dimension, { rotaryDim }: Geometry): RotaryInputs {
+export function rotaryInputs(
+  graph: GraphBuilder,
+  prefix: string,
+  positions: Dimension,
+  { rotaryDim }: Geometry,
+): RotaryInputs {
   const shape = ["batch", positions, rotaryDim / 2];
   return { cos: graph.input(`${prefix}cos`, "float32", shape), sin: graph.input(`${prefix}sin`, "float32", shape) };
 }
@@ -40,7 +45,8 @@ export function rotaryInputs(graph: GraphBuilder, prefix: string, positions: Dim
 export const sinkKeysInput = (graph: GraphBuilder, { layers, kvHeads, sinks, headDim }: CacheShape): Value =>
   graph.input("sink_keys", "float32", ["batch", layers * kvHeads, sinks, headDim]);
 
-export const rotate = (graph: GraphBuilder, x: Value, { cos, sin }: RotaryInputs): Value => graph.op("RotaryEmbedding", [x, cos, sin]);
+export const rotate = (graph: GraphBuilder, x: Value, { cos, sin }: RotaryInputs): Value =>
+  graph.op("RotaryEmbedding", [x, cos, sin]);
 
 /** Cuts the second axis into pieces of the given sizes. */
 export const splitAxis1 = (graph: GraphBuilder, x: Value, sizes: readonly number[]): Value[] =>

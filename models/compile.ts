@@ -41,7 +41,11 @@ export interface CompiledModel {
   readonly shape: ModelShape;
   readonly precision: Precision;
   readonly generation: GenerationConfig;
-  readonly weights: { readonly path: string; readonly bytes: number; readonly places: ReadonlyMap<string, WeightPlace> };
+  readonly weights: {
+    readonly path: string;
+    readonly bytes: number;
+    readonly places: ReadonlyMap<string, WeightPlace>;
+  };
   decode(options: { readonly sinks: number; readonly taps?: ReadonlySet<HookName> }): CompiledGraph<DecodeInterface>;
   prefill(options: {
     readonly sinks: number;
@@ -54,7 +58,12 @@ export interface CompiledModel {
  * Reads a model folder and makes sure that its weights are in the cache.
  * @throws ModelFormatError naming the file and what is wrong with it; CacheError when the cache cannot be written.
  */
-export async function compileModel({ folder, precision, cacheRoot, onProgress }: CompileOptions): Promise<CompiledModel> {
+export async function compileModel({
+  folder,
+  precision,
+  cacheRoot,
+  onProgress,
+}: CompileOptions): Promise<CompiledModel> {
   const path = resolve(folder);
   const config = readConfig(path);
   const model = describeModel(config);
@@ -64,7 +73,9 @@ export async function compileModel({ folder, precision, cacheRoot, onProgress }:
   const content = await contentHash(cacheRoot, [config.file, ...checkpoint.files]);
   const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);
   const item = { key: `${hash}-${precision}-v${WEIGHTS_VERSION}`, model: path, precision };
-  const entry = await publish(cacheRoot, item, (to) => writeWeights(join(to, WEIGHTS_FILE), plan, checkpoint, onProgress ?? (() => {})));
+  const entry = await publish(cacheRoot, item, (to) =>
+    writeWeights(join(to, WEIGHTS_FILE), plan, checkpoint, onProgress ?? (() => {})),
+  );
   const keep = <Interface>(name: string, graph: BuiltGraph<Interface>) => store(resolve(cacheRoot), entry, name, graph);
   const options = { precision, weightsFile: WEIGHTS_FILE, taps: new Set<HookName>() };
   return {
@@ -87,9 +98,15 @@ function planWeights(model: DescribedModel, precision: Precision): WeightPlan {
 }
 
 /** Writes a graph beside its weights, under a name that holds its hash, so that an older one is never taken for it. */
-function store<Interface>(root: string, entry: string, name: string, graph: BuiltGraph<Interface>): CompiledGraph<Interface> {
+function store<Interface>(
+  root: string,
+  entry: string,
+  name: string,
+  graph: BuiltGraph<Interface>,
+): CompiledGraph<Interface> {
   const path = join(entry, `${name}-${sha256(graph.bytes).slice(0, 12)}.onnx`);
-  if (statSync(path, { throwIfNoEntry: false })?.size === graph.bytes.length) return { path, interface: graph.interface };
+  if (statSync(path, { throwIfNoEntry: false })?.size === graph.bytes.length)
+    return { path, interface: graph.interface };
   const temporary = join(root, temporaryName());
   try {
     mkdirSync(entry, { recursive: true }); // `cache prune` may have removed it from under a running server

@@ -44,7 +44,12 @@ export class DecodeAttention implements LayerAttention {
     return splitAxis1(this.graph, this.graph.op("Reshape", [projected, shape]), heads);
   }
 
-  attend(layer: number, geometry: number, { heads, kvHeads, headDim, scale }: AttentionSizes, { query, key, value }: QueryKeyValue): Value {
+  attend(
+    layer: number,
+    geometry: number,
+    { heads, kvHeads, headDim, scale }: AttentionSizes,
+    { query, key, value }: QueryKeyValue,
+  ): Value {
     const { graph } = this;
     const inputs = this.geometries[geometry];
     if (inputs === undefined) throw new RangeError(`layer ${layer} names geometry ${geometry}`);
@@ -66,7 +71,9 @@ export class DecodeAttention implements LayerAttention {
     keyOutputs.push(current);
     const valueOutput = scatter(values, value, inputs.writeIndex, `values.${layer}.out`);
     const queries = rotate(graph, query, inputs.rotary);
-    const attended = graph.op("Attention", [queries, current, valueOutput, "", "", "", inputs.length], { scale: { float: scale } });
+    const attended = graph.op("Attention", [queries, current, valueOutput, "", "", "", inputs.length], {
+      scale: { float: scale },
+    });
     this.layers.push({
       geometry,
       keys: { input: keys, outputs: keyOutputs },

@@ -1,7 +1,7 @@
+import type { LayerAttention } from "./attention.js";
 import type { PrefillInterface, TapOutput } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import type { GraphBuilder, Value } from "./onnx/graph.js";
-import type { LayerAttention } from "./attention.js";
 import type { Precision, WeightPlan } from "./weight-plan.js";
 
 /** Matrices of a checkpoint that are multiplied with the same input, side by side. */
@@ -44,10 +44,17 @@ export class Forward {
   }
 
   linear(x: Value, { parts, in: columns, bias }: Linear): Value {
-    const product = this.#product(x, parts.map(({ name, out }) => ({ tensor: `${name}.weight`, shape: [out, columns] })), columns);
+    const product = this.#product(
+      x,
+      parts.map(({ name, out }) => ({ tensor: `${name}.weight`, shape: [out, columns] })),
+      columns,
+    );
     if (bias !== true) return product;
     const name = parts.map((part) => part.name).join("+");
-    const place = this.plan.stacked(`${name}.bias`, parts.map((part) => ({ tensor: `${part.name}.bias`, shape: [part.out] })));
+    const place = this.plan.stacked(
+      `${name}.bias`,
+      parts.map((part) => ({ tensor: `${part.name}.bias`, shape: [part.out] })),
+    );
     return this.graph.op("Add", [product, this.graph.weight(`${name}.bias`, place, this.options.weightsFile)]);
   }
 
@@ -61,7 +68,9 @@ export class Forward {
 
   /** Cuts the last axis into pieces of the given sizes. */
   split(x: Value, sizes: readonly number[]): Value[] {
-    return this.graph.multi("Split", [x, this.graph.constant("int64", [sizes.length], sizes)], sizes.length, { axis: -1 });
+    return this.graph.multi("Split", [x, this.graph.constant("int64", [sizes.length], sizes)], sizes.length, {
+      axis: -1,
+    });
   }
 
   /** silu(gate) * up (Shazeer 2020, arXiv 2002.05202). QuickGelu with alpha 1 is silu. */
@@ -86,8 +95,10 @@ export class Forward {
     const rows = graph.op("Reshape", [x, graph.constant("int64", [2], [-1, width])]);
     const wanted = this.wanted === null ? rows : graph.op("Gather", [rows, this.wanted]);
     const tensor = `${name}.weight`;
-    if (tied && options.precision === "f32") graph.op("Gemm", [wanted, this.#plain(tensor, [vocab, width])], { transB: 1 }, "logits");
-    else graph.op("Identity", [this.#product(wanted, [{ tensor, shape: [vocab, width] }], width, "head")], {}, "logits");
+    if (tied && options.precision === "f32")
+      graph.op("Gemm", [wanted, this.#plain(tensor, [vocab, width])], { transB: 1 }, "logits");
+    else
+      graph.op("Identity", [this.#product(wanted, [{ tensor, shape: [vocab, width] }], width, "head")], {}, "logits");
     graph.output("logits", "float32", ["wanted", vocab]);
   }
 
@@ -95,7 +106,12 @@ export class Forward {
     return this.graph.weight(tensor, this.plan.plain(tensor, shape), this.options.weightsFile);
   }
 
-  #product(x: Value, parts: readonly { tensor: string; shape: readonly number[] }[], columns: number, as?: string): Value {
+  #product(
+    x: Value,
+    parts: readonly { tensor: string; shape: readonly number[] }[],
+    columns: number,
+    as?: string,
+  ): Value {
     const { graph, plan, options } = this;
     const name = as ?? parts.map((part) => part.tensor).join("+");
     if (options.precision === "f32") {
@@ -103,7 +119,8 @@ export class Forward {
       return graph.op("MatMul", [x, graph.weight(`${name}.transposed`, place, options.weightsFile)]);
     }
     const { data, scales } = plan.quantised(`${name}.q8`, parts, columns);
-    const weight = (suffix: string, place: typeof data) => graph.weight(`${name}.q8${suffix}`, place, options.weightsFile);
+    const weight = (suffix: string, place: typeof data) =>
+      graph.weight(`${name}.q8${suffix}`, place, options.weightsFile);
     const attributes = { K: columns, N: scales.shape[0] ?? 0, bits: 8, block_size: 32, accuracy_level: 4 };
     return graph.microsoft("MatMulNBits", [x, weight("", data), weight(".scales", scales)], attributes);
   }

@@ -24,7 +24,11 @@ export interface BuiltGraph<Interface> {
 }
 
 /** One token per row, cache written in place; adds the weights it needs to `plan`. */
-export function buildDecode(model: DescribedModel, plan: WeightPlan, options: GraphOptions): BuiltGraph<DecodeInterface> {
+export function buildDecode(
+  model: DescribedModel,
+  plan: WeightPlan,
+  options: GraphOptions,
+): BuiltGraph<DecodeInterface> {
   const graph = new GraphBuilder();
   const ids = graph.input("ids", "int64", ["batch", 1]);
   const attention = new DecodeAttention(graph, cacheShape(model.shape, options), model.shape.geometries);
@@ -68,4 +72,9 @@ function run(
   return pass.taps;
 }
 
-const cacheShape = ({ layers, kvHeads, headDim }: ModelShape, { sinks }: GraphOptions) => ({ layers, kvHeads, headDim, sinks });
+const cacheShape = ({ layers, kvHeads, headDim }: ModelShape, { sinks }: GraphOptions) => ({
+  layers,
+  kvHeads,
+  headDim,
+  sinks,
+});

@@ -81,11 +81,16 @@ export class PrefillAttention implements LayerAttention {
     const values = graph.input(`values.${layer}`, "float32", buffer);
     const newKeys = rotate(graph, key, inputs.rotary);
     const sinks = this.#sinks[layer];
-    const sinkValues = sinks === undefined ? [] : [this.#slice(values, graph.constant("int64", [1], [0]), graph.constant("int64", [1], [cache.sinks]))];
+    const sinkValues =
+      sinks === undefined
+        ? []
+        : [this.#slice(values, graph.constant("int64", [1], [0]), graph.constant("int64", [1], [cache.sinks]))];
     const k = this.#concat([this.#past(keys, inputs), newKeys, ...(sinks === undefined ? [] : [this.#noKeys])]);
     const v = this.#concat([this.#past(values, inputs), value, ...sinkValues]);
     if (sinks !== undefined) this.#scoreSinks(layer, inputs, sizes, query, sinks);
-    const attended = graph.op("Attention", [rotate(graph, query, inputs.rotary), k, v, inputs.mask], { scale: { float: scale } });
+    const attended = graph.op("Attention", [rotate(graph, query, inputs.rotary), k, v, inputs.mask], {
+      scale: { float: scale },
+    });
     graph.output(newKeys, "float32", chunk);
     graph.output(value, "float32", chunk);
     this.layers.push({
@@ -108,11 +113,21 @@ export class PrefillAttention implements LayerAttention {
     const byQueryHead = graph.constant("int64", [4], [0, heads, -1, cache.sinks]);
     const score = (rotated: Value, against: Value): Value => {
       const product = [graph.op("Reshape", [rotated, byKeyHead]), against];
-      return graph.op("Reshape", [graph.microsoft("FusedMatMul", product, { transB: 1, alpha: { float: scale } }), byQueryHead]);
+      return graph.op("Reshape", [
+        graph.microsoft("FusedMatMul", product, { transB: 1, alpha: { float: scale } }),
+        byQueryHead,
+      ]);
     };
-    const scores = graph.op("Where", [near, score(rotate(graph, query, inputs.rotary), keys.near), score(rotate(graph, query, farQuery), keys.far)]);
+    const scores = graph.op("Where", [
+      near,
+      score(rotate(graph, query, inputs.rotary), keys.near),
+      score(rotate(graph, query, farQuery), keys.far),
+    ]);
     const shape: Dimension[] = ["batch", heads, "tokens", "keys"];
-    const at = graph.op("Sub", [graph.op("Shape", [inputs.maskInput], { start: 3, end: 4 }), graph.constant("int64", [1], [cache.sinks])]);
+    const at = graph.op("Sub", [
+      graph.op("Shape", [inputs.maskInput], { start: 3, end: 4 }),
+      graph.constant("int64", [1], [cache.sinks]),
+    ]);
     const name = `mask.${layer}`;
     graph.op("TensorScatter", [inputs.mask, graph.op("Add", [scores, hidden]), at], { axis: -1 }, name);
     inputs.maskOutputs.push(graph.output(name, "float32", shape));
@@ -127,7 +142,12 @@ export class PrefillAttention implements LayerAttention {
     const mask = graph.input(`${prefix}mask`, "float32", ["batch", `${prefix}mask_heads`, "tokens", `${prefix}keys`]);
     return {
       rotary,
-      past: far ? null : { start: graph.input(`${prefix}past_start`, "int64", [1]), end: graph.input(`${prefix}past_end`, "int64", [1]) },
+      past: far
+        ? null
+        : {
+            start: graph.input(`${prefix}past_start`, "int64", [1]),
+            end: graph.input(`${prefix}past_end`, "int64", [1]),
+          },
       sinks: far
         ? {
             farQuery: rotaryInputs(graph, `${prefix}far_`, "tokens", geometry),

@@ -7,7 +7,11 @@ const ZERO_POINT = 128;
  * Rows [rows, columns] as MatMulNBits holds them with 8 bits and blocks of 32: bytes [rows, blocks, 32] around 128 and one
  * scale per block, w = scale * (byte - 128). A last block that is not full is filled with zeros.
  */
-export function quantiseRows(values: Float32Array, rows: number, columns: number): { data: Uint8Array; scales: Float32Array } {
+export function quantiseRows(
+  values: Float32Array,
+  rows: number,
+  columns: number,
+): { data: Uint8Array; scales: Float32Array } {
   const blocks = Math.ceil(columns / BLOCK);
   const data = new Uint8Array(rows * blocks * BLOCK).fill(ZERO_POINT);
   const scales = new Float32Array(rows * blocks);
@@ -21,14 +25,19 @@ export function quantiseRows(values: Float32Array, rows: number, columns: number
       const at = row * blocks + block;
       scales[at] = scale;
       if (scale === 0) continue;
-      for (let i = start; i < end; i++) data[at * BLOCK + i - start] = Math.round((values[i] ?? 0) / scale) + ZERO_POINT;
+      for (let i = start; i < end; i++)
+        data[at * BLOCK + i - start] = Math.round((values[i] ?? 0) / scale) + ZERO_POINT;
     }
   }
   return { data, scales };
 }
 
 /** The matrix [rows, columns] that quantised rows stand for. */
-export function dequantiseRows({ data, scales }: { data: Uint8Array; scales: Float32Array }, rows: number, columns: number): Float32Array {
+export function dequantiseRows(
+  { data, scales }: { data: Uint8Array; scales: Float32Array },
+  rows: number,
+  columns: number,
+): Float32Array {
   const blocks = Math.ceil(columns / BLOCK);
   return Float32Array.from({ length: rows * columns }, (_, i) => {
     const block = Math.floor(i / columns) * blocks + Math.floor((i % columns) / BLOCK);

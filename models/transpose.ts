@@ -2,7 +2,13 @@
 const TILE = 32;
 
 /** The rows of `values` [rows, columns] become columns `first`, first + 1, ... of `target` [columns, width]. */
-export function transposeRows(values: Float32Array, columns: number, target: Float32Array, width: number, first: number): void {
+export function transposeRows(
+  values: Float32Array,
+  columns: number,
+  target: Float32Array,
+  width: number,
+  first: number,
+): void {
   const rows = values.length / columns;
   for (let start = 0; start < rows; start += TILE) {
     const end = Math.min(start + TILE, rows);

@@ -46,7 +46,11 @@ export class WeightPlan {
     return this.#place(name, { parts, store: "transposed" }, "float32", [columns, rows(parts)]);
   }
 
-  quantised(name: string, parts: WeightSource["parts"], columns: number): { readonly data: WeightPlace; readonly scales: WeightPlace } {
+  quantised(
+    name: string,
+    parts: WeightSource["parts"],
+    columns: number,
+  ): { readonly data: WeightPlace; readonly scales: WeightPlace } {
     const blocks = Math.ceil(columns / BLOCK);
     const scales = `${name}.scales`;
     return {
@@ -55,7 +59,12 @@ export class WeightPlan {
     };
   }
 
-  #place(name: string, source: WeightSource | undefined, type: "float32" | "uint8", shape: readonly number[]): WeightPlace {
+  #place(
+    name: string,
+    source: WeightSource | undefined,
+    type: "float32" | "uint8",
+    shape: readonly number[],
+  ): WeightPlace {
     const known = this.places.get(name);
     if (known !== undefined) return known;
     const bytes = shape.reduce((a, b) => a * b, type === "float32" ? 4 : 1);

@@ -24,7 +24,8 @@ export async function writeWeights(
   checkpoint: Checkpoint,
   onProgress: (share: number) => void,
 ): Promise<void> {
-  for (const { parts } of plan.sources.values()) for (const { tensor, shape } of parts) checkpoint.expect(tensor, shape);
+  for (const { parts } of plan.sources.values())
+    for (const { tensor, shape } of parts) checkpoint.expect(tensor, shape);
   const broken = new Map<string, string>();
   const fd = openSync(path, "wx");
   try {

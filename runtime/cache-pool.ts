@@ -7,21 +7,20 @@ export class CachePool implements Disposable {
   readonly #caches = new Map<string, LambdaCache>();
   readonly #owners = new Map<LambdaCache, Sequence[]>();
 
-  constructor(
-    readonly runner: Runner,
-    /** What most requests use: kept when empty. */
-    readonly usual: LambdaGeometry,
-  ) {
-    this.#open(usual);
-  }
+  constructor(readonly runner: Runner) {}
 
-  /** Gives a sequence a zeroed row. */
+  /** Gives a sequence a zeroed row. @throws OrtError when there is no memory for it. */
   allocate(sequence: Sequence, geometry: LambdaGeometry): Place {
     const cache = this.#open(geometry);
-    const row = cache.allocate();
-    this.#owners.get(cache)?.push(sequence);
-    sequence.place = { cache, row };
-    return sequence.place;
+    try {
+      const place = { cache, row: cache.allocate() };
+      this.#owners.get(cache)?.push(sequence);
+      sequence.place = place;
+      return place;
+    } catch (error) {
+      this.#closeIfUnused(cache);
+      throw error;
+    }
   }
 
   /** Takes a sequence's row back; a row that moves into its place takes its owner along. */
@@ -36,7 +35,7 @@ export class CachePool implements Disposable {
       last.place.row = place.row;
       owners[place.row] = last;
     }
-    if (owners.length === 0 && place.cache !== this.#caches.get(keyOf(this.usual))) this.#close(place.cache);
+    this.#closeIfUnused(place.cache);
   }
 
   /** Bytes of all caches. */
@@ -55,6 +54,11 @@ export class CachePool implements Disposable {
     this.#caches.set(keyOf(geometry), cache);
     this.#owners.set(cache, []);
     return cache;
+  }
+
+  /** A cache has grown with its texts: the next one pays for what it uses. */
+  #closeIfUnused(cache: LambdaCache): void {
+    if (this.#owners.get(cache)?.length === 0) this.#close(cache);
   }
 
   #close(cache: LambdaCache): void {

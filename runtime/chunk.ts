@@ -43,7 +43,10 @@ export function chunkMask(cache: LambdaCache, row: number, { start, tokens, far,
 }
 
 /** For starting tokens that are scored apart, [tokens, sinks] each: 1 where the token is within W of them, and what hides those not yet in the cache. */
-export function sinkMasks({ window, sinks }: LambdaCache, { start, tokens }: Chunk): { near: Uint8Array; hidden: Float32Array } {
+export function sinkMasks(
+  { window, sinks }: LambdaCache,
+  { start, tokens }: Chunk,
+): { near: Uint8Array; hidden: Float32Array } {
   const near = new Uint8Array(tokens * sinks);
   const hidden = new Float32Array(tokens * sinks);
   for (let i = 0; i < tokens; i++) {

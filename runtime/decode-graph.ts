@@ -37,13 +37,25 @@ export class DecodeGraph implements Disposable {
     const counts = tokens.map((_, i) => cache.count(first + i));
     write(this.#names.ids, tokens);
     for (const [g, geometry] of this.#names.geometries.entries()) {
-      write(geometry.writeIndex, counts.map((n) => cache.slotOf(n)));
-      write(geometry.length, counts.map((n) => Math.min(n + 1, cache.sinks + cache.window)));
+      write(
+        geometry.writeIndex,
+        counts.map((n) => cache.slotOf(n)),
+      );
+      write(
+        geometry.length,
+        counts.map((n) => Math.min(n + 1, cache.sinks + cache.window)),
+      );
       for (const [i, n] of counts.entries()) {
         this.#rotate(bound, g, geometry.rotary, i, [origin + n]);
         if (geometry.sinkRotary === null) continue;
         const nearest = n - cache.window;
-        this.#rotate(bound, g, geometry.sinkRotary, i, Array.from({ length: cache.sinks }, (_, s) => origin + Math.max(s, nearest)));
+        this.#rotate(
+          bound,
+          g,
+          geometry.sinkRotary,
+          i,
+          Array.from({ length: cache.sinks }, (_, s) => origin + Math.max(s, nearest)),
+        );
       }
     }
     bound.binding.run();
@@ -63,7 +75,13 @@ export class DecodeGraph implements Disposable {
     this.#session[Symbol.dispose]();
   }
 
-  #rotate(bound: Bound, geometry: number, { cos, sin }: { cos: string; sin: string }, row: number, positions: readonly number[]): void {
+  #rotate(
+    bound: Bound,
+    geometry: number,
+    { cos, sin }: { cos: string; sin: string },
+    row: number,
+    positions: readonly number[],
+  ): void {
     const [cosTensor, sinTensor] = [bound.inputs.get(cos), bound.inputs.get(sin)];
     if (cosTensor && sinTensor) this.#resources.rotary[geometry]?.write(cosTensor, sinTensor, row, positions);
   }

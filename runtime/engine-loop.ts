@@ -3,15 +3,16 @@ import { CachePool } from "./cache-pool.js";
 import { Candidates } from "./candidates.js";
 import { ChunkSize } from "./chunk-size.js";
 import { NotFiniteLogits } from "./finite-logits.js";
-import type { GenerationEvent, GenerationFault, LambdaOptions, SequenceRequest } from "./generation.js";
+import type { GenerationEvent, GenerationFault, LambdaOptions } from "./generation.js";
 import type { LambdaGeometry } from "./lambda-cache.js";
+import type { AdmittedSequence } from "./messages.js";
 import { OrtError } from "./ort/library.js";
 import type { Runner } from "./runner.js";
 import { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
 
 /** Events of a request that its reader may be behind before its sequences wait. */
-export const EVENTS_AHEAD = 128;
+const EVENTS_AHEAD = 128;
 /** Logits that a chunk may return at once, for log-probabilities of the prompt. */
 const PROMPT_LOGITS = 1 << 22;
 
@@ -52,20 +53,25 @@ export class EngineLoop implements Disposable {
     readonly send: (request: number, events: GenerationEvent[]) => void,
   ) {
     this.#scheduler = new Scheduler(options.parallel);
-    this.#caches = new CachePool(runner, options);
+    this.#caches = new CachePool(runner);
+    // Most requests will use this geometry: its graphs are loaded before the first of them comes.
+    runner.closeCache(runner.openCache(options));
     this.#candidates = new Candidates(runner.model.shape.vocabSize);
     this.#chunks = new ChunkSize(options.window);
   }
 
-  submit(id: number, asked: readonly SequenceRequest[]): void {
-    const sequences = asked.map((request, index): Scheduled => {
-      const geometry = this.#geometry(request.lambda);
-      const maxLength = geometry.window === Number.POSITIVE_INFINITY ? this.options.fullLength : Number.POSITIVE_INFINITY;
-      const context = { ...this.options, window: geometry.window, maxLength, candidates: this.#candidates };
-      return { sequence: new Sequence(id, index, request, context), geometry, paused: false };
-    });
-    this.#requests.set(id, { sequences: new Set(sequences), ahead: 0, pausedAt: null });
-    for (const each of sequences) this.#scheduler.add(each);
+  /** Queues the sequences of a request; one that cannot be set up ends the request with errors. */
+  submit(id: number, asked: readonly AdmittedSequence[]): void {
+    try {
+      const sequences = asked.map((request, index) => this.#schedulable(id, index, request));
+      this.#requests.set(id, { sequences: new Set(sequences), ahead: 0, pausedAt: null });
+      for (const each of sequences) this.#scheduler.add(each);
+    } catch (error) {
+      this.send(
+        id,
+        asked.map((_, index) => ({ type: "error", index, error: fault(error) })),
+      );
+    }
   }
 
   /** Nobody reads this request any more. */
@@ -79,7 +85,7 @@ export class EngineLoop implements Disposable {
     const request = this.#requests.get(id);
     if (request === undefined) return;
     request.ahead -= count;
-    if (request.ahead < EVENTS_AHEAD) this.#pause(request, false);
+    this.#pause(request, request.ahead >= EVENTS_AHEAD);
   }
 
   /** Gives one sequence a turn. Returns whether there was one to give. */
@@ -111,6 +117,13 @@ export class EngineLoop implements Disposable {
     this.#caches[Symbol.dispose]();
   }
 
+  #schedulable(id: number, index: number, request: AdmittedSequence): Scheduled {
+    const geometry = this.#geometry(request.lambda);
+    const maxLength = geometry.window === Number.POSITIVE_INFINITY ? this.options.fullLength : Number.POSITIVE_INFINITY;
+    const context = { ...this.options, window: geometry.window, maxLength, candidates: this.#candidates };
+    return { sequence: new Sequence(id, index, request, context), geometry, paused: false };
+  }
+
   #geometry({ window, sinks, mode }: LambdaOptions): LambdaGeometry {
     if (mode === "full") return { window: Number.POSITIVE_INFINITY, sinks: 0 };
     return { window: window ?? this.options.window, sinks: sinks ?? this.options.sinks };
@@ -119,7 +132,10 @@ export class EngineLoop implements Disposable {
   #turn(turn: Scheduled): void {
     const { sequence } = turn;
     try {
-      const events = sequence.prefilled < sequence.prefillLength && this.#needsPrefill(sequence) ? this.#prefill(turn) : this.#decode(turn);
+      const events =
+        sequence.prefilled < sequence.prefillLength && this.#needsPrefill(sequence)
+          ? this.#prefill(turn)
+          : this.#decode(turn);
       if (events.length > 0) this.#emit(turn, events);
       if (sequence.ended) this.#finish(turn);
     } catch (error) {
@@ -140,7 +156,7 @@ export class EngineLoop implements Disposable {
     const shared = this.#scheduler.ready > 1;
     const affordable = wantsLogits ? Math.max(1, Math.floor(PROMPT_LOGITS / vocabSize)) : left;
     const size = Math.min(this.#chunks.next(left, shared), affordable);
-    const ids = sequence.asked.prompt.slice(start, start + size);
+    const ids = sequence.asked.prompt.subarray(start, start + size);
     const began = performance.now();
     const logits = this.runner.prefill(cache, row, ids, wantsLogits ? [...ids.keys()] : []);
     this.#chunks.measured(size, performance.now() - began);
@@ -167,12 +183,11 @@ export class EngineLoop implements Disposable {
   }
 
   #pause(request: Request, paused: boolean): void {
-    if (paused !== (request.pausedAt !== null)) request.pausedAt = paused ? performance.now() : null;
+    request.pausedAt = paused ? performance.now() : null;
     for (const each of request.sequences) each.paused = paused;
   }
 
   #fail(turn: Scheduled, error: GenerationFault): void {
-    if (turn.sequence.place !== null) turn.sequence.place.cache.zero(turn.sequence.place.row);
     this.#emit(turn, [{ type: "error", index: turn.sequence.index, error }]);
     this.#finish(turn);
   }

@@ -1,5 +1,5 @@
-import { basename } from "node:path";
 import { totalmem } from "node:os";
+import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { compileModel } from "../models/compile.js";
 import { TokenBytes } from "../models/token-bytes.js";
@@ -74,7 +74,11 @@ function listen(loop: EngineLoop, runner: Runner, stallTimeoutMs: number): void 
   const wake = (): void => {
     if (!stepping) step();
   };
-  setInterval(() => loop.dropStalled(), Math.min(1000, stallTimeoutMs / 4));
+  const dropStalled = (): void => {
+    loop.dropStalled();
+    wake();
+  };
+  setInterval(dropStalled, Math.min(1000, stallTimeoutMs / 4));
   port?.on("message", (command: EngineCommand) => {
     switch (command.type) {
       case "submit":
@@ -89,7 +93,7 @@ function listen(loop: EngineLoop, runner: Runner, stallTimeoutMs: number): void 
       case "close":
         loop[Symbol.dispose]();
         runner[Symbol.dispose]();
-        report({ type: "closed" });
+        // On a worker thread this ends the thread alone.
         process.exit(0);
     }
   });

@@ -1,10 +1,11 @@
-import { basename, resolve } from "node:path";
 import { availableParallelism } from "node:os";
+import { basename, resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describeModel } from "../models/architectures/index.js";
 import { cacheRoot } from "../models/compile-cache.js";
 import { readConfig } from "../models/config.js";
 import { unnamedToken } from "../models/token-bytes.js";
+import { admit } from "./admission.js";
 import { Encoder } from "./encoder.js";
 import { InvalidRequest, QueueFull, ShuttingDown } from "./errors.js";
 import { EventStream } from "./event-stream.js";
@@ -34,10 +35,11 @@ export interface LocalEngineOptions {
 /** A model on a thread of this process. */
 export class LocalEngine implements Engine {
   readonly #streams = new Map<number, EventStream>();
+  readonly #exited: Promise<void>;
   #outstanding = 0;
   #requests = 0;
   #draining = false;
-  #drained: (() => void) | null = null;
+  #drained: (() => void)[] = [];
   #broken: Error | null = null;
 
   private constructor(
@@ -51,7 +53,12 @@ export class LocalEngine implements Engine {
       if (message.type === "events") this.#streams.get(message.request)?.push(message.events);
     });
     worker.on("error", (error) => this.#break(new Error(`the engine's thread failed: ${error.message}`)));
-    worker.on("exit", () => this.#break(new Error("the engine's thread has ended")));
+    this.#exited = new Promise((resolve) => {
+      worker.on("exit", () => {
+        this.#break(new Error("the engine's thread has ended"));
+        resolve();
+      });
+    });
   }
 
   /**
@@ -100,33 +107,30 @@ export class LocalEngine implements Engine {
   }
 
   generate(sequences: readonly SequenceRequest[], signal: AbortSignal): AsyncIterable<GenerationEvent> {
-    if (this.#broken) throw this.#broken;
     if (this.#draining) throw new ShuttingDown("the server is shutting down");
-    for (const sequence of sequences) this.#check(sequence);
-    const { parallel, queueLimit } = this.options;
-    if (this.#outstanding + sequences.length > parallel + queueLimit) {
-      throw new QueueFull(`${this.#outstanding} sequences run or wait, and ${parallel + queueLimit} may; try again later`);
-    }
+    if (this.#broken) throw this.#broken;
+    this.#checkRoom(sequences.length);
+    const admitted = admit(sequences, this.card, this.fullLength);
     const request = this.#requests++;
-    const stopListening = () => signal.removeEventListener("abort", onAbort);
+    const onAbort = () => stream.abort(null);
     const stream = new EventStream({
       sequences: sequences.length,
       acknowledge: (count) => this.#tell({ type: "acknowledge", request, count }),
       closed: (finished) => {
-        stopListening();
+        signal.removeEventListener("abort", onAbort);
         this.#streams.delete(request);
-        this.#outstanding -= sequences.length;
         if (!finished) this.#tell({ type: "cancel", request });
-        if (this.#outstanding === 0) this.#drained?.();
+        this.#outstanding -= sequences.length;
+        if (this.#outstanding === 0) for (const resolve of this.#drained.splice(0)) resolve();
       },
     });
-    const onAbort = () => stream.abort(null);
     this.#streams.set(request, stream);
     this.#outstanding += sequences.length;
     if (signal.aborted) stream.abort(null);
     else {
       signal.addEventListener("abort", onAbort);
-      this.#tell({ type: "submit", request, sequences });
+      const prompts = new Set(admitted.map(({ prompt }) => prompt.buffer));
+      this.#tell({ type: "submit", request, sequences: admitted }, [...prompts]);
     }
     return stream;
   }
@@ -138,27 +142,18 @@ export class LocalEngine implements Engine {
 
   async drain(): Promise<void> {
     this.#draining = true;
-    if (this.#outstanding === 0) return;
-    await new Promise<void>((resolve) => {
-      this.#drained = resolve;
-    });
+    if (this.#outstanding > 0) await new Promise<void>((resolve) => this.#drained.push(resolve));
   }
 
   async close(): Promise<void> {
     this.#draining = true;
-    this.worker.removeAllListeners("exit");
-    const closed = new Promise<void>((resolve) => {
-      this.worker.once("exit", () => resolve());
-    });
     for (const stream of [...this.#streams.values()]) stream.abort(new ShuttingDown("the server is shutting down"));
-    if (!this.#broken) this.#tell({ type: "close" });
-    else await this.worker.terminate();
-    await Promise.all([closed, this.encoder?.close()]);
-    this.#broken ??= new ShuttingDown("the engine is closed");
+    this.#tell({ type: "close" });
+    await Promise.all([this.#exited, this.encoder?.close()]);
   }
 
-  #tell(command: EngineCommand): void {
-    this.worker.postMessage(command);
+  #tell(command: EngineCommand, transfer: readonly ArrayBuffer[] = []): void {
+    this.worker.postMessage(command, transfer);
   }
 
   #break(error: Error): void {
@@ -166,29 +161,19 @@ export class LocalEngine implements Engine {
     for (const stream of [...this.#streams.values()]) stream.abort(this.#broken);
   }
 
-  #check({ prompt, lambda, stopTokenIds, sampling }: SequenceRequest): void {
-    const { window, sinks, vocabSize, id } = this.card;
-    if (prompt.length === 0) throw new InvalidRequest("a prompt needs at least one token", "prompt");
-    const known = (token: number) => Number.isInteger(token) && token >= 0 && token < vocabSize;
-    const outside = prompt.find((token) => !known(token));
-    if (outside !== undefined) throw new InvalidRequest(`token id ${outside} is not in 0..${vocabSize - 1}`, "prompt");
-    const stop = stopTokenIds.find((token) => !known(token));
-    if (stop !== undefined) throw new InvalidRequest(`token id ${stop} is not in 0..${vocabSize - 1}`, "stop_token_ids");
-    const biased = sampling.logitBias.find(([token]) => !known(token));
-    if (biased !== undefined) throw new InvalidRequest(`token id ${biased[0]} is not in 0..${vocabSize - 1}`, "logit_bias");
-    if (lambda.window !== undefined && !(lambda.window >= 1 && lambda.window <= window)) {
-      throw new InvalidRequest(`it must be 1 to ${window}, the window of ${id}`, "lm_infinite.window");
-    }
-    if (lambda.sinks !== undefined && lambda.sinks !== sinks && lambda.sinks !== 0) {
-      throw new InvalidRequest(`it must be ${sinks}, as ${id} is served with, or 0`, "lm_infinite.sinks");
-    }
-    if (lambda.mode === "full" && prompt.length >= this.fullLength) {
-      throw new InvalidRequest(`mode full keeps every key: this machine has memory for ${this.fullLength} tokens`, "lm_infinite.mode");
-    }
+  #checkRoom(more: number): void {
+    const room = this.options.parallel + this.options.queueLimit;
+    if (more === 0) throw new InvalidRequest("there is nothing to generate", "prompt");
+    if (more > room) throw new InvalidRequest(`${more} sequences are more than run or wait here, ${room}`, "n");
+    if (this.#outstanding + more <= room) return;
+    throw new QueueFull(`${this.#outstanding} sequences run or wait, and ${room} may; try again later`);
   }
 }
 
-function ready(worker: Worker, onProgress: ((share: number) => void) | undefined): Promise<{ card: ModelCard; fullLength: number }> {
+function ready(
+  worker: Worker,
+  onProgress: ((share: number) => void) | undefined,
+): Promise<{ card: ModelCard; fullLength: number }> {
   return new Promise((resolve, reject) => {
     worker.on("message", (message: EngineReport) => {
       if (message.type === "progress") onProgress?.(message.share);

@@ -1,10 +1,10 @@
 import type { GenerationEvent } from "./generation.js";
 
 /** Events read are acknowledged in groups of this many. */
-const ACKNOWLEDGED_TOGETHER = 32;
+const ACKNOWLEDGED_TOGETHER = 16;
 
 export interface EventStreamOptions {
-  /** Sequences that are going to end. */
+  /** Sequences that are going to end, at least one. */
   readonly sequences: number;
   /** The reader has taken `count` events. */
   readonly acknowledge: (count: number) => void;
@@ -12,14 +12,14 @@ export interface EventStreamOptions {
   readonly closed: (finished: boolean) => void;
 }
 
-/** The events of one request, between the engine's thread and their one reader. */
+/** The events of one request, between the engine's thread and their reader. */
 export class EventStream implements AsyncIterableIterator<GenerationEvent> {
   #queue: GenerationEvent[] = [];
   #read = 0;
   #open: number;
   #done = false;
   #error: Error | null = null;
-  #wake: (() => void) | null = null;
+  #waiting: (() => void)[] = [];
   readonly #options: EventStreamOptions;
 
   constructor(options: EventStreamOptions) {
@@ -35,7 +35,7 @@ export class EventStream implements AsyncIterableIterator<GenerationEvent> {
     this.#notify();
   }
 
-  /** Ends the stream for its reader with an error, or quietly (aborted). */
+  /** Ends the stream for its reader with an error, or quietly (aborted). What has ended by itself can still be read. */
   abort(error: Error | null): void {
     if (this.#done) return;
     this.#queue = [];
@@ -53,15 +53,14 @@ export class EventStream implements AsyncIterableIterator<GenerationEvent> {
       }
       if (this.#error !== null) throw this.#error;
       if (this.#done) return { value: undefined, done: true };
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }
   }
 
   /** The reader leaves. */
   async return(): Promise<IteratorResult<GenerationEvent>> {
     this.abort(null);
+    this.#queue = [];
     return { value: undefined, done: true };
   }
 
@@ -75,7 +74,6 @@ export class EventStream implements AsyncIterableIterator<GenerationEvent> {
   }
 
   #notify(): void {
-    this.#wake?.();
-    this.#wake = null;
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 }

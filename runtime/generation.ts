@@ -64,7 +64,12 @@ export interface TokenLogprobs {
 /** What a request emits; `index` is the sequence's place in the request. Per sequence: prompt*, token*, then end or error. */
 export type GenerationEvent =
   /** Log-probabilities of the prompt tokens [start, start + logprobs.length); the entry of position 0 is null. Only if asked for. */
-  | { readonly type: "prompt"; readonly index: number; readonly start: number; readonly logprobs: readonly (TokenLogprobs | null)[] }
+  | {
+      readonly type: "prompt";
+      readonly index: number;
+      readonly start: number;
+      readonly logprobs: readonly (TokenLogprobs | null)[];
+    }
   | {
       readonly type: "token";
       readonly index: number;

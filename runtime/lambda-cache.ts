@@ -57,7 +57,10 @@ export class LambdaCache implements Disposable {
 
   /** Bytes of all buffers. */
   get bytes(): number {
-    return [...this.keys, ...this.values, ...(this.sinkKeys ? [this.sinkKeys] : [])].reduce((sum, t) => sum + t.bytes, 0);
+    return [...this.keys, ...this.values, ...(this.sinkKeys ? [this.sinkKeys] : [])].reduce(
+      (sum, t) => sum + t.bytes,
+      0,
+    );
   }
 
   /** Tokens that the row has seen. */
@@ -89,7 +92,8 @@ export class LambdaCache implements Disposable {
   allocate(): number {
     const row = this.#counts.length;
     this.#counts.push(0);
-    if (this.#counts.length > this.#rows) this.#resize(Math.max(1, this.#rows * 2), Math.max(this.#slots, this.#slotsFor(1)));
+    if (this.#counts.length > this.#rows)
+      this.#resize(Math.max(1, this.#rows * 2), Math.max(this.#slots, this.#slotsFor(1)));
     this.zero(row);
     return row;
   }
@@ -99,7 +103,8 @@ export class LambdaCache implements Disposable {
     this.count(row);
     const last = this.#counts.length - 1;
     if (row !== last) {
-      for (const tensor of this.#buffers()) tensor.copyFrom(tensor, last * rowSize(tensor), row * rowSize(tensor), rowSize(tensor));
+      for (const tensor of this.#buffers())
+        tensor.copyFrom(tensor, last * rowSize(tensor), row * rowSize(tensor), rowSize(tensor));
       this.#counts[row] = this.#counts[last] ?? 0;
     }
     this.#counts.pop();
@@ -131,7 +136,8 @@ export class LambdaCache implements Disposable {
   /** Stores the keys and values of the row's next `tokens` tokens (at most W). */
   commit(row: number, chunk: ChunkKeyValues, tokens: number): void {
     const start = this.count(row);
-    if (tokens > this.window) throw new RangeError(`a chunk of ${tokens} tokens does not fit into a window of ${this.window}`);
+    if (tokens > this.window)
+      throw new RangeError(`a chunk of ${tokens} tokens does not fit into a window of ${this.window}`);
     this.#copySinks(row, chunk.rawKeys, tokens);
     for (let done = 0; done < tokens; ) {
       const slot = this.slotOf(start + done);
@@ -197,11 +203,14 @@ export class LambdaCache implements Disposable {
     };
     try {
       const grown = (old: readonly Tensor[]): Tensor[] =>
-        Array.from({ length: layers }, (_, layer) => this.#moved(old[layer], zeros([rows, kvHeads, slots, headDim]), slots));
+        Array.from({ length: layers }, (_, layer) =>
+          this.#moved(old[layer], zeros([rows, kvHeads, slots, headDim]), slots),
+        );
       const keys = grown(this.keys);
       const values = grown(this.values);
       const sinkKeys = this.sinks > 0 ? zeros([rows, layers * kvHeads, this.sinks, headDim]) : null;
-      if (sinkKeys && this.sinkKeys) sinkKeys.copyFrom(this.sinkKeys, 0, 0, Math.min(this.sinkKeys.size, sinkKeys.size));
+      if (sinkKeys && this.sinkKeys)
+        sinkKeys.copyFrom(this.sinkKeys, 0, 0, Math.min(this.sinkKeys.size, sinkKeys.size));
       const old = this.#buffers();
       [this.keys, this.values, this.sinkKeys] = [keys, values, sinkKeys];
       for (const tensor of old) tensor[Symbol.dispose]();

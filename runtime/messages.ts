@@ -17,9 +17,14 @@ export interface EngineThreadOptions {
   readonly tokens: TokenBytesData | null;
 }
 
+/** A sequence that the model can run; its prompt changes threads without being copied number by number. */
+export interface AdmittedSequence extends Omit<SequenceRequest, "prompt"> {
+  readonly prompt: Int32Array<ArrayBuffer>;
+}
+
 /** To the engine's thread. */
 export type EngineCommand =
-  | { readonly type: "submit"; readonly request: number; readonly sequences: readonly SequenceRequest[] }
+  | { readonly type: "submit"; readonly request: number; readonly sequences: readonly AdmittedSequence[] }
   | { readonly type: "cancel"; readonly request: number }
   /** The reader has taken `count` more events. */
   | { readonly type: "acknowledge"; readonly request: number; readonly count: number }
@@ -31,5 +36,4 @@ export type EngineReport =
   | { readonly type: "progress"; readonly share: number }
   | { readonly type: "ready"; readonly card: ModelCard; readonly fullLength: number }
   | { readonly type: "failed"; readonly fault: Fault }
-  | { readonly type: "events"; readonly request: number; readonly events: readonly GenerationEvent[] }
-  | { readonly type: "closed" };
+  | { readonly type: "events"; readonly request: number; readonly events: readonly GenerationEvent[] };

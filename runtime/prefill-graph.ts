@@ -53,7 +53,9 @@ export class PrefillGraph implements Disposable {
       const stored = {
         keys: layers.map(({ keys }) => output(keys.output, [1, kvHeads, tokens, headDim])),
         values: layers.map(({ values }) => output(values.output, [1, kvHeads, tokens, headDim])),
-        rawKeys: layers.flatMap(({ rawKey }) => (rawKey === null ? [] : [output(rawKey, [1, kvHeads, tokens, headDim])])),
+        rawKeys: layers.flatMap(({ rawKey }) =>
+          rawKey === null ? [] : [output(rawKey, [1, kvHeads, tokens, headDim])],
+        ),
       };
       using binding = new Binding(this.#session, inputs, outputs);
       binding.run();

@@ -1,4 +1,4 @@
-import { ropeFrequencies, type RopeParameters } from "../models/rope.js";
+import { type RopeParameters, ropeFrequencies } from "../models/rope.js";
 import type { Tensor } from "./ort/tensor.js";
 
 /**

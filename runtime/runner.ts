@@ -65,7 +65,13 @@ export class Runner implements Disposable {
    * Runs a chunk of at most W tokens of one row and stores its keys and values: logits [wanted.length, vocab] of the
    * wanted tokens of the chunk (0-based).
    */
-  prefill(cache: LambdaCache, row: number, ids: ArrayLike<number>, wanted: readonly number[] = [], origin = 0): Float32Array {
+  prefill(
+    cache: LambdaCache,
+    row: number,
+    ids: ArrayLike<number>,
+    wanted: readonly number[] = [],
+    origin = 0,
+  ): Float32Array {
     if (ids.length > cache.window) throw new RangeError(`a chunk of ${ids.length} tokens is longer than the window`);
     cache.reserve(row, ids.length);
     const chunk = planChunk(cache, row, ids.length);
@@ -84,7 +90,11 @@ export class Runner implements Disposable {
   }
 
   #prefillGraph(sinks: number, far: boolean): PrefillGraph {
-    return remembered(this.#prefill, `${sinks}${far}`, () => new PrefillGraph(this.#resources, this.model.prefill({ sinks, far })));
+    return remembered(
+      this.#prefill,
+      `${sinks}${far}`,
+      () => new PrefillGraph(this.#resources, this.model.prefill({ sinks, far })),
+    );
   }
 }
 

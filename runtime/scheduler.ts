@@ -4,9 +4,13 @@ export interface Turn {
   paused: boolean;
 }
 
+/** So that no turn is free, however coarse the clock: a free one would be given to the same sequence again. */
+const SHORTEST_MS = 1e-3;
+
 /**
  * Decides whose turn it is. At most `parallel` sequences run, in the order they came; of these the one that has used the
- * engine least goes next, so that a long prefill and short decode steps share it evenly.
+ * engine least goes next, so that a long prefill and short decode steps share it evenly. Slow readers keep nobody waiting:
+ * a paused sequence's place is lent, though at most `parallel` places are, because what it has computed takes memory.
  */
 export class Scheduler<T extends Turn> {
   readonly #waiting: T[] = [];
@@ -15,13 +19,11 @@ export class Scheduler<T extends Turn> {
 
   constructor(readonly parallel: number) {}
 
-  get running(): number {
-    return this.#used.size;
-  }
-
   /** Sequences that could take a turn now. */
   get ready(): number {
-    return [...this.#used.keys()].filter((each) => !each.paused).length;
+    let ready = 0;
+    for (const { paused } of this.#used.keys()) if (!paused) ready++;
+    return ready;
   }
 
   add(sequence: T): void {
@@ -36,11 +38,7 @@ export class Scheduler<T extends Turn> {
 
   /** The next sequence, or undefined if none can run. */
   next(): T | undefined {
-    while (this.#used.size < this.parallel) {
-      const first = this.#waiting.shift();
-      if (first === undefined) break;
-      this.#used.set(first, this.#clock);
-    }
+    this.#admit();
     let best: T | undefined;
     let least = Number.POSITIVE_INFINITY;
     for (const [sequence, used] of this.#used) {
@@ -55,6 +53,15 @@ export class Scheduler<T extends Turn> {
   /** Charges a sequence for its turn (ms). One that was away does not catch up on what it missed. */
   charge(sequence: T, ms: number): void {
     const used = this.#used.get(sequence);
-    if (used !== undefined) this.#used.set(sequence, Math.max(used, this.#clock) + ms);
+    if (used !== undefined) this.#used.set(sequence, Math.max(used, this.#clock) + Math.max(ms, SHORTEST_MS));
+  }
+
+  #admit(): void {
+    for (let free = this.parallel - this.ready; free > 0 && this.#used.size < 2 * this.parallel; free--) {
+      const at = this.#waiting.findIndex(({ paused }) => !paused);
+      const [first] = at < 0 ? [] : this.#waiting.splice(at, 1);
+      if (first === undefined) return;
+      this.#used.set(first, this.#clock);
+    }
   }
 }

@@ -1,9 +1,10 @@
 import type { TokenBytes } from "../models/token-bytes.js";
 import type { Candidates } from "./candidates.js";
 import { Detokenizer } from "./detokenizer.js";
-import type { GenerationEvent, SequenceRequest, TokenLogprobs } from "./generation.js";
+import type { GenerationEvent, TokenLogprobs } from "./generation.js";
 import type { LambdaCache } from "./lambda-cache.js";
 import { tokenLogprobs } from "./logprobs.js";
+import type { AdmittedSequence } from "./messages.js";
 import { Sampler } from "./sampler.js";
 import { StopStrings } from "./stop-strings.js";
 import { TokenCounts } from "./token-counts.js";
@@ -45,13 +46,14 @@ export class Sequence {
     /** Number of the request, and of the sequence in it. */
     readonly request: number,
     readonly index: number,
-    readonly asked: SequenceRequest,
+    readonly asked: AdmittedSequence,
     readonly context: SequenceContext,
   ) {
     this.lastToken = asked.prompt.at(-1) ?? 0;
     this.#sampler = new Sampler(asked.sampling, context.candidates);
     this.#history = this.#sampler.needsHistory ? new TokenCounts(context.window) : null;
-    if (this.#history) for (const id of asked.prompt) this.#history.pushPrompt(id);
+    const counted = asked.prompt.subarray(Math.max(0, asked.prompt.length - context.window));
+    if (this.#history) for (const id of counted) this.#history.pushPrompt(id);
     this.#text = new Detokenizer(context.tokens);
     this.#stops = new StopStrings(asked.stop);
     this.#stopTokens = new Set(asked.stopTokenIds);
@@ -76,7 +78,13 @@ export class Sequence {
     const { prompt, promptLogprobs } = this.asked;
     const entries: (TokenLogprobs | null)[] = start === 0 ? [null] : [];
     for (let i = 0; i * vocabSize < logits.length; i++) {
-      entries.push(tokenLogprobs(logits.subarray(i * vocabSize, (i + 1) * vocabSize), prompt[start + i + 1] ?? 0, promptLogprobs ?? 0));
+      entries.push(
+        tokenLogprobs(
+          logits.subarray(i * vocabSize, (i + 1) * vocabSize),
+          prompt[start + i + 1] ?? 0,
+          promptLogprobs ?? 0,
+        ),
+      );
     }
     return { type: "prompt", index: this.index, start: start === 0 ? 0 : start + 1, logprobs: entries };
   }

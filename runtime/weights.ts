@@ -13,7 +13,9 @@ export interface Weights extends Disposable {
 /** @throws SetupError when the file is not as it was written. */
 export function openWeights({ path, bytes, places }: CompiledModel["weights"]): Weights {
   const file = mapFile(path, bytes);
-  const tensors = new Map([...places].map(([name, { type, shape, offset }]) => [name, Tensor.over(file, offset, type, shape)]));
+  const tensors = new Map(
+    [...places].map(([name, { type, shape, offset }]) => [name, Tensor.over(file, offset, type, shape)]),
+  );
   return {
     tensors,
     bytes,

@@ -24,7 +24,11 @@ export const llama: Architecture<LlamaConfig> = {
     for (let layer = 0; layer < c.layers; layer++) {
       const block = `model.layers.${layer}`;
       const linear = (x: string, names: Record<string, number>, columns: number, bias: boolean) =>
-        pass.linear(x, { parts: Object.entries(names).map(([name, out]) => ({ name: `${block}.${name}`, out })), in: columns, bias });
+        pass.linear(x, {
+          parts: Object.entries(names).map(([name, out]) => ({ name: `${block}.${name}`, out })),
+          in: columns,
+          bias,
+        });
 
       h = pass.tap(hook.residPre(layer), h);
       const attentionInput = pass.rmsNorm(h, `${block}.input_layernorm`, c.rmsNormEps);

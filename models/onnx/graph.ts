@@ -1,8 +1,10 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import {
   type AttributeProto,
-  AttributeProto_AttributeType as AttributeType,
   AttributeProtoSchema,
+  AttributeProto_AttributeType as AttributeType,
+  TensorProto_DataLocation as DataLocation,
+  TensorProto_DataType as DataType,
   GraphProtoSchema,
   ModelProtoSchema,
   type NodeProto,
@@ -10,8 +12,6 @@ import {
   OperatorSetIdProtoSchema,
   StringStringEntryProtoSchema,
   type TensorProto,
-  TensorProto_DataLocation as DataLocation,
-  TensorProto_DataType as DataType,
   TensorProtoSchema,
   type ValueInfoProto,
   ValueInfoProtoSchema,
@@ -72,7 +72,15 @@ export class GraphBuilder {
   constant(type: ElementType, shape: readonly number[], values: readonly number[]): Value {
     const name = `const_${type}_${shape.join("x")}_${values.join("_")}`;
     if (!this.#initializers.has(name)) {
-      this.#initializers.set(name, create(TensorProtoSchema, { name, dataType: ONNX_TYPE[type], dims: shape.map(BigInt), rawData: raw(type, values) }));
+      this.#initializers.set(
+        name,
+        create(TensorProtoSchema, {
+          name,
+          dataType: ONNX_TYPE[type],
+          dims: shape.map(BigInt),
+          rawData: raw(type, values),
+        }),
+      );
     }
     return name;
   }
@@ -80,7 +88,8 @@ export class GraphBuilder {
   /** A tensor whose bytes lie in `file`, beside the graph. */
   weight(name: string, place: WeightPlace, file: string): Value {
     if (!this.#initializers.has(name)) {
-      const entry = (key: string, value: string | number) => create(StringStringEntryProtoSchema, { key, value: String(value) });
+      const entry = (key: string, value: string | number) =>
+        create(StringStringEntryProtoSchema, { key, value: String(value) });
       this.#initializers.set(
         name,
         create(TensorProtoSchema, {
@@ -96,14 +105,24 @@ export class GraphBuilder {
   }
 
   /** Adds a node of the standard operators with one output; `name` sets that output's name. */
-  op(opType: string, inputs: readonly Value[], attributes: Readonly<Record<string, Attribute>> = {}, name?: string): Value {
+  op(
+    opType: string,
+    inputs: readonly Value[],
+    attributes: Readonly<Record<string, Attribute>> = {},
+    name?: string,
+  ): Value {
     const output = name ?? this.#temporary();
     this.#add(opType, "", inputs, [output], attributes);
     return output;
   }
 
   /** Adds a node with several outputs. */
-  multi(opType: string, inputs: readonly Value[], outputs: number, attributes: Readonly<Record<string, Attribute>> = {}): Value[] {
+  multi(
+    opType: string,
+    inputs: readonly Value[],
+    outputs: number,
+    attributes: Readonly<Record<string, Attribute>> = {},
+  ): Value[] {
     const names = Array.from({ length: outputs }, () => this.#temporary());
     this.#add(opType, "", inputs, names, attributes);
     return names;
@@ -123,7 +142,8 @@ export class GraphBuilder {
   rmsNorm(x: Value, gain: Value, epsilon: number): Value {
     const sum = this.#producer.get(x);
     const attributes = { epsilon: { float: epsilon } };
-    if (sum?.opType !== "Add" || sum.domain !== "") return this.op("RMSNormalization", [x, gain], { axis: -1, ...attributes });
+    if (sum?.opType !== "Add" || sum.domain !== "")
+      return this.op("RMSNormalization", [x, gain], { axis: -1, ...attributes });
     const output = this.#temporary();
     sum.opType = "SkipSimplifiedLayerNormalization";
     sum.domain = MICROSOFT;
@@ -147,10 +167,19 @@ export class GraphBuilder {
       create(OperatorSetIdProtoSchema, { domain: "", version: BigInt(OPSET) }),
       create(OperatorSetIdProtoSchema, { domain: MICROSOFT, version: 1n }),
     ];
-    return toBinary(ModelProtoSchema, create(ModelProtoSchema, { irVersion: 11n, producerName: "lambdatap", opsetImport: opsets, graph }));
+    return toBinary(
+      ModelProtoSchema,
+      create(ModelProtoSchema, { irVersion: 11n, producerName: "lambdatap", opsetImport: opsets, graph }),
+    );
   }
 
-  #add(opType: string, domain: string, input: readonly Value[], output: string[], attributes: Readonly<Record<string, Attribute>>): void {
+  #add(
+    opType: string,
+    domain: string,
+    input: readonly Value[],
+    output: string[],
+    attributes: Readonly<Record<string, Attribute>>,
+  ): void {
     const node = create(NodeProtoSchema, {
       name: `${opType}_${this.#nodes.length}`,
       opType,
@@ -169,7 +198,9 @@ export class GraphBuilder {
 }
 
 function attributeList(attributes: Readonly<Record<string, Attribute>>): AttributeProto[] {
-  return Object.entries(attributes).map(([name, value]) => create(AttributeProtoSchema, { name, ...attributeValue(value) }));
+  return Object.entries(attributes).map(([name, value]) =>
+    create(AttributeProtoSchema, { name, ...attributeValue(value) }),
+  );
 }
 
 function attributeValue(value: Attribute) {
@@ -181,7 +212,9 @@ function attributeValue(value: Attribute) {
 
 function valueInfo({ name, type, shape }: TensorSpec): ValueInfoProto {
   const dim = shape.map((d) =>
-    typeof d === "string" ? { value: { case: "dimParam" as const, value: d } } : { value: { case: "dimValue" as const, value: BigInt(d) } },
+    typeof d === "string"
+      ? { value: { case: "dimParam" as const, value: d } }
+      : { value: { case: "dimValue" as const, value: BigInt(d) } },
   );
   return create(ValueInfoProtoSchema, {
     name,
@@ -191,9 +224,12 @@ function valueInfo({ name, type, shape }: TensorSpec): ValueInfoProto {
 
 function raw(type: ElementType, values: readonly number[]): Uint8Array<ArrayBuffer> {
   const typed =
-    type === "float32" ? Float32Array.from(values)
-    : type === "int64" ? BigInt64Array.from(values, BigInt)
-    : type === "int32" ? Int32Array.from(values)
-    : Uint8Array.from(values);
+    type === "float32"
+      ? Float32Array.from(values)
+      : type === "int64"
+        ? BigInt64Array.from(values, BigInt)
+        : type === "int32"
+          ? Int32Array.from(values)
+          : Uint8Array.from(values);
   return new Uint8Array(typed.buffer);
 }

@@ -1,5 +1,5 @@
 import { availableParallelism } from "node:os";
-import { compileModel, type CompiledModel } from "../../models/compile.js";
+import { type CompiledModel, compileModel } from "../../models/compile.js";
 import type { Precision } from "../../models/weight-plan.js";
 import type { LambdaCache } from "../../runtime/lambda-cache.js";
 import { Runner } from "../../runtime/runner.js";
@@ -61,8 +61,19 @@ for (const { precision, bytes, ms, shares } of running) {
   const share = median(shares);
   const floor = bytes / median(gigabytesPerSecond) / 1e6;
   figures.push(
-    { name: `${precision}: decode, window ${WINDOW} full`, value: median(ms), unit: "ms/token", beside: `floor ${floor.toFixed(1)} ms (${(bytes / 1e6).toFixed(0)} MB moved)` },
-    { name: `${precision}: share of that bandwidth`, value: share * 100, unit: "%", beside: `goal ${GOAL[precision] * 100} %`, met: share >= GOAL[precision] },
+    {
+      name: `${precision}: decode, window ${WINDOW} full`,
+      value: median(ms),
+      unit: "ms/token",
+      beside: `floor ${floor.toFixed(1)} ms (${(bytes / 1e6).toFixed(0)} MB moved)`,
+    },
+    {
+      name: `${precision}: share of that bandwidth`,
+      value: share * 100,
+      unit: "%",
+      beside: `goal ${GOAL[precision] * 100} %`,
+      met: share >= GOAL[precision],
+    },
   );
 }
 
@@ -71,21 +82,40 @@ if (f32 !== undefined) {
   const short = [256, 8192].map((window) => {
     const cache = f32.runner.openCache({ window, sinks: SINKS });
     const row = cache.allocate();
-    f32.runner.prefill(cache, row, Array.from({ length: 99 }, (_, i) => i));
+    f32.runner.prefill(
+      cache,
+      row,
+      Array.from({ length: 99 }, (_, i) => i),
+    );
     return { cache, ms: [] as number[] };
   });
-  for (let round = 0; round < ROUNDS; round++) for (const each of short) each.ms.push(timed(() => f32.runner.decode(each.cache, 0, [1])));
+  for (let round = 0; round < ROUNDS; round++)
+    for (const each of short) each.ms.push(timed(() => f32.runner.decode(each.cache, 0, [1])));
   const [small, large] = short;
   if (small !== undefined && large !== undefined) {
     const time = median(large.ms) / median(small.ms);
     const bytes = large.cache.bytes / small.cache.bytes;
     figures.push(
-      { name: "at 100 tokens, W = 8192: time", value: time, unit: "x W = 256", beside: "goal within 15 %", met: time < 1.15 },
-      { name: "at 100 tokens, W = 8192: cache bytes", value: bytes, unit: "x W = 256", beside: "goal within 15 %", met: bytes < 1.15 },
+      {
+        name: "at 100 tokens, W = 8192: time",
+        value: time,
+        unit: "x W = 256",
+        beside: "goal within 15 %",
+        met: time < 1.15,
+      },
+      {
+        name: "at 100 tokens, W = 8192: cache bytes",
+        value: bytes,
+        unit: "x W = 256",
+        beside: "goal within 15 %",
+        met: bytes < 1.15,
+      },
     );
   }
 }
-report("decode: SmolLM2-135M shape, random weights", figures, [`${threads} threads; medians of ${ROUNDS} rounds of ${STEPS} steps, taken in turns`]);
+report("decode: SmolLM2-135M shape, random weights", figures, [
+  `${threads} threads; medians of ${ROUNDS} rounds of ${STEPS} steps, taken in turns`,
+]);
 
 /** Bytes of weights that one token reads: everything once, but of the embedding only a row where the head is another matrix. */
 function bytesRead({ weights, precision }: CompiledModel): number {

@@ -8,7 +8,8 @@ export function memory(pid: number | "self" = "self"): { rss: number; anonymous:
   } catch {
     return { rss: process.memoryUsage.rss(), anonymous: 0, file: 0 };
   }
-  const field = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(status)?.[1] ?? 0) * 1024;
+  const field = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(status)?.[1] ?? 0) * 1024;
   return { rss: field("VmRSS"), anonymous: field("RssAnon"), file: field("RssFile") };
 }
 

@@ -31,8 +31,19 @@ for (const tokens of [512, 16_384]) {
   const share = achieved / peak;
   figures.push(
     { name: `${tokens} tokens`, value: perSecond, unit: "tokens/s", beside: `chunks of ${settled}` },
-    { name: `${tokens} tokens: rate`, value: achieved / 1e9, unit: "GFLOP/s", beside: `MatMul [${settled},576]x[576,1536]: ${(peak / 1e9).toFixed(1)} GFLOP/s` },
-    { name: `${tokens} tokens: share of it`, value: share * 100, unit: "%", beside: `goal ${GOAL * 100} %`, met: share >= GOAL },
+    {
+      name: `${tokens} tokens: rate`,
+      value: achieved / 1e9,
+      unit: "GFLOP/s",
+      beside: `MatMul [${settled},576]x[576,1536]: ${(peak / 1e9).toFixed(1)} GFLOP/s`,
+    },
+    {
+      name: `${tokens} tokens: share of it`,
+      value: share * 100,
+      unit: "%",
+      beside: `goal ${GOAL * 100} %`,
+      met: share >= GOAL,
+    },
   );
 }
 report("prefill: SmolLM2-135M shape, random weights, f32, window 1024, 10 sinks", figures, [

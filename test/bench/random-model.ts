@@ -14,7 +14,15 @@ export interface LlamaSizes {
 }
 
 /** SmolLM2-135M: 30 layers, d 576, 9 query and 3 key-value heads of 64, feed-forward 1536, vocabulary 49152, tied. */
-export const SMOLLM2: LlamaSizes = { layers: 30, hidden: 576, heads: 9, kvHeads: 3, headDim: 64, intermediate: 1536, vocab: 49152 };
+export const SMOLLM2: LlamaSizes = {
+  layers: 30,
+  hidden: 576,
+  heads: 9,
+  kvHeads: 3,
+  headDim: 64,
+  intermediate: 1536,
+  vocab: 49152,
+};
 
 /** Weights that a token is multiplied with in the layers: 2 floating-point operations each. */
 export const layerWeights = ({ layers, hidden, heads, kvHeads, headDim, intermediate }: LlamaSizes): number =>
@@ -98,5 +106,9 @@ function tensors({ layers, hidden, heads, kvHeads, headDim, intermediate, vocab 
       [name("mlp.down_proj"), [hidden, intermediate]],
     ];
   };
-  return [["model.embed_tokens.weight", [vocab, hidden]], ...Array.from({ length: layers }, (_, i) => block(i)).flat(), ["model.norm.weight", [hidden]]];
+  return [
+    ["model.embed_tokens.weight", [vocab, hidden]],
+    ...Array.from({ length: layers }, (_, i) => block(i)).flat(),
+    ["model.norm.weight", [hidden]],
+  ];
 }

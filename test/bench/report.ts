@@ -23,7 +23,13 @@ export function report(benchmark: string, figures: readonly Figure[], notes: rea
   ]);
   const widths = [0, 1, 2].map((column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)));
   process.stdout.write(`\n${benchmark}\n`);
-  for (const row of cells) process.stdout.write(`  ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  ").trimEnd()}\n`);
+  for (const row of cells)
+    process.stdout.write(
+      `  ${row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join("  ")
+        .trimEnd()}\n`,
+    );
   for (const note of notes) process.stdout.write(`  ${note}\n`);
 }
 

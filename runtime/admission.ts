@@ -1,0 +1,97 @@
+import { InvalidRequest } from "./errors.js";
+import type { LambdaOptions, ModelCard, SamplingParams, SequenceRequest } from "./generation.js";
+import type { AdmittedSequence } from "./messages.js";
+
+/** A value and whether it is allowed; where it is not, the field's name on the wire and what it must be. */
+type Rule = readonly [allowed: boolean, param: string, must: string];
+
+/**
+ * Sequences as the engine's thread takes them; those with the same prompt share its memory.
+ * @param fullLength tokens that `mode: full` has memory for
+ * @throws InvalidRequest naming the field that this model cannot run.
+ */
+export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fullLength: number): AdmittedSequence[] {
+  const packed = new Map<readonly number[], Int32Array<ArrayBuffer>>();
+  return sequences.map((sequence) => {
+    const prompt = packed.get(sequence.prompt) ?? packTokens(sequence.prompt, card);
+    packed.set(sequence.prompt, prompt);
+    checkIds(sequence.stopTokenIds, card, "stop_token_ids");
+    checkIds(
+      sequence.sampling.logitBias.map(([id]) => id),
+      card,
+      "logit_bias",
+    );
+    const rules = [
+      ...lengthRules(sequence),
+      ...samplingRules(sequence.sampling),
+      ...lambdaRules(sequence.lambda, prompt.length, card, fullLength),
+    ];
+    for (const [allowed, param, must] of rules) {
+      if (!allowed) throw new InvalidRequest(`it must be ${must}`, param);
+    }
+    return { ...sequence, prompt };
+  });
+}
+
+const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
+
+function lengthRules({ prompt, maxTokens, minTokens, logprobs, promptLogprobs }: SequenceRequest): Rule[] {
+  return [
+    [prompt.length > 0, "prompt", "one token or more"],
+    [maxTokens === null || isCount(maxTokens), "max_tokens", "an integer of 0 or more"],
+    [isCount(minTokens), "min_tokens", "an integer of 0 or more"],
+    [[logprobs, promptLogprobs].every((n) => n === null || isCount(n)), "logprobs", "an integer of 0 or more"],
+  ];
+}
+
+function samplingRules(sampling: SamplingParams): Rule[] {
+  const { temperature, topP, topK, minP, repetitionPenalty, presencePenalty, frequencyPenalty, seed } = sampling;
+  const isShare = (value: number) => value >= 0 && value <= 1;
+  return [
+    [Number.isFinite(temperature) && temperature >= 0, "temperature", "a number of 0 or more"],
+    [isShare(topP), "top_p", "a number from 0 to 1"],
+    [isCount(topK), "top_k", "an integer of 0 or more"],
+    [isShare(minP), "min_p", "a number from 0 to 1"],
+    [Number.isFinite(repetitionPenalty) && repetitionPenalty > 0, "repetition_penalty", "a number above 0"],
+    [Number.isFinite(presencePenalty), "presence_penalty", "a number"],
+    [Number.isFinite(frequencyPenalty), "frequency_penalty", "a number"],
+    [sampling.logitBias.every(([, bias]) => Number.isFinite(bias)), "logit_bias", "numbers by token id"],
+    [seed === undefined || Number.isSafeInteger(seed), "seed", "an integer"],
+  ];
+}
+
+function lambdaRules(lambda: LambdaOptions, length: number, card: ModelCard, fullLength: number): Rule[] {
+  const { window, sinks, mode } = lambda;
+  const isWindow = window === undefined || (Number.isSafeInteger(window) && window >= 1 && window <= card.window);
+  const isSinks = sinks === undefined || sinks === card.sinks || sinks === 0;
+  return [
+    [isWindow, "lm_infinite.window", `1 to ${card.window}, the window of ${card.id}`],
+    [isSinks, "lm_infinite.sinks", `${card.sinks}, as ${card.id} is served with, or 0`],
+    [
+      mode !== "full" || length < fullLength,
+      "lm_infinite.mode",
+      `lambda: full keeps every key, and this machine has memory for ${fullLength} tokens`,
+    ],
+  ];
+}
+
+function checkIds(ids: readonly number[], card: ModelCard, param: string): void {
+  for (const id of ids) if (!isKnown(id, card)) refuse(id, card, param);
+}
+
+/** One pass, because prompts of a million tokens pass the thread that serves requests. */
+function packTokens(ids: readonly number[], card: ModelCard): Int32Array<ArrayBuffer> {
+  const packed = new Int32Array(ids.length);
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i] ?? -1;
+    if (!isKnown(id, card)) refuse(id, card, "prompt");
+    packed[i] = id;
+  }
+  return packed;
+}
+
+const isKnown = (id: number, { vocabSize }: ModelCard): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize;
+
+function refuse(id: number, { vocabSize }: ModelCard, param: string): never {
+  throw new InvalidRequest(`token id ${id} is not in 0..${vocabSize - 1}`, param);
+}

@@ -1,0 +1,110 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { compileModel } from "../../models/compile.js";
+import { openTokenizer } from "../../models/tokenizer.js";
+import type { LambdaGeometry } from "../../runtime/lambda-cache.js";
+import { Runner } from "../../runtime/runner.js";
+import { benchFolder } from "./random-model.js";
+import { argument, type Figure, report } from "./report.js";
+
+/**
+ * A held-out book as one sequence: mean NLL by position, beside the same tokens predicted from only the last W tokens,
+ * encoded from scratch (a sample of each bucket), and beside full attention.
+ */
+const WINDOW = 256;
+const SINKS = 10;
+const GOAL = 0.02;
+const SAMPLE = Number(argument("sample") ?? 2000);
+const FULL_LIMIT = 8192;
+const text = readFileSync(argument("text") ?? join("test", "data", "the-wind-in-the-willows.txt"), "utf8");
+const folder = argument("model") ?? join("models", "default");
+
+const model = await compileModel({
+  folder,
+  precision: argument("precision") === "q8" ? "q8" : "f32",
+  cacheRoot: benchFolder("cache"),
+});
+const { vocabSize, bosTokenId } = model.shape;
+const tokenizer = openTokenizer(folder, vocabSize);
+if (tokenizer === null) throw new Error(`${folder} has no tokenizer`);
+const ids = [...(bosTokenId === null ? [] : [bosTokenId]), ...tokenizer.encode(text)].slice(
+  0,
+  Number(argument("tokens") ?? Number.POSITIVE_INFINITY),
+);
+using runner = new Runner(model, { window: WINDOW, threads: 2 });
+
+const lambda = nllOfText(ids, { window: WINDOW, sinks: SINKS });
+const full = nllOfText(ids.slice(0, FULL_LIMIT), { window: Number.POSITIVE_INFINITY, sinks: 0 });
+const figures: Figure[] = [];
+for (let [start, end] = [WINDOW, WINDOW * 4]; start < ids.length; [start, end] = [end, end * 4]) {
+  const stop = Math.min(end, ids.length);
+  const step = Math.max(1, (stop - start) / SAMPLE);
+  const sample = Array.from({ length: Math.floor((stop - start) / step) }, (_, i) => Math.floor(start + i * step));
+  const fromScratch: number[] = [];
+  for (const position of sample) {
+    fromScratch.push(nllFromScratch(position));
+    // Native memory that JavaScript has seen is only let go between turns of the event loop.
+    await new Promise(setImmediate);
+  }
+  const again = mean(fromScratch);
+  const difference = mean(sample.map((position) => lambda[position] ?? 0)) - again;
+  const inFull = full.subarray(start, Math.min(stop, full.length));
+  const beside = `last W from scratch ${again.toFixed(4)}, full attention ${inFull.length > 0 ? mean(inFull).toFixed(4) : "not run"}`;
+  figures.push(
+    { name: `NLL of tokens ${start}..${stop - 1}`, value: mean(lambda.subarray(start, stop)), unit: "nat", beside },
+    {
+      name: "  minus last W from scratch",
+      value: difference,
+      unit: "nat",
+      beside: `goal <= ${GOAL} (${sample.length} tokens)`,
+      met: difference <= GOAL,
+    },
+  );
+}
+figures.unshift({
+  name: `NLL of tokens 1..${WINDOW - 1}`,
+  value: mean(lambda.subarray(1, WINDOW)),
+  unit: "nat",
+  beside: "same as full attention",
+});
+report(`perplexity: ${ids.length} tokens, window ${WINDOW}, ${SINKS} sinks, ${model.precision}`, figures);
+
+/** NLL of every token given those before it; NaN for the first. */
+function nllOfText(tokens: readonly number[], geometry: LambdaGeometry): Float64Array {
+  const cache = runner.openCache(geometry);
+  const row = cache.allocate();
+  const nll = new Float64Array(tokens.length).fill(Number.NaN);
+  for (let start = 0; start < tokens.length - 1; start += WINDOW) {
+    const chunk = tokens.slice(start, Math.min(start + WINDOW, tokens.length - 1));
+    const logits = runner.prefill(cache, row, chunk, [...chunk.keys()]);
+    for (const i of chunk.keys())
+      nll[start + i + 1] = negativeLogProbability(
+        logits.subarray(i * vocabSize, (i + 1) * vocabSize),
+        tokens[start + i + 1] ?? 0,
+      );
+  }
+  runner.closeCache(cache);
+  return nll;
+}
+
+/** NLL of the token at a position, given the W tokens before it as if they were the whole text. */
+function nllFromScratch(position: number): number {
+  const cache = runner.openCache({ window: WINDOW, sinks: 0 });
+  const context = ids.slice(position - WINDOW, position);
+  const logits = runner.prefill(cache, cache.allocate(), context, [context.length - 1]);
+  runner.closeCache(cache);
+  return negativeLogProbability(logits, ids[position] ?? 0);
+}
+
+function negativeLogProbability(logits: Float32Array, token: number): number {
+  let [largest, sum] = [Number.NEGATIVE_INFINITY, 0];
+  for (const logit of logits) largest = Math.max(largest, logit);
+  for (const logit of logits) sum += Math.exp(logit - largest);
+  return largest + Math.log(sum) - (logits[token] ?? 0);
+}
+
+function mean(values: ArrayLike<number>): number {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i] ?? 0;
+  return sum / values.length;
+}
