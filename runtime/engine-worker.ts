@@ -1,4 +1,5 @@
-import { totalmem } from "node:os";
+import { once } from "node:events";
+import { availableParallelism, totalmem } from "node:os";
 import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { compileModel } from "../models/compile.js";
@@ -14,6 +15,8 @@ const LARGEST_DEFAULT_WINDOW = 4096;
 const DEFAULT_SINKS = 10;
 /** Share of the machine's memory that the keys and values of one text in `mode: full` may take. */
 const FULL_MODE_SHARE = 0.25;
+/** Below this many bytes of weights, threads wait for each other longer than they compute. */
+const SINGLE_THREAD_BYTES = 32 << 20;
 
 const port = parentPort;
 if (port === null) throw new Error("engine-worker.js is started by LocalEngine");
@@ -26,9 +29,10 @@ try {
   report({ type: "failed", fault: toFault(error) });
 }
 
-async function serve({ folder, id, cacheRoot, threads, spin, ...asked }: EngineThreadOptions): Promise<void> {
+async function serve({ folder, id, cacheRoot, spin, ...asked }: EngineThreadOptions): Promise<void> {
   const precision = asked.precision === "auto" ? "f32" : asked.precision;
   const onProgress = (share: number) => report({ type: "progress", share });
+  const tokenizer = nextCommand();
   const model = await compileModel({ folder, precision, cacheRoot, onProgress });
   const { shape, generation } = model;
   const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);
@@ -36,8 +40,11 @@ async function serve({ folder, id, cacheRoot, threads, spin, ...asked }: EngineT
   const eosTokenIds = generation.eosTokenIds ?? shape.eosTokenIds;
   const bytesPerToken = shape.layers * shape.kvHeads * shape.headDim * 4 * 2;
   const fullLength = Math.floor((totalmem() * FULL_MODE_SHARE) / bytesPerToken);
-  const tokens = asked.tokens === null ? null : new TokenBytes(asked.tokens);
+  const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : availableParallelism());
   const runner = new Runner(model, { window, threads, spin });
+  runner.load({ window, sinks });
+  const first = await tokenizer;
+  const tokens = first.type === "tokenizer" && first.tokens !== null ? new TokenBytes(first.tokens) : null;
   const loop = new EngineLoop(runner, { ...asked, window, sinks, eosTokenIds, fullLength, tokens }, (request, events) =>
     report({ type: "events", request, events }),
   );
@@ -53,6 +60,7 @@ async function serve({ folder, id, cacheRoot, threads, spin, ...asked }: EngineT
     window,
     sinks,
     precision,
+    threads,
     bosTokenId: generation.bosTokenId ?? shape.bosTokenId,
     eosTokenIds,
     hasTokenizer: tokens !== null,
@@ -63,6 +71,13 @@ async function serve({ folder, id, cacheRoot, threads, spin, ...asked }: EngineT
     },
   };
   report({ type: "ready", card, fullLength });
+}
+
+async function nextCommand(): Promise<EngineCommand> {
+  if (port === null) throw new Error("there is no engine to talk to");
+  const [command]: EngineCommand[] = await once(port, "message");
+  if (command === undefined) throw new Error("the engine's thread got an empty message");
+  return command;
 }
 
 function listen(loop: EngineLoop, runner: Runner, stallTimeoutMs: number): void {

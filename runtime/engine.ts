@@ -1,4 +1,3 @@
-import { availableParallelism } from "node:os";
 import { basename, resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describeModel } from "../models/architectures/index.js";
@@ -69,7 +68,6 @@ export class LocalEngine implements Engine {
   static async start(options: LocalEngineOptions, onProgress?: (share: number) => void): Promise<LocalEngine> {
     const folder = resolve(options.model);
     const { vocabSize } = describeModel(readConfig(folder)).shape;
-    const encoder = await Encoder.start(folder, vocabSize);
     const workerData: EngineThreadOptions = {
       folder,
       id: options.id ?? basename(folder),
@@ -77,18 +75,23 @@ export class LocalEngine implements Engine {
       cacheRoot: options.cacheDir ?? cacheRoot(process.env),
       window: options.window,
       sinks: options.sinks,
-      threads: options.threads ?? availableParallelism(),
+      threads: options.threads,
       spin: options.spin ?? true,
       parallel: options.parallel,
       stallTimeoutMs: options.stallTimeoutMs,
-      tokens: encoder?.tokens.data ?? null,
     };
     const worker = new Worker(new URL("./engine-worker.js", import.meta.url), { workerData });
+    const loading = ready(worker, onProgress);
+    const encoding = Encoder.start(folder, vocabSize).then((encoder) => {
+      worker.postMessage({ type: "tokenizer", tokens: encoder?.tokens.data ?? null } satisfies EngineCommand);
+      return encoder;
+    });
     try {
-      const { card, fullLength } = await ready(worker, onProgress);
+      const [{ card, fullLength }, encoder] = await Promise.all([loading, encoding]);
       return new LocalEngine(card, options, fullLength, worker, encoder);
     } catch (error) {
-      await Promise.all([worker.terminate(), encoder?.close()]);
+      const [, encoder] = await Promise.allSettled([worker.terminate(), encoding]);
+      if (encoder?.status === "fulfilled") await encoder.value?.close();
       throw error;
     }
   }

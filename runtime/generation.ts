@@ -115,6 +115,8 @@ export interface ModelCard {
   readonly window: number;
   readonly sinks: number;
   readonly precision: "f32" | "q8";
+  /** Threads of the computation. */
+  readonly threads: number;
   readonly bosTokenId: number | null;
   readonly eosTokenIds: readonly number[];
   readonly hasTokenizer: boolean;

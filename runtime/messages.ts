@@ -10,11 +10,11 @@ export interface EngineThreadOptions {
   readonly cacheRoot: string;
   readonly window: number | undefined;
   readonly sinks: number | undefined;
-  readonly threads: number;
+  /** Left out: chosen for the model and the machine. */
+  readonly threads: number | undefined;
   readonly spin: boolean;
   readonly parallel: number;
   readonly stallTimeoutMs: number;
-  readonly tokens: TokenBytesData | null;
 }
 
 /** A sequence that the model can run; its prompt changes threads without being copied number by number. */
@@ -24,6 +24,8 @@ export interface AdmittedSequence extends Omit<SequenceRequest, "prompt"> {
 
 /** To the engine's thread. */
 export type EngineCommand =
+  /** The first message: what the tokens of this model stand for. */
+  | { readonly type: "tokenizer"; readonly tokens: TokenBytesData | null }
   | { readonly type: "submit"; readonly request: number; readonly sequences: readonly AdmittedSequence[] }
   | { readonly type: "cancel"; readonly request: number }
   /** The reader has taken `count` more events. */

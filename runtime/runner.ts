@@ -39,12 +39,18 @@ export class Runner implements Disposable {
     };
   }
 
+  /** Loads the graphs that work on a cache. */
+  load({ window, sinks }: LambdaGeometry): void {
+    const loaded = this.#decode.size + this.#prefill.size;
+    this.#decodeGraph(sinks);
+    this.#prefillGraph(sinks, false);
+    if (sinks > 0 && window < Number.POSITIVE_INFINITY) this.#prefillGraph(sinks, true);
+    if (this.#decode.size + this.#prefill.size > loaded) this.#resources.weights.forgetPages();
+  }
+
   /** An empty cache; the graphs that work on it are loaded. */
   openCache(geometry: LambdaGeometry): LambdaCache {
-    this.#decodeGraph(geometry.sinks);
-    this.#prefillGraph(geometry.sinks, false);
-    if (geometry.sinks > 0 && geometry.window < Number.POSITIVE_INFINITY) this.#prefillGraph(geometry.sinks, true);
-    this.#resources.weights.forgetPages();
+    this.load(geometry);
     return new LambdaCache(this.model.shape, geometry);
   }
 

@@ -9,15 +9,23 @@ const GOLDEN = join("test", "golden");
 export const goldenFolder = (name: string): string => join(GOLDEN, name);
 
 /** Tensors of expected.safetensors in a golden folder. */
-export function expectedTensors(name: string): Map<string, { readonly shape: readonly number[]; readonly values: Float32Array }> {
+export function expectedTensors(
+  name: string,
+): Map<string, { readonly shape: readonly number[]; readonly values: Float32Array }> {
   using file = openSafetensors(join(GOLDEN, name, "expected.safetensors"));
-  return new Map([...file.tensors.keys()].map((key) => [key, { shape: file.tensors.get(key)?.shape ?? [], values: file.readF32(key) }]));
+  return new Map(
+    [...file.tensors.keys()].map((key) => [
+      key,
+      { shape: file.tensors.get(key)?.shape ?? [], values: file.readF32(key) },
+    ]),
+  );
 }
 
 const Ids = z.union([z.array(z.int()), z.object({ ids: z.array(z.int()) }).transform((file) => file.ids)]);
 const Sequences = z.object({ sequences: z.array(z.array(z.int())) });
 
-export const goldenIds = (name: string): number[] => Ids.parse(JSON.parse(readFileSync(join(GOLDEN, name, "ids.json"), "utf8")));
+export const goldenIds = (name: string): number[] =>
+  Ids.parse(JSON.parse(readFileSync(join(GOLDEN, name, "ids.json"), "utf8")));
 
 export const goldenSequences = (name: string): number[][] =>
   Sequences.parse(JSON.parse(readFileSync(join(GOLDEN, name, "ids.json"), "utf8"))).sequences;

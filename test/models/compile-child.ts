@@ -8,9 +8,10 @@ let compiled = false;
 
 function onProgress(): void {
   compiled = true;
-  if (how !== "stop midway") return;
-  writeSync(1, "midway\n");
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  if (how === "stop midway") writeSync(1, "midway\n");
+  if (how === "stop midway" || how === "slowly") {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, how === "slowly" ? 100 : Number.POSITIVE_INFINITY);
+  }
 }
 
 // After everything is loaded: the code itself may lie where only root reads.

@@ -35,7 +35,13 @@ function withRow<T>(geometry: { window: number; sinks: number }, use: (cache: La
 }
 
 /** Logits of every token of `tokens`, prefilled in chunks. */
-function prefillAll(cache: LambdaCache, row: number, tokens: readonly number[], chunk: number, origin = 0): Float32Array {
+function prefillAll(
+  cache: LambdaCache,
+  row: number,
+  tokens: readonly number[],
+  chunk: number,
+  origin = 0,
+): Float32Array {
   const logits = new Float32Array(tokens.length * VOCAB);
   for (let start = 0; start < tokens.length; start += chunk) {
     const part = tokens.slice(start, start + chunk);
@@ -83,7 +89,10 @@ describe.each([
 
 it("mode full is ordinary attention, and its cache grows with the text", () => {
   const full = { window: Number.POSITIVE_INFINITY, sinks: 0 };
-  for (const run of [(c: LambdaCache, r: number) => prefillAll(c, r, ids, 50), (c: LambdaCache, r: number) => decodeAll(c, r, ids)]) {
+  for (const run of [
+    (c: LambdaCache, r: number) => prefillAll(c, r, ids, 50),
+    (c: LambdaCache, r: number) => decodeAll(c, r, ids),
+  ]) {
     expect(maxDifference(withRow(full, run), goldenLogits("vanilla"))).toBeLessThan(TOLERANCE);
   }
 });
@@ -95,17 +104,20 @@ describe.each([
   { window: 1, sinks: 2 },
   { window: 300, sinks: 6 },
 ])("without a golden: window $window, sinks $sinks", (geometry) => {
-  it.each([1, 2, 5, 8, 12, 13, 20, 21, 40])("%i prompt tokens, prefilled in any chunks, give what decoding gives", (prompt) => {
-    const tokens = ids.slice(0, prompt + 30);
-    const decoded = withRow(geometry, (cache, row) => decodeAll(cache, row, tokens));
-    for (const chunk of [1, Math.ceil(geometry.window / 2), geometry.window]) {
-      const mixed = withRow(geometry, (cache, row) => [
-        ...prefillAll(cache, row, tokens.slice(0, prompt), chunk),
-        ...decodeAll(cache, row, tokens.slice(prompt)),
-      ]);
-      expect(maxDifference(mixed, decoded)).toBeLessThan(TOLERANCE);
-    }
-  });
+  it.each([1, 2, 5, 8, 12, 13, 20, 21, 40])(
+    "%i prompt tokens, prefilled in any chunks, give what decoding gives",
+    (prompt) => {
+      const tokens = ids.slice(0, prompt + 30);
+      const decoded = withRow(geometry, (cache, row) => decodeAll(cache, row, tokens));
+      for (const chunk of [1, Math.ceil(geometry.window / 2), geometry.window]) {
+        const mixed = withRow(geometry, (cache, row) => [
+          ...prefillAll(cache, row, tokens.slice(0, prompt), chunk),
+          ...decodeAll(cache, row, tokens.slice(prompt)),
+        ]);
+        expect(maxDifference(mixed, decoded)).toBeLessThan(TOLERANCE);
+      }
+    },
+  );
 });
 
 it("a text without sinks is the same at position 0 and at position 10,000,000", () => {
@@ -127,11 +139,17 @@ describe("rows of one cache", () => {
       const starts = [120, 2, 40];
       for (const [i, row] of rows.entries()) prefillAll(cache, row, ids.slice(0, starts[i]), 32);
       return Array.from({ length: 50 }, (_, step) => [
-        ...runner.decode(cache, first, starts.map((start) => ids[start + step] ?? 0)),
+        ...runner.decode(
+          cache,
+          first,
+          starts.map((start) => ids[start + step] ?? 0),
+        ),
       ]);
     });
     for (const [step, row] of logits.entries()) {
-      const want = [120, 2, 40].flatMap((start) => [...golden.subarray((start + step) * VOCAB, (start + step + 1) * VOCAB)]);
+      const want = [120, 2, 40].flatMap((start) => [
+        ...golden.subarray((start + step) * VOCAB, (start + step + 1) * VOCAB),
+      ]);
       expect(maxDifference(row, want)).toBeLessThan(TOLERANCE);
     }
   });

@@ -2,9 +2,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { DecodeAttention } from "../../models/attention.js";
 import { openCheckpoint } from "../../models/checkpoint.js";
 import { compileModel } from "../../models/compile.js";
+import { DecodeAttention } from "../../models/decode-attention.js";
 import { Forward } from "../../models/forward.js";
 import { GraphBuilder } from "../../models/onnx/graph.js";
 import { dequantiseRows, quantiseRows } from "../../models/quantise.js";
@@ -23,13 +23,22 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 /** x [rows, columns] times two stacked 8-bit matrices, the way a model's layer does it. */
 async function linear(x: Float32Array, weights: readonly Float32Array[], columns: number): Promise<Float32Array> {
-  const tensors = weights.map((values, i) => ({ name: `m${i}.weight`, shape: [values.length / columns, columns], values }));
+  const tensors = weights.map((values, i) => ({
+    name: `m${i}.weight`,
+    shape: [values.length / columns, columns],
+    values,
+  }));
   writeTensors(join(folder, "model.safetensors"), tensors);
   const plan = new WeightPlan();
   const graph = new GraphBuilder();
   const input = graph.input("x", "float32", ["rows", columns]);
   const attention = new DecodeAttention(graph, { layers: 0, kvHeads: 1, headDim: 2, sinks: 0 }, []);
-  const pass = new Forward(graph, plan, attention, "", null, { precision: "q8", weightsFile: "w.bin", taps: new Set(), hiddenSize: columns });
+  const pass = new Forward(graph, plan, attention, "", null, {
+    precision: "q8",
+    weightsFile: "w.bin",
+    taps: new Set(),
+    hiddenSize: columns,
+  });
   const parts = weights.map((values, i) => ({ name: `m${i}`, out: values.length / columns }));
   const output = graph.output(pass.linear(input, { parts, in: columns }), "float32", ["rows", "out"]);
   writeFileSync(join(folder, "linear.onnx"), graph.serialize("linear"));
@@ -55,24 +64,27 @@ describe("a multiplication with 8-bit weights", () => {
     { rows: 7, columns: 576 },
     { rows: 7, columns: 65 },
     { rows: 64, columns: 1536 },
-  ])("of $rows rows of $columns is the one with the dequantised matrix, but for activations rounded to int8", async ({ rows, columns }) => {
-    const x = randomWeights(rows * columns, 7, 3);
-    const weights = [randomWeights(40 * columns, 1, 0.2), randomWeights(24 * columns, 2)];
-    const stacked = Float32Array.from(weights.flatMap((part) => [...part]));
-    const matrix = dequantiseRows(quantiseRows(stacked, 64, columns), 64, columns);
-    const found = await linear(x, weights, columns);
+  ])(
+    "of $rows rows of $columns is the one with the dequantised matrix, but for activations rounded to int8",
+    async ({ rows, columns }) => {
+      const x = randomWeights(rows * columns, 7, 3);
+      const weights = [randomWeights(40 * columns, 1, 0.2), randomWeights(24 * columns, 2)];
+      const stacked = Float32Array.from(weights.flatMap((part) => [...part]));
+      const matrix = dequantiseRows(quantiseRows(stacked, 64, columns), 64, columns);
+      const found = await linear(x, weights, columns);
 
-    let [error, size] = [0, 0];
-    for (const [i, value] of found.entries()) {
-      const { exact, bound } = product(x, matrix, Math.floor(i / 64), i % 64, columns);
-      expect(Math.abs(value - exact)).toBeLessThanOrEqual(bound);
-      error += (value - exact) ** 2;
-      size += exact ** 2;
-    }
-    // Rounding to 1/127 of a block's largest value, uniform: an rms error of 1 / (127 sqrt(12)) of it, and that of uniform
-    // values is sqrt(3) times their own rms: 0.4 %.
-    expect(Math.sqrt(error / size)).toBeLessThan(0.005);
-  });
+      let [error, size] = [0, 0];
+      for (const [i, value] of found.entries()) {
+        const { exact, bound } = product(x, matrix, Math.floor(i / 64), i % 64, columns);
+        expect(Math.abs(value - exact)).toBeLessThanOrEqual(bound);
+        error += (value - exact) ** 2;
+        size += exact ** 2;
+      }
+      // Rounding to 1/127 of a block's largest value, uniform: an rms error of 1 / (127 sqrt(12)) of it, and that of uniform
+      // values is sqrt(3) times their own rms: 0.4 %.
+      expect(Math.sqrt(error / size)).toBeLessThan(0.005);
+    },
+  );
 });
 
 /**
@@ -102,7 +114,9 @@ describe("the embedded model in 8 bit", () => {
   it("is as good at a held-out book as in f32: mean NLL within 0.5 %", async () => {
     expect(ids).toHaveLength(3_000);
     const [exact, rounded] = [await meanNll("f32"), await meanNll("q8")];
-    console.log(`mean NLL of ${ids.length - 1} tokens: f32 ${exact.toFixed(5)}, q8 ${rounded.toFixed(5)} (${((rounded / exact - 1) * 100).toFixed(3)} %)`);
+    console.log(
+      `mean NLL of ${ids.length - 1} tokens: f32 ${exact.toFixed(5)}, q8 ${rounded.toFixed(5)} (${((rounded / exact - 1) * 100).toFixed(3)} %)`,
+    );
     expect(exact).toBeGreaterThan(2);
     expect(exact).toBeLessThan(5);
     expect(rounded).not.toBe(exact);
@@ -111,7 +125,10 @@ describe("the embedded model in 8 bit", () => {
 
   /** nat per token, window 256, sinks 10. */
   async function meanNll(precision: Precision): Promise<number> {
-    using runner = new Runner(await compileModel({ folder: model, precision, cacheRoot: join(folder, "cache") }), { window: 256, threads: 2 });
+    using runner = new Runner(await compileModel({ folder: model, precision, cacheRoot: join(folder, "cache") }), {
+      window: 256,
+      threads: 2,
+    });
     const { vocabSize } = runner.model.shape;
     const cache = runner.openCache({ window: 256, sinks: 10 });
     const row = cache.allocate();
@@ -119,7 +136,8 @@ describe("the embedded model in 8 bit", () => {
     for (let start = 0; start < ids.length - 1; start += 256) {
       const chunk = ids.slice(start, Math.min(start + 256, ids.length - 1));
       const logits = runner.prefill(cache, row, chunk, [...chunk.keys()]);
-      for (const i of chunk.keys()) sum += nll(logits.subarray(i * vocabSize, (i + 1) * vocabSize), ids[start + i + 1] ?? 0);
+      for (const i of chunk.keys())
+        sum += nll(logits.subarray(i * vocabSize, (i + 1) * vocabSize), ids[start + i + 1] ?? 0);
     }
     runner.closeCache(cache);
     return sum / (ids.length - 1);

@@ -5,7 +5,7 @@ import { until } from "./with-server.js";
 
 const MAIN = fileURLToPath(new URL("../../server/cli/main.js", import.meta.url));
 /** Far more than any start takes; a command that hangs fails its test with what it has said. */
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 120_000;
 
 export interface Ended {
   readonly code: number | null;

@@ -32,6 +32,7 @@ export const CARD: ModelCard = {
   window: 32,
   sinks: 4,
   precision: "f32",
+  threads: 1,
   bosTokenId: 0,
   eosTokenIds: [1],
   hasTokenizer: true,

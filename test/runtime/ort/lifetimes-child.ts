@@ -57,7 +57,13 @@ function oneLife({ graph, weights, bytes, place }: GraphFiles, round: number): v
   if (!sum.every((value) => value === 4 * round)) throw new Error(`round ${round}: the sum is ${sum[0]}`);
 
   const alive: Disposable[] = [file, weight, prepacked, session, x, half, total, y, binding];
-  const uses = [() => binding.run(), () => total.read(sum), () => half.alias([1])[Symbol.dispose](), () => x.fill(1), () => session.pointer];
+  const uses = [
+    () => binding.run(),
+    () => total.read(sum),
+    () => half.alias([1])[Symbol.dispose](),
+    () => x.fill(1),
+    () => session.pointer,
+  ];
   for (const each of permutation(alive, round)) {
     each[Symbol.dispose]();
     each[Symbol.dispose]();

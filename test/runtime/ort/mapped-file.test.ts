@@ -52,7 +52,13 @@ it("a file of another size than expected is refused with its name, and a place o
   }
   expect(() => mapFile(join(folder, "missing"), 4)).toThrow("missing");
   using file = mapFile(path, values.byteLength);
-  for (const [offset, length] of [[values.byteLength, 1], [-4, 1], [0, 5001], [2, 1], [0.5, 1]] as const) {
+  for (const [offset, length] of [
+    [values.byteLength, 1],
+    [-4, 1],
+    [0, 5001],
+    [2, 1],
+    [0.5, 1],
+  ] as const) {
     expect(() => Tensor.over(file, offset, "float32", [length])).toThrow(/float32\[\d+\] at byte/);
   }
 });

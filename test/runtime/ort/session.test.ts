@@ -32,11 +32,24 @@ function ortError(act: () => unknown): string {
 describe("a graph", () => {
   it("runs over tensors bound once, in place where an output is bound to the memory of an input", () => {
     using session = Session.load(files.graph, options);
-    expect([session.inputs, session.outputs]).toEqual([["x", "total"], ["y", "next"]]);
+    expect([session.inputs, session.outputs]).toEqual([
+      ["x", "total"],
+      ["y", "next"],
+    ]);
     using x = rows(2);
     using total = rows(2);
     using y = rows(2);
-    using binding = new Binding(session, new Map([["x", x], ["total", total]]), new Map([["y", y], ["next", total]]));
+    using binding = new Binding(
+      session,
+      new Map([
+        ["x", x],
+        ["total", total],
+      ]),
+      new Map([
+        ["y", y],
+        ["next", total],
+      ]),
+    );
     x.fill(3);
     for (let run = 1; run <= 3; run++) {
       binding.run();
@@ -51,7 +64,14 @@ describe("a graph", () => {
       using x = rows(1);
       using y = rows(1);
       x.fill(1);
-      using binding = new Binding(session, new Map([["x", x], ["total", x]]), new Map([["y", y]]));
+      using binding = new Binding(
+        session,
+        new Map([
+          ["x", x],
+          ["total", x],
+        ]),
+        new Map([["y", y]]),
+      );
       binding.run();
       expect(first(y)).toBe(2);
     }
@@ -67,19 +87,23 @@ describe("a graph that cannot be loaded says why, and the process lives", () => 
   it.each<[string, string, RegExp]>([
     ["a missing file", join(folder, "missing.onnx"), /missing\.onnx.*(doesn't exist|No such file)/s],
     ["an empty file", broken("empty.onnx", new Uint8Array()), /empty\.onnx: ./],
-    ["a file of noise", broken("noise.onnx", Uint8Array.from({ length: 999 }, (_, i) => i * i)), /noise\.onnx: .*[Pp]rotobuf/],
+    [
+      "a file of noise",
+      broken(
+        "noise.onnx",
+        Uint8Array.from({ length: 999 }, (_, i) => i * i),
+      ),
+      /noise\.onnx: .*[Pp]rotobuf/,
+    ],
     ["a folder", folder, /./],
   ])("%s", (_, path, text) => {
     expect(ortError(() => Session.load(path, options))).toMatch(text);
   });
 
-  it("a weight of another shape, or of memory that ONNX Runtime owns", () => {
-    using flat = w.alias([WIDTH * WIDTH]);
-    using small = w.alias([2, 2]);
+  it("a weight of memory that ONNX Runtime owns", () => {
     using owned = rows(WIDTH);
-    for (const wrong of [flat, small, owned]) {
-      ortError(() => Session.load(files.graph, { threads: 1, weights: new Map([["w", wrong]]) }));
-    }
+    const weights = new Map([["w", owned]]);
+    expect(ortError(() => Session.load(files.graph, { threads: 1, weights }))).toMatch(/^w: .*owned by the user/);
   });
 
   it.each([0, -1, 1.5, Number.NaN])("%d threads", (threads) => {
@@ -100,7 +124,7 @@ describe("a graph that cannot be loaded says why, and the process lives", () => 
 });
 
 describe("tensors that do not fit a graph are named, and the process lives", () => {
-  using session = Session.load(files.graph, options);
+  const session = Session.load(files.graph, options);
   const bind = (inputs: Record<string, Tensor>, outputs: Record<string, Tensor>): Binding =>
     new Binding(session, new Map(Object.entries(inputs)), new Map(Object.entries(outputs)));
   const run = (inputs: Record<string, Tensor>, outputs: Record<string, Tensor>): string =>
@@ -112,7 +136,7 @@ describe("tensors that do not fit a graph are named, and the process lives", () 
 
   it("a name that the graph does not have", () => {
     expect(ortError(() => bind({ nowhere: x }, {}))).toContain("nowhere");
-    expect(ortError(() => bind({ x, total: x }, { nowhere: y }))).toContain("nowhere");
+    expect(run({ x, total: x }, { nowhere: y })).toContain("nowhere");
     expect(() => bind({ "x\0": x }, {})).toThrow("NUL");
   });
 
@@ -127,6 +151,20 @@ describe("tensors that do not fit a graph are named, and the process lives", () 
     expect(run({ x: Tensor.zeros("float32", [1, WIDTH + 1]), total: x }, { y })).toContain("x");
     expect(run({ x: Tensor.zeros("float32", [1, 0]), total: x }, { y })).toContain("x");
     expect(run({ x, total: x }, { y: rows(2) })).toContain("hape");
+  });
+
+  it("a weight of another shape", () => {
+    using part = w.alias([2, 2]);
+    using wrong = Session.load(files.graph, { threads: 1, weights: new Map([["w", part]]) });
+    using binding = new Binding(
+      wrong,
+      new Map([
+        ["x", x],
+        ["total", x],
+      ]),
+      new Map([["y", y]]),
+    );
+    expect(ortError(() => binding.run())).toContain("MatMul");
   });
 
   it("read-only memory as an output", () => {
@@ -155,7 +193,14 @@ it("what is bound stays usable for the run when its owner disposes it", () => {
   const [x, y] = [rows(1), rows(1)];
   using kept = y.alias([1, WIDTH]);
   x.fill(1);
-  const binding = new Binding(session, new Map([["x", x], ["total", x]]), new Map([["y", y]]));
+  const binding = new Binding(
+    session,
+    new Map([
+      ["x", x],
+      ["total", x],
+    ]),
+    new Map([["y", y]]),
+  );
   x[Symbol.dispose]();
   y[Symbol.dispose]();
   binding.run();

@@ -48,9 +48,9 @@ describe("what is written is what is read", () => {
 });
 
 describe("a tensor is never read or written outside of its memory", () => {
-  using four = floats(1, 2, 3, 4);
-  using integers = Tensor.zeros("int64", [2]);
-  using other = Tensor.zeros("float32", [8]);
+  const four = floats(1, 2, 3, 4);
+  const integers = Tensor.zeros("int64", [2]);
+  const other = Tensor.zeros("float32", [8]);
   it.each<[string, () => unknown]>([
     ["written behind its end", () => four.write([1, 2], 3)],
     ["written before its beginning", () => four.write([1], -1)],
@@ -83,9 +83,12 @@ describe("a tensor is never read or written outside of its memory", () => {
 });
 
 describe("what is no tensor is refused, and the process lives", () => {
-  it.each<[readonly number[]]>([[[-1]], [[1.5]], [[Number.NaN]], [[2 ** 50]], [[2 ** 30, 2 ** 30]]])("shape %j", (shape) => {
-    expect(() => Tensor.zeros("float32", shape)).toThrow("is no tensor shape");
-  });
+  it.each<[readonly number[]]>([[[-1]], [[1.5]], [[Number.NaN]], [[2 ** 50]], [[2 ** 30, 2 ** 30]]])(
+    "shape %j",
+    (shape) => {
+      expect(() => Tensor.zeros("float32", shape)).toThrow("is no tensor shape");
+    },
+  );
 
   it.each<[readonly number[]]>([[[2 ** 40]], [[2 ** 49]], [[1024, 2 ** 34]]])("no memory for %j", (shape) => {
     expect(() => Tensor.zeros("float32", shape)).toThrow(OrtError);

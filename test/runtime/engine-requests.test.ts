@@ -1,0 +1,144 @@
+import { beforeAll, describe, expect, it, vi } from "vitest";
+import type { LocalEngine } from "../../runtime/engine.js";
+import { InvalidRequest, QueueFull } from "../../runtime/errors.js";
+import type { SequenceRequest } from "../../runtime/generation.js";
+import { goldenIds } from "../golden-tensors.js";
+import { idsOf, ofKind, sequenceRequest } from "./requests.js";
+import { begin, read, run, startEngine } from "./small-engine.js";
+
+const ids = goldenIds("lm-infinite");
+
+describe("a request that is not read to its end", () => {
+  let engine: LocalEngine;
+  beforeAll(async () => {
+    engine = await startEngine({ parallel: 1, queueLimit: 0 });
+  });
+  const usable = async () => {
+    expect(engine.load()).toEqual({ running: 0, waiting: 0 });
+    expect(idsOf(await run(engine, { maxTokens: 3 }))).toHaveLength(3);
+  };
+
+  it("is stopped by its signal: the loop ends, and there is room again", async () => {
+    const abort = new AbortController();
+    let read = 0;
+    for await (const _ of engine.generate([sequenceRequest({ maxTokens: null })], abort.signal)) {
+      expect(engine.load()).toEqual({ running: 1, waiting: 0 });
+      if (++read === 5) abort.abort();
+      expect(read).toBeLessThanOrEqual(5);
+    }
+    await usable();
+  });
+
+  it("or before it began", async () => {
+    const events = engine.generate([sequenceRequest({ maxTokens: null })], AbortSignal.abort());
+    expect(await read(events)).toEqual([]);
+    await usable();
+  });
+
+  it("or in the middle of its prompt", async () => {
+    const abort = new AbortController();
+    const prompt = Array.from({ length: 300_000 }, (_, i) => ids[i % 400] ?? 0);
+    const events = read(engine.generate([sequenceRequest({ prompt })], abort.signal));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    abort.abort();
+    expect(await events).toEqual([]);
+    await usable();
+  });
+
+  it("or by leaving the loop", async () => {
+    for await (const _ of begin(engine, { maxTokens: null })) break;
+    await usable();
+  });
+
+  it("and waiting sequences are stopped, too", async () => {
+    const roomy = await startEngine({ parallel: 1, queueLimit: 2 });
+    const abort = new AbortController();
+    const running = begin(roomy, { maxTokens: null });
+    const waiting = read(roomy.generate([sequenceRequest({}), sequenceRequest({})], abort.signal));
+    expect(roomy.load()).toEqual({ running: 1, waiting: 2 });
+    abort.abort();
+    expect(await waiting).toEqual([]);
+    expect(roomy.load()).toEqual({ running: 1, waiting: 0 });
+    for await (const _ of running) break;
+    expect(idsOf(await run(roomy, { maxTokens: 3 }))).toHaveLength(3);
+  });
+});
+
+describe("many requests at once", () => {
+  it("run and wait up to the limit; the next one is told to come back, and can once one has ended", async () => {
+    const engine = await startEngine({ parallel: 1, queueLimit: 1 });
+    const [first, second] = [begin(engine, { maxTokens: null }), run(engine, { maxTokens: 2 })];
+    expect(() => begin(engine, {})).toThrow(QueueFull);
+    for await (const _ of first) break;
+    expect(idsOf(await second)).toHaveLength(2);
+    expect(idsOf(await run(engine, {}, {}))).toHaveLength(8);
+    expect(() => begin(engine, {}, {}, {})).toThrow(InvalidRequest);
+  });
+
+  it("do not wait for a slow reader, who gets everything in the end", async () => {
+    const engine = await startEngine({ parallel: 1, queueLimit: 4 });
+    const slow = begin(engine, { maxTokens: 700 });
+    for (let i = 0; i < 3; i++) expect(idsOf(await run(engine, { maxTokens: 200 }))).toHaveLength(200);
+    const events = await read(slow);
+    expect(ofKind(events, "token").map(({ seq }) => seq)).toEqual(Array.from({ length: 700 }, (_, i) => i));
+  });
+
+  it("nor for one who never reads: it is given up", async () => {
+    const engine = await startEngine({ parallel: 1, queueLimit: 4, stallTimeoutMs: 100 });
+    const stalled = [begin(engine, { maxTokens: null }), begin(engine, { maxTokens: null })];
+    const waiting = run(engine, { maxTokens: 100 });
+    expect(idsOf(await waiting)).toHaveLength(100);
+    await vi.waitFor(() => expect(engine.load()).toEqual({ running: 0, waiting: 0 }), 20_000);
+    for (const each of stalled) {
+      const events = await read(each);
+      expect(events.at(-1)).toMatchObject({ type: "error", error: { kind: "stalled" } });
+      expect(events.length).toBeLessThan(200);
+    }
+  });
+});
+
+describe("a request that this model cannot run names its field", () => {
+  let engine: LocalEngine;
+  beforeAll(async () => {
+    engine = await startEngine();
+  });
+  const { sampling } = sequenceRequest({});
+  it.each<[string, Partial<SequenceRequest>]>([
+    ["prompt", { prompt: [] }],
+    ["prompt", { prompt: [1, 256] }],
+    ["prompt", { prompt: [-1] }],
+    ["prompt", { prompt: [0.5] }],
+    ["stop_token_ids", { stopTokenIds: [256] }],
+    ["logit_bias", { sampling: { ...sampling, logitBias: [[256, 1]] } }],
+    ["logit_bias", { sampling: { ...sampling, logitBias: [[1, Number.NaN]] } }],
+    ["temperature", { sampling: { ...sampling, temperature: Number.NaN } }],
+    ["temperature", { sampling: { ...sampling, temperature: -1 } }],
+    ["top_p", { sampling: { ...sampling, topP: 1.1 } }],
+    ["top_k", { sampling: { ...sampling, topK: -1 } }],
+    ["min_p", { sampling: { ...sampling, minP: Number.NaN } }],
+    ["repetition_penalty", { sampling: { ...sampling, repetitionPenalty: 0 } }],
+    ["presence_penalty", { sampling: { ...sampling, presencePenalty: Number.POSITIVE_INFINITY } }],
+    ["frequency_penalty", { sampling: { ...sampling, frequencyPenalty: Number.NaN } }],
+    ["seed", { sampling: { ...sampling, seed: 0.5 } }],
+    ["max_tokens", { maxTokens: -1 }],
+    ["min_tokens", { minTokens: 0.5 }],
+    ["logprobs", { logprobs: -1 }],
+    ["lm_infinite.window", { lambda: { window: 33 } }],
+    ["lm_infinite.window", { lambda: { window: 0 } }],
+    ["lm_infinite.window", { lambda: { window: 3.5 } }],
+    ["lm_infinite.sinks", { lambda: { sinks: 3 } }],
+  ])("%s: %j", (param, asked) => {
+    const refusal = expect.objectContaining({ name: "InvalidRequest", param });
+    expect(() => begin(engine, {}, asked)).toThrow(refusal);
+    expect(engine.load()).toEqual({ running: 0, waiting: 0 });
+  });
+
+  it("a text in mode full that this machine has no memory for", () => {
+    const length = engine.fullLength;
+    expect(length).toBeGreaterThan(ids.length);
+    const prompt = new Proxy<number[]>([1], {
+      get: (target, key) => (key === "length" ? length : Reflect.get(target, key)),
+    });
+    expect(() => begin(engine, { prompt, lambda: { mode: "full" } })).toThrow(InvalidRequest);
+  });
+});
