@@ -99,7 +99,8 @@ export class EngineLoop implements Disposable {
   }
 
   /** Ends requests whose readers have not read for too long. */
-  dropStalled(now = performance.now()): void {
+  dropStalled(): void {
+    const now = performance.now();
     for (const request of [...this.#requests.values()]) {
       if (request.pausedAt === null || now - request.pausedAt < this.options.stallTimeoutMs) continue;
       const message = `the reader took nothing for ${this.options.stallTimeoutMs / 1000} s`;

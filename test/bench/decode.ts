@@ -3,8 +3,8 @@ import { type CompiledModel, compileModel } from "../../models/compile.js";
 import type { Precision } from "../../models/weight-plan.js";
 import type { LambdaCache } from "../../runtime/lambda-cache.js";
 import { Runner } from "../../runtime/runner.js";
+import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
 import { MatMul } from "./matmul.js";
-import { benchFolder, randomLlama, SMOLLM2 } from "./random-model.js";
 import { argument, type Figure, median, report, timed } from "./report.js";
 
 /**

@@ -2,8 +2,9 @@ import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
 import { LocalEngine } from "../../runtime/engine.js";
 import { Runner } from "../../runtime/runner.js";
+import { sequenceRequest } from "../runtime/requests.js";
+import { benchFolder } from "./bench-model.js";
 import { collectGarbage, memory } from "./memory.js";
-import { benchFolder } from "./random-model.js";
 import { argument, type Figure, median, report, timed } from "./report.js";
 
 /**
@@ -30,28 +31,11 @@ async function memorySlope(): Promise<Figure[]> {
   const engine = await LocalEngine.start({ model: folder, ...options });
   const samples: { token: number; bytes: number }[] = [];
   const began = performance.now();
-  const request = {
+  const request = sequenceRequest({
     prompt: [engine.card.bosTokenId ?? 0],
     maxTokens: TOKENS,
-    minTokens: 0,
-    ignoreEos: true,
-    stopTokenIds: [],
-    stop: [],
-    sampling: {
-      temperature: 0.8,
-      topP: 0.95,
-      topK: 0,
-      minP: 0,
-      repetitionPenalty: 1,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      logitBias: [],
-      seed: 1,
-    },
-    logprobs: null,
-    promptLogprobs: null,
-    lambda: {},
-  };
+    sampling: { ...sequenceRequest({}).sampling, temperature: 0.8, topP: 0.95, seed: 1 },
+  });
   for await (const event of engine.generate([request], new AbortController().signal)) {
     if (event.type === "error") throw new Error(event.error.message);
     if (event.type !== "token" || event.seq < SETTLED || event.seq % (TOKENS / 50) !== 0) continue;

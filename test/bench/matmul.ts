@@ -4,7 +4,7 @@ import { GraphBuilder } from "../../models/onnx/graph.js";
 import { Binding } from "../../runtime/ort/binding.js";
 import { Session } from "../../runtime/ort/session.js";
 import { Tensor } from "../../runtime/ort/tensor.js";
-import { benchFolder } from "./random-model.js";
+import { benchFolder } from "./bench-model.js";
 
 /** One f32 MatMul [rows, inner] x [inner, columns] of ONNX Runtime, weights constant: what this machine can do. */
 export class MatMul implements Disposable {

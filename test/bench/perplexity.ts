@@ -4,7 +4,7 @@ import { compileModel } from "../../models/compile.js";
 import { openTokenizer } from "../../models/tokenizer.js";
 import type { LambdaGeometry } from "../../runtime/lambda-cache.js";
 import { Runner } from "../../runtime/runner.js";
-import { benchFolder } from "./random-model.js";
+import { benchFolder } from "./bench-model.js";
 import { argument, type Figure, report } from "./report.js";
 
 /**

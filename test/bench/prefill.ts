@@ -2,8 +2,8 @@ import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
 import { ChunkSize } from "../../runtime/chunk-size.js";
 import { Runner } from "../../runtime/runner.js";
+import { benchFolder, layerWeights, randomLlama, SMOLLM2 } from "./bench-model.js";
 import { MatMul } from "./matmul.js";
-import { benchFolder, layerWeights, randomLlama, SMOLLM2 } from "./random-model.js";
 import { argument, type Figure, median, report, timed } from "./report.js";
 
 /**

@@ -7,7 +7,7 @@ import { LocalEngine } from "../../runtime/engine.js";
 import { createApp } from "../../server/app.js";
 import { listen } from "../../server/http.js";
 import { createModelRegistry } from "../../server/model-registry.js";
-import { benchFolder, randomLlama, SMOLLM2 } from "./random-model.js";
+import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
 import { type Figure, report } from "./report.js";
 
 /** How long the thread that serves HTTP is held up while the engine decodes, a long prompt is encoded, and a model compiles. */

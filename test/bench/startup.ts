@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { benchFolder } from "./bench-model.js";
 import { memory } from "./memory.js";
-import { benchFolder } from "./random-model.js";
 import { argument, type Figure, median, report } from "./report.js";
 
 /** From the start of a server whose model is compiled to the first token over HTTP, and the memory of a server that idles. */

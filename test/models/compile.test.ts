@@ -1,6 +1,15 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, readdirSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
@@ -10,9 +19,11 @@ import { CacheError } from "../../models/cache-error.js";
 import { type CompiledModel, compileModel } from "../../models/compile.js";
 import type { Precision } from "../../models/weight-plan.js";
 import { maxDifference } from "../golden-tensors.js";
-import { writeRandomModel } from "./random-model.js";
+import { writeRandomLlama } from "./random-model.js";
 import { runTokens } from "./run-tokens.js";
 import { temporaryFolder } from "./write-safetensors.js";
+
+const SMALL = { layers: 2, hidden: 128, heads: 4, kvHeads: 2, headDim: 32, intermediate: 384, vocab: 300 };
 
 /** A disk of its own needs rights that not every machine gives. */
 const canMount = spawnSync("unshare", ["-rm", "sh", "-c", "mount -t tmpfs none /mnt"]).status === 0;
@@ -22,7 +33,7 @@ const CHILD = fileURLToPath(new URL("./compile-child.js", import.meta.url));
 function modelAndCache(): { folder: string; cacheRoot: string } {
   const [folder, cacheRoot] = [temporaryFolder(), temporaryFolder()];
   for (const each of [folder, cacheRoot]) chmodSync(each, 0o755);
-  writeRandomModel(folder, { layers: 2, hidden: 128, vocab: 300, seed: 1 });
+  writeRandomLlama(folder, SMALL);
   return { folder, cacheRoot };
 }
 
@@ -45,7 +56,8 @@ function startChild(...args: string[]): ChildProcess {
   return child;
 }
 
-const resultOf = async (child: Pick<ChildProcess, "stdout">) => JSON.parse(child.stdout ? await text(child.stdout) : "null");
+const resultOf = async (child: Pick<ChildProcess, "stdout">) =>
+  JSON.parse(child.stdout ? await text(child.stdout) : "null");
 
 describe("a model that is compiled", () => {
   it("is found the second time: not one weight is read", async () => {
@@ -64,8 +76,15 @@ describe("a model that is compiled", () => {
 
   it("is compiled once for each precision", async () => {
     const { folder, cacheRoot } = modelAndCache();
-    const [exact, rounded] = [await compileAndRun(folder, cacheRoot, "f32"), await compileAndRun(folder, cacheRoot, "q8")];
-    expect(listEntries(cacheRoot).map(({ precision }) => precision).sort()).toEqual(["f32", "q8"]);
+    const [exact, rounded] = [
+      await compileAndRun(folder, cacheRoot, "f32"),
+      await compileAndRun(folder, cacheRoot, "q8"),
+    ];
+    expect(
+      listEntries(cacheRoot)
+        .map(({ precision }) => precision)
+        .sort(),
+    ).toEqual(["f32", "q8"]);
     expect(rounded.model.weights.bytes).toBeLessThan(exact.model.weights.bytes / 2);
     expect(maxDifference(exact.logits, rounded.logits)).toBeLessThan(0.2);
     expect(maxDifference(exact.logits, rounded.logits)).toBeGreaterThan(0);
@@ -76,7 +95,7 @@ describe("a model that is compiled", () => {
     const weights = join(folder, "model.safetensors");
     const { size, mtime } = statSync(weights);
     const first = await compileAndRun(folder, cacheRoot);
-    writeRandomModel(folder, { layers: 2, hidden: 128, vocab: 300, seed: 2 });
+    writeRandomLlama(folder, SMALL, { seed: 2 });
     utimesSync(weights, mtime, mtime);
     expect(statSync(weights)).toMatchObject({ size, mtime });
     const second = await compileAndRun(folder, cacheRoot);
@@ -121,7 +140,15 @@ describe("a model that is compiled", () => {
 
   it.skipIf(process.platform !== "linux")("is never held in memory, not even one matrix of it", async () => {
     const [folder, cacheRoot] = [temporaryFolder(), temporaryFolder()];
-    writeRandomModel(folder, { layers: 1, hidden: 512, vocab: 40_000, seed: 1 });
+    writeRandomLlama(folder, {
+      layers: 1,
+      hidden: 512,
+      heads: 16,
+      kvHeads: 8,
+      headDim: 32,
+      intermediate: 1536,
+      vocab: 40_000,
+    });
     const matrix = 40_000 * 512 * 4;
     for (const precision of ["f32", "q8"]) {
       const { grown } = await resultOf(startChild(folder, cacheRoot, precision));
@@ -154,24 +181,30 @@ describe("a cache folder that cannot be written is a sentence", () => {
     await expect(refused).rejects.toThrow(/^The cache folder .*file cannot be made, because a file is in its place/);
   });
 
-  it.skipIf(process.platform === "win32")("where this user may not write; what is in it already is served", async () => {
-    const { folder, cacheRoot } = modelAndCache();
-    const asNobody = (sinks: string) => resultOf(startChild(folder, cacheRoot, "as nobody", sinks));
-    const sentence = { error: "CacheError", message: expect.stringMatching(/^The cache folder .* cannot be written: give this user/) };
-    chmodSync(cacheRoot, 0o555);
-    onTestFinished(() => chmodSync(cacheRoot, 0o755));
-    expect(await asNobody("2")).toMatchObject(sentence);
-    chmodSync(cacheRoot, 0o755);
-    const { logits, model } = await compileAndRun(folder, cacheRoot);
-    const entry = join(model.weights.path, "..");
-    for (const each of [cacheRoot, entry]) chmodSync(each, 0o555);
-    onTestFinished(() => chmodSync(entry, 0o755));
-    const served = await asNobody("2");
-    expect(served.compiled).toBe(false);
-    expect(maxDifference(served.logits, logits)).toBe(0);
-    // Another number of sinks needs graphs that are not there.
-    expect(await asNobody("1")).toMatchObject(sentence);
-  });
+  it.skipIf(process.platform === "win32")(
+    "where this user may not write; what is in it already is served",
+    async () => {
+      const { folder, cacheRoot } = modelAndCache();
+      const asNobody = (sinks: string) => resultOf(startChild(folder, cacheRoot, "as nobody", sinks));
+      const sentence = {
+        error: "CacheError",
+        message: expect.stringMatching(/^The cache folder .* cannot be written: give this user/),
+      };
+      chmodSync(cacheRoot, 0o555);
+      onTestFinished(() => chmodSync(cacheRoot, 0o755));
+      expect(await asNobody("2")).toMatchObject(sentence);
+      chmodSync(cacheRoot, 0o755);
+      const { logits, model } = await compileAndRun(folder, cacheRoot);
+      const entry = join(model.weights.path, "..");
+      for (const each of [cacheRoot, entry]) chmodSync(each, 0o555);
+      onTestFinished(() => chmodSync(entry, 0o755));
+      const served = await asNobody("2");
+      expect(served.compiled).toBe(false);
+      expect(maxDifference(served.logits, logits)).toBe(0);
+      // Another number of sinks needs graphs that are not there.
+      expect(await asNobody("1")).toMatchObject(sentence);
+    },
+  );
 
   it.skipIf(process.platform === "win32")("where a file may not be that large, and nothing stays behind", async () => {
     const { folder, cacheRoot } = modelAndCache();
@@ -186,7 +219,9 @@ describe("a cache folder that cannot be written is a sentence", () => {
     const script = 'mount -t tmpfs -o size=1m none "$0" && "$@"; ls -A "$0"';
     const shell = spawn("unshare", ["-rm", "sh", "-c", script, cacheRoot, process.execPath, CHILD, folder, cacheRoot]);
     const [result = "", ...left] = (await text(shell.stdout)).trim().split("\n");
-    const message = expect.stringMatching(/^The cache folder .* is on a disk that is full: free some space \(lambdatap cache prune\)/);
+    const message = expect.stringMatching(
+      /^The cache folder .* is on a disk that is full: free some space \(lambdatap cache prune\)/,
+    );
     expect(JSON.parse(result)).toMatchObject({ error: "CacheError", message });
     expect(left.filter((name) => name !== "hashes.json")).toEqual([]);
   });

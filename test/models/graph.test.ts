@@ -1,7 +1,7 @@
-import { fromBinary } from "@bufbuild/protobuf";
-import { ModelProtoSchema } from "onnx-buf";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fromBinary } from "@bufbuild/protobuf";
+import { ModelProtoSchema } from "onnx-buf";
 import { describe, expect, it } from "vitest";
 import { describeModel } from "../../models/architectures/index.js";
 import { readConfig } from "../../models/config.js";
@@ -18,18 +18,26 @@ const graphOf = (bytes: Uint8Array) => fromBinary(ModelProtoSchema, bytes).graph
 const opTypes = (bytes: Uint8Array) => graphOf(bytes)?.node.map(({ opType }) => opType);
 
 /** Runs a graph whose inputs and outputs are all [1, width]. */
-function run(graph: GraphBuilder, inputs: Readonly<Record<string, readonly number[]>>, width: number): Map<string, Float32Array> {
+function run(
+  graph: GraphBuilder,
+  inputs: Readonly<Record<string, readonly number[]>>,
+  width: number,
+): Map<string, Float32Array> {
   const path = join(temporaryFolder(), "graph.onnx");
   writeFileSync(path, graph.serialize("test"));
   using session = Session.load(path, { threads: 1 });
-  const tensors = new Map([...session.inputs, ...session.outputs].map((name) => [name, Tensor.zeros("float32", [1, width])]));
+  const tensors = new Map(
+    [...session.inputs, ...session.outputs].map((name) => [name, Tensor.zeros("float32", [1, width])]),
+  );
   const some = (names: readonly string[]) => new Map([...tensors].filter(([name]) => names.includes(name)));
   for (const [name, values] of Object.entries(inputs)) tensors.get(name)?.write(values);
   {
     using binding = new Binding(session, some(session.inputs), some(session.outputs));
     binding.run();
   }
-  const outputs = [...some(session.outputs)].map(([name, tensor]) => [name, tensor.read(new Float32Array(width))] as const);
+  const outputs = [...some(session.outputs)].map(
+    ([name, tensor]) => [name, tensor.read(new Float32Array(width))] as const,
+  );
   for (const tensor of tensors.values()) tensor[Symbol.dispose]();
   return new Map(outputs);
 }
@@ -63,7 +71,13 @@ describe("RMSNorm of a sum", () => {
     const found = run(graph, { x: a, y: b }, 4);
     const [h = "", early = "", late = "", norm = ""] = outputs;
     expect(maxDifference(found.get(h) ?? [], sum)).toBeLessThan(1e-6);
-    for (const name of [early, late]) expect(maxDifference(found.get(name) ?? [], sum.map((x) => -x))).toBeLessThan(1e-6);
+    for (const name of [early, late])
+      expect(
+        maxDifference(
+          found.get(name) ?? [],
+          sum.map((x) => -x),
+        ),
+      ).toBeLessThan(1e-6);
     expect(maxDifference(found.get(norm) ?? [], normed)).toBeLessThan(1e-5);
   });
 
@@ -89,16 +103,22 @@ describe("a graph file", () => {
     prefill: () => buildPrefill(model, new WeightPlan(), { ...options, far: true }),
   };
 
-  it.each(["decode", "prefill"] as const)("%s has the same bytes whenever it is built, so its name in the cache stays", (phase) => {
-    const [first, second] = [build[phase](), build[phase]()];
-    expect(Buffer.from(first.bytes).equals(second.bytes)).toBe(true);
-    expect(first.interface).toEqual(second.interface);
-  });
+  it.each(["decode", "prefill"] as const)(
+    "%s has the same bytes whenever it is built, so its name in the cache stays",
+    (phase) => {
+      const [first, second] = [build[phase](), build[phase]()];
+      expect(Buffer.from(first.bytes).equals(second.bytes)).toBe(true);
+      expect(first.interface).toEqual(second.interface);
+    },
+  );
 
   it.each(["decode", "prefill"] as const)("%s has every name of its interface, and no name twice", (phase) => {
     const built = build[phase]();
     const graph = graphOf(built.bytes);
-    const made = [...(graph?.input ?? []).map(({ name }) => name), ...(graph?.node ?? []).flatMap(({ output }) => output)];
+    const made = [
+      ...(graph?.input ?? []).map(({ name }) => name),
+      ...(graph?.node ?? []).flatMap(({ output }) => output),
+    ];
     const initializers = (graph?.initializer ?? []).map(({ name }) => name);
     const names = [...made.filter((name) => name !== ""), ...initializers];
     expect(new Set(names).size).toBe(names.length);
@@ -124,7 +144,9 @@ describe("a graph file", () => {
       const initializers = graphOf(bytes)?.initializer ?? [];
       const inside = initializers.filter(({ externalData }) => externalData.length === 0);
       expect(inside.reduce((sum, { rawData }) => sum + rawData.length, 0)).toBeLessThan(2_000);
-      const location = initializers.flatMap(({ externalData }) => externalData.filter(({ key }) => key === "location").map(({ value }) => value));
+      const location = initializers.flatMap(({ externalData }) =>
+        externalData.filter(({ key }) => key === "location").map(({ value }) => value),
+      );
       expect(new Set(location)).toEqual(new Set(["weights.bin"]));
     }
   });

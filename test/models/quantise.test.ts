@@ -45,11 +45,17 @@ describe("a matrix in 8 bit", () => {
 describe("matrices that are multiplied with the same input", () => {
   // 1,500,000 weights: read in pieces of rows, the last of them not full.
   const [columns, outs] = [1500, [700, 1, 299]];
-  const tensors = outs.map((out, i) => ({ name: `m${i}`, shape: [out, columns], values: randomWeights(out * columns, i + 1) }));
+  const tensors = outs.map((out, i) => ({
+    name: `m${i}`,
+    shape: [out, columns],
+    values: randomWeights(out * columns, i + 1),
+  }));
   const stacked = Float32Array.from(tensors.flatMap(({ values }) => [...values]));
   const parts = tensors.map(({ name, shape }) => ({ tensor: name, shape }));
 
-  async function written(fill: (plan: WeightPlan) => void): Promise<{ plan: WeightPlan; bytes: Buffer; shares: number[] }> {
+  async function written(
+    fill: (plan: WeightPlan) => void,
+  ): Promise<{ plan: WeightPlan; bytes: Buffer; shares: number[] }> {
     const folder = temporaryFolder();
     writeTensors(join(folder, "model.safetensors"), tensors);
     const plan = new WeightPlan();
@@ -75,7 +81,10 @@ describe("matrices that are multiplied with the same input", () => {
     const { plan, bytes, shares } = await written((to) => to.transposed("all", repeated, columns));
     const width = times * 1000;
     const found = floats(bytes, plan.places.get("all")?.offset, times * stacked.length);
-    const want = Float32Array.from(found, (_, i) => stacked[(i % width % 1000) * columns + Math.floor(i / width)] ?? Number.NaN);
+    const want = Float32Array.from(
+      found,
+      (_, i) => stacked[((i % width) % 1000) * columns + Math.floor(i / width)] ?? Number.NaN,
+    );
     expect(maxDifference(found, want)).toBe(0);
     expect(shares.at(-1)).toBe(1);
   });

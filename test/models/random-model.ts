@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, renameSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 
 /** Numbers in [-scale, scale), the same for the same seed (mulberry32). */
@@ -21,7 +21,11 @@ interface WrittenTensor {
 }
 
 /** Writes an F32 safetensors file tensor by tensor, so that a large one needs no memory. */
-export function writeTensors(path: string, tensors: Iterable<WrittenTensor>, shapes: readonly Omit<WrittenTensor, "values">[] = [...tensors]): void {
+export function writeTensors(
+  path: string,
+  tensors: Iterable<WrittenTensor>,
+  shapes: readonly Omit<WrittenTensor, "values">[] = [...tensors],
+): void {
   let end = 0;
   const entries = shapes.map(({ name, shape }) => {
     const begin = end;
@@ -34,58 +38,72 @@ export function writeTensors(path: string, tensors: Iterable<WrittenTensor>, sha
   const fd = openSync(path, "w");
   try {
     for (const piece of [length, header]) writeSync(fd, piece);
-    for (const { values } of tensors) writeSync(fd, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    for (const { values } of tensors)
+      writeSync(fd, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   } finally {
     closeSync(fd);
   }
 }
 
-export interface RandomModel {
+/** Sizes of a Llama. */
+export interface LlamaSizes {
   readonly layers: number;
   readonly hidden: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly intermediate: number;
   readonly vocab: number;
-  readonly seed: number;
 }
 
-/** Writes a Llama with random weights in Hugging Face layout, about layers * 12 * hidden^2 * 4 bytes. */
-export function writeRandomModel(folder: string, { layers, hidden, vocab, seed }: RandomModel): void {
+/** Writes a Llama with random weights in Hugging Face layout (F32), its head tied or not. */
+export function writeRandomLlama(folder: string, sizes: LlamaSizes, { seed = 1, tied = false } = {}): void {
   mkdirSync(folder, { recursive: true });
   const config = {
     model_type: "llama",
-    vocab_size: vocab,
-    hidden_size: hidden,
-    intermediate_size: hidden * 3,
-    num_hidden_layers: layers,
-    num_attention_heads: hidden / 32,
-    num_key_value_heads: hidden / 64,
-    max_position_embeddings: 64,
-    tie_word_embeddings: false,
+    vocab_size: sizes.vocab,
+    hidden_size: sizes.hidden,
+    intermediate_size: sizes.intermediate,
+    num_hidden_layers: sizes.layers,
+    num_attention_heads: sizes.heads,
+    num_key_value_heads: sizes.kvHeads,
+    head_dim: sizes.headDim,
+    max_position_embeddings: 8192,
+    tie_word_embeddings: tied,
     bos_token_id: 0,
   };
   writeFileSync(join(folder, "config.json"), JSON.stringify(config));
-  const shapes: { name: string; shape: number[] }[] = [
-    { name: "model.embed_tokens.weight", shape: [vocab, hidden] },
-    { name: "model.norm.weight", shape: [hidden] },
-    { name: "lm_head.weight", shape: [vocab, hidden] },
-  ];
-  for (let layer = 0; layer < layers; layer++) {
-    const add = (name: string, ...shape: number[]) => shapes.push({ name: `model.layers.${layer}.${name}.weight`, shape });
-    add("input_layernorm", hidden);
-    add("post_attention_layernorm", hidden);
-    add("self_attn.q_proj", hidden, hidden);
-    add("self_attn.k_proj", hidden / 2, hidden);
-    add("self_attn.v_proj", hidden / 2, hidden);
-    add("self_attn.o_proj", hidden, hidden);
-    add("mlp.gate_proj", hidden * 3, hidden);
-    add("mlp.up_proj", hidden * 3, hidden);
-    add("mlp.down_proj", hidden, hidden * 3);
-  }
+  const shapes = tensorShapes(sizes, tied);
   const weights = function* () {
     for (const [i, { name, shape }] of shapes.entries()) {
       const elements = shape.reduce((a, b) => a * b, 1);
-      const spread = shape.length === 1 ? 1 : 1.7 / Math.sqrt(hidden);
+      const spread = shape.length === 1 ? 1 : 1.7 / Math.sqrt(sizes.hidden);
       yield { name, shape, values: randomWeights(elements, seed * 1000 + i, spread) };
     }
   };
-  writeTensors(join(folder, "model.safetensors"), weights(), shapes);
+  const file = join(folder, "model.safetensors");
+  writeTensors(`${file}.part`, weights(), shapes);
+  renameSync(`${file}.part`, file);
+}
+
+function tensorShapes({ layers, hidden, heads, kvHeads, headDim, intermediate, vocab }: LlamaSizes, tied: boolean) {
+  const shapes = [
+    { name: "model.embed_tokens.weight", shape: [vocab, hidden] },
+    { name: "model.norm.weight", shape: [hidden] },
+    ...(tied ? [] : [{ name: "lm_head.weight", shape: [vocab, hidden] }]),
+  ];
+  for (let layer = 0; layer < layers; layer++) {
+    const add = (name: string, ...shape: number[]) =>
+      shapes.push({ name: `model.layers.${layer}.${name}.weight`, shape });
+    add("input_layernorm", hidden);
+    add("post_attention_layernorm", hidden);
+    add("self_attn.q_proj", heads * headDim, hidden);
+    add("self_attn.k_proj", kvHeads * headDim, hidden);
+    add("self_attn.v_proj", kvHeads * headDim, hidden);
+    add("self_attn.o_proj", hidden, heads * headDim);
+    add("mlp.gate_proj", intermediate, hidden);
+    add("mlp.up_proj", intermediate, hidden);
+    add("mlp.down_proj", hidden, intermediate);
+  }
+  return shapes;
 }

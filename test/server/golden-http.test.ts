@@ -59,13 +59,16 @@ it("a prompt of token ids, far beyond the window, has the logprobs of the paper'
       const found = logprobs.top_logprobs[t] ?? {};
       const best = [...want].sort((a, b) => b - a).slice(0, 5);
       expect(Object.keys(found).length).toBeGreaterThanOrEqual(5);
-      const entries = [
-        [`token_id:${ids[t]}`, logprobs.token_logprobs[t]] as const,
-        ...Object.entries(found),
-      ].map(([token, logprob]) => [logprob, want[Number(token.replace("token_id:", ""))]] as const);
-      const ranked = Object.values(found).sort((a, b) => b - a).slice(0, 5).map((logprob, i) => [logprob, best[i]] as const);
+      const entries = [[`token_id:${ids[t]}`, logprobs.token_logprobs[t]] as const, ...Object.entries(found)].map(
+        ([token, logprob]) => [logprob, want[Number(token.replace("token_id:", ""))]] as const,
+      );
+      const ranked = Object.values(found)
+        .sort((a, b) => b - a)
+        .slice(0, 5)
+        .map((logprob, i) => [logprob, best[i]] as const);
       for (const [logprob, wanted] of [...entries, ...ranked]) {
-        if (!(Math.abs((logprob ?? Number.NaN) - (wanted ?? Number.NaN)) <= TOLERANCE)) far.push(`${t}: ${logprob} instead of ${wanted}`);
+        if (!(Math.abs((logprob ?? Number.NaN) - (wanted ?? Number.NaN)) <= TOLERANCE))
+          far.push(`${t}: ${logprob} instead of ${wanted}`);
       }
     }
     expect(far).toEqual([]);

@@ -34,7 +34,12 @@ const CASES: Readonly<Record<string, readonly [file: string, ...names: (string |
   unknown_activation: ["config.json", 'hidden_act is "warp9"'],
   missing_tensor: ["model.safetensors", '"model.layers.1.mlp.down_proj.weight" is missing'],
   untied_without_head: ["model.safetensors", '"lm_head.weight" is missing'],
-  nan_weights: ["model.safetensors", "NaN or infinite", "model.layers.0.mlp.up_proj.weight", "model.layers.1.self_attn.v_proj.weight"],
+  nan_weights: [
+    "model.safetensors",
+    "NaN or infinite",
+    "model.layers.0.mlp.up_proj.weight",
+    "model.layers.1.self_attn.v_proj.weight",
+  ],
   truncated_file: ["model.safetensors", "shorter than its header promises"],
   truncated_shard: ["model-00002-of-00002.safetensors", "shorter than its header promises"],
   missing_shard: ["model-00002-of-00002.safetensors", "missing"],
@@ -86,7 +91,12 @@ function serveInTurn(...args: string[]): Promise<Ended> {
 /** The one sentence of a start that was refused. */
 function sentenceOf({ code, out, err }: Ended, exitCode = 1): string {
   const lines = err.split("\n").filter((line) => line !== "" && !/^compiling \d+ %$/.test(line));
-  expect({ code, out, lines: lines.length, stack: /^\s+at /m.test(err) }).toEqual({ code: exitCode, out: "", lines: exitCode, stack: false });
+  expect({ code, out, lines: lines.length, stack: /^\s+at /m.test(err) }).toEqual({
+    code: exitCode,
+    out: "",
+    lines: exitCode,
+    stack: false,
+  });
   expect(lines[0]).toMatch(/^lambdatap serve: /);
   return lines[0] ?? "";
 }
@@ -150,11 +160,16 @@ describe("the same model, sound,", () => {
 
   it("computes the logits of transformers", async () => {
     const [ids = []] = goldenSequences("architectures/hostile/ok");
-    using runner = new Runner(await compileModel({ folder: OK, precision: "f32", cacheRoot }), { window: 64, threads: 1 });
+    using runner = new Runner(await compileModel({ folder: OK, precision: "f32", cacheRoot }), {
+      window: 64,
+      threads: 1,
+    });
     const cache = runner.openCache({ window: 64, sinks: 4 });
     const logits = runner.prefill(cache, cache.allocate(), ids, [...ids.keys()]);
     runner.closeCache(cache);
-    expect(maxDifference(logits, expectedTensors("architectures/hostile/ok").get("seq0.logits")?.values ?? [])).toBeLessThan(2e-4);
+    expect(
+      maxDifference(logits, expectedTensors("architectures/hostile/ok").get("seq0.logits")?.values ?? []),
+    ).toBeLessThan(2e-4);
   });
 });
 

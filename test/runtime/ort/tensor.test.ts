@@ -1,4 +1,6 @@
+import { freemem, totalmem } from "node:os";
 import { describe, expect, it } from "vitest";
+import { roomFor } from "../../../runtime/ort/available-memory.js";
 import { OrtError } from "../../../runtime/ort/library.js";
 import { type ElementType, Tensor } from "../../../runtime/ort/tensor.js";
 
@@ -92,7 +94,13 @@ describe("what is no tensor is refused, and the process lives", () => {
 
   it.each<[readonly number[]]>([[[2 ** 40]], [[2 ** 49]], [[1024, 2 ** 34]]])("no memory for %j", (shape) => {
     expect(() => Tensor.zeros("float32", shape)).toThrow(OrtError);
-    expect(() => Tensor.zeros("float32", shape)).toThrow(`allocating float32[${shape}]`);
+    expect(() => Tensor.zeros("float32", shape)).toThrow(`allocating float32[${shape}]: the machine has no`);
+  });
+
+  it("no more than what is left, because the system would promise it and end the process that takes it", () => {
+    expect(roomFor(totalmem() + 1)).toBe(false);
+    if (process.platform === "linux") expect(roomFor(freemem() + 2 ** 30)).toBe(false);
+    expect(roomFor(2 ** 20)).toBe(true);
   });
 
   it("a number that is no integer in a tensor of integers, which stays as it was", () => {
