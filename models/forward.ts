@@ -63,7 +63,7 @@ export class Forward {
   }
 
   add(a: Value, b: Value): Value {
-    return this.graph.op("Add", [a, b]);
+    return this.graph.add(a, b);
   }
 
   /** Cuts the last axis into pieces of the given sizes. */

@@ -55,6 +55,8 @@ export class GraphBuilder {
   readonly outputs: TensorSpec[] = [];
   readonly #nodes: NodeProto[] = [];
   readonly #producer = new Map<Value, NodeProto>();
+  /** Sums that no norm has been fused with yet. */
+  readonly #sums = new Set<Value>();
   readonly #initializers = new Map<Value, TensorProto>();
   #temporaries = 0;
 
@@ -135,14 +137,21 @@ export class GraphBuilder {
     return output;
   }
 
+  /** Sum of two tensors of one shape. */
+  add(a: Value, b: Value): Value {
+    const sum = this.op("Add", [a, b]);
+    this.#sums.add(sum);
+    return sum;
+  }
+
   /**
-   * RMSNorm over the last axis. Where its input is a sum, sum and norm become one SkipSimplifiedLayerNormalization:
+   * RMSNorm over the last axis. Where its input comes from `add`, sum and norm become one SkipSimplifiedLayerNormalization:
    * one pass over the data instead of two; the sum keeps its name.
    */
   rmsNorm(x: Value, gain: Value, epsilon: number): Value {
     const sum = this.#producer.get(x);
     const attributes = { epsilon: { float: epsilon } };
-    if (sum?.opType !== "Add" || sum.domain !== "")
+    if (sum === undefined || !this.#sums.delete(x))
       return this.op("RMSNormalization", [x, gain], { axis: -1, ...attributes });
     const output = this.#temporary();
     sum.opType = "SkipSimplifiedLayerNormalization";

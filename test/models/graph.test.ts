@@ -56,7 +56,7 @@ describe("RMSNorm of a sum", () => {
     const graph = new GraphBuilder();
     const [x, y] = ["x", "y"].map((name) => graph.input(name, "float32", [1, 4]));
     const weight = graph.constant("float32", [4], gain);
-    const h = graph.op("Add", [x ?? "", y ?? ""]);
+    const h = graph.add(x ?? "", y ?? "");
     const early = graph.op("Neg", [h], {}, "early");
     const normedTwice = Array.from({ length: norms }, () => graph.op("Identity", [graph.rmsNorm(h, weight, 1e-5)]));
     const late = graph.op("Neg", [h], {}, "late");
