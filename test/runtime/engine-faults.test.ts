@@ -1,4 +1,4 @@
-import { closeSync, copyFileSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, copyFileSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -107,6 +107,7 @@ describe("an engine ends", () => {
 });
 
 describe("a model that cannot be served is named when the engine starts", () => {
+  const weights = readFileSync(join(goldenFolder("lm-infinite"), "model.safetensors"));
   const folder = (name: string, files: Readonly<Record<string, string | Uint8Array>>): string => {
     const path = join(cacheDir, name);
     mkdirSync(path);
@@ -119,7 +120,7 @@ describe("a model that cannot be served is named when the engine starts", () => 
     ["without-weights", {}, "without-weights"],
     ["broken-weights", { "model.safetensors": new Uint8Array(9) }, "model.safetensors"],
     ["broken-config", { "config.json": "{" }, "config.json"],
-    ["broken-tokenizer", { "tokenizer.json": "{}" }, "tokenizer.json"],
+    ["broken-tokenizer", { "model.safetensors": weights, "tokenizer.json": "{}" }, "tokenizer.json"],
   ])("%s", async (name, files, file) => {
     const error = await startEngine({ model: folder(name, files) }).then(
       () => undefined,

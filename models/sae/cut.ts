@@ -1,0 +1,84 @@
+import { largestFirst } from "./largest-first.js";
+import type { SaeActivation } from "./sae.js";
+
+/** Which features of a row are kept. */
+export interface Cut {
+  /** Places kept: top-AFA counts places that hold 0 as well, so k is at least 1; elsewhere the number of kept features. */
+  readonly k: number;
+  /** Kept features with an activation above 0, in no particular order. */
+  readonly features: readonly number[];
+}
+
+/** What the authors' code writes over the last of the running lengths, so that there is always an end: sqrt(1e8). */
+const FORCED_LAST = 1e4;
+
+/**
+ * The cut of top-AFA: s sorted downwards, c_j the square root of the sum of the first j, c_last = 1e4; k is the first j
+ * at which c_j is nearest to `norm`. c grows, so it is followed until it has reached `norm` and no further.
+ * DESIGN 5; arXiv 2503.24277; SewoongLee/top-afa-sae, training/sae.py, TopAFASAE.
+ * @param shares [dSae] s, the squared lengths of what each feature adds to the output
+ */
+export function topAfaCut(shares: Float64Array, norm: number, activations: Float64Array): Cut {
+  const next = largestFirst(shares);
+  const features: number[] = [];
+  let [sum, k, distance] = [0, 1, Math.abs(norm)];
+  for (let place = 1; place < shares.length; place++) {
+    const feature = next();
+    if (feature === undefined) break;
+    features.push(feature);
+    sum += shares[feature] ?? 0;
+    const here = Math.abs(Math.sqrt(sum) - norm);
+    if (place === 1 || here < distance) [k, distance] = [place, here];
+    if (Math.sqrt(sum) >= norm) break;
+  }
+  const noneButLast = shares.length === 1;
+  if (noneButLast || Math.abs(FORCED_LAST - norm) < distance)
+    return { k: shares.length, features: active(activations) };
+  return { k, features: features.slice(0, k) };
+}
+
+/** The k largest activations, of equal ones the lowest feature. */
+export function topKCut(activations: Float64Array, k: number): Cut {
+  const next = largestFirst(activations);
+  const features: number[] = [];
+  for (let feature = next(); feature !== undefined && features.length < k; feature = next()) features.push(feature);
+  return { k: features.length, features };
+}
+
+/** What the SAE itself keeps of its activations. */
+export function nativeCut(
+  activation: SaeActivation,
+  shares: Float64Array,
+  norm: number,
+  activations: Float64Array,
+): Cut {
+  switch (activation.kind) {
+    case "top-afa":
+      return topAfaCut(shares, norm, activations);
+    case "top-k":
+      return topKCut(activations, activation.k);
+    case "group-max":
+      return groupMaxCut(activations, activation.groups);
+    default: {
+      const features = active(activations);
+      return { k: features.length, features };
+    }
+  }
+}
+
+function groupMaxCut(activations: Float64Array, groups: number): Cut {
+  const size = activations.length / groups;
+  const features: number[] = [];
+  for (let first = 0; first < activations.length; first += size) {
+    const group = activations.subarray(first, first + size);
+    const largest = group.reduce((best, value, i) => (value > (group[best] ?? 0) ? i : best), 0);
+    if ((group[largest] ?? 0) > 0) features.push(first + largest);
+  }
+  return { k: features.length, features };
+}
+
+function active(activations: Float64Array): number[] {
+  const features: number[] = [];
+  for (const [feature, value] of activations.entries()) if (value > 0) features.push(feature);
+  return features;
+}

@@ -1,0 +1,116 @@
+import { join } from "node:path";
+import { z } from "zod";
+import { type ConfigFields, fieldError, parseFields, whole } from "../config.js";
+import { isJsonObject, type JsonObject, readJsonObject } from "../model-file.js";
+import { type InputNormalisation, MAX_WIDTH } from "./sae.js";
+
+const ARCHITECTURES = [
+  "standard",
+  "gated",
+  "jumprelu",
+  "topk",
+  "batchtopk",
+  "matryoshka_batchtopk",
+  "topafa",
+  "transcoder",
+  "skip_transcoder",
+  "jumprelu_transcoder",
+  "jumprelu_skip_transcoder",
+] as const;
+
+const NORMALISATIONS = ["none", "layer_norm", "constant_norm_rescale", "expected_average_only_in"] as const;
+
+const oneOf = <const T extends readonly string[]>(names: T) =>
+  z.enum(names, `what is known here is: ${names.join(", ")}`);
+const yesOrNo = z.boolean("it must be true or false");
+const text = z.string("it must be text");
+
+const File = z.object({
+  architecture: oneOf(ARCHITECTURES).default("standard"),
+  d_in: whole(1, MAX_WIDTH),
+  d_sae: whole(1, MAX_WIDTH),
+  d_out: whole(1, MAX_WIDTH).nullish(),
+  apply_b_dec_to_input: yesOrNo.nullish(),
+  normalize_activations: z
+    .union([oneOf(NORMALISATIONS), z.boolean().transform((on) => (on ? "expected_average_only_in" : "none"))], {
+      error: `what is known here is: ${NORMALISATIONS.join(", ")}`,
+    })
+    .default("none"),
+  reshape_activations: oneOf(["none", "hook_z"]).nullish(),
+  activation_fn: oneOf(["relu", "topk"]).nullish(),
+  activation_fn_kwargs: z.object({ k: z.int().optional() }).nullish(),
+  k: z.number().nullish(),
+  rescale_acts_by_decoder_norm: yesOrNo.nullish(),
+});
+
+const Metadata = z.object({
+  hook_name: text.nullish(),
+  hook_name_out: text.nullish(),
+  hook_head_index: z.int("it must be the number of a head").nullish(),
+  model_name: text.nullish(),
+});
+
+/** cfg.json of an SAE in SAELens' layout, of any version, in the spelling of version 6. */
+export interface SaelensConfig {
+  readonly fields: ConfigFields;
+  readonly architecture: (typeof ARCHITECTURES)[number];
+  readonly dIn: number;
+  readonly dSae: number;
+  readonly dOut: number;
+  readonly normalisation: InputNormalisation;
+  /** The library scales inputs of such an SAE at training only. */
+  readonly scaledInTraining: boolean;
+  /** undefined: not said. */
+  readonly appliesBDec: boolean | undefined;
+  readonly k: number | undefined;
+  readonly rescales: boolean;
+  readonly hookName: string | null;
+  readonly hookNameOut: string | null;
+  readonly headIndex: number | null;
+  readonly modelName: string | null;
+  readonly metadata: JsonObject;
+}
+
+/**
+ * Reads cfg.json. Before version 6 everything stood flat in it, under older names.
+ * @throws ModelFormatError naming the field.
+ */
+export function readSaelensConfig(folder: string): SaelensConfig {
+  const file = join(folder, "cfg.json");
+  const values = readJsonObject(file);
+  const fields: ConfigFields = { file, values: inNewSpelling(values) };
+  const cfg = parseFields(File, fields);
+  const nested = isJsonObject(values.metadata);
+  const metadata = isJsonObject(values.metadata) ? values.metadata : fields.values;
+  const about = parseFields(Metadata, { file, values: metadata, ...(nested ? { at: "metadata" } : {}) });
+  const topk = cfg.activation_fn === "topk";
+  if (topk && cfg.architecture !== "standard" && cfg.architecture !== "topk")
+    throw fieldError(fields, ["activation_fn"], `the architecture is ${cfg.architecture}`);
+  const scaledInTraining = cfg.normalize_activations === "expected_average_only_in";
+  return {
+    fields,
+    architecture: topk ? "topk" : cfg.architecture,
+    dIn: cfg.d_in,
+    dSae: cfg.d_sae,
+    dOut: cfg.d_out ?? cfg.d_in,
+    normalisation: cfg.normalize_activations === "expected_average_only_in" ? "none" : cfg.normalize_activations,
+    scaledInTraining,
+    appliesBDec: cfg.apply_b_dec_to_input ?? undefined,
+    k: cfg.k ?? cfg.activation_fn_kwargs?.k,
+    rescales: cfg.rescale_acts_by_decoder_norm ?? false,
+    hookName: about.hook_name ?? null,
+    hookNameOut: about.hook_name_out ?? null,
+    headIndex: about.hook_head_index ?? null,
+    modelName: about.model_name ?? null,
+    metadata,
+  };
+}
+
+function inNewSpelling(values: JsonObject): JsonObject {
+  const renamed: JsonObject = {
+    hook_name: values.hook_point,
+    hook_head_index: values.hook_point_head_index,
+    activation_fn: values.activation_fn_str,
+  };
+  return { ...renamed, ...values };
+}

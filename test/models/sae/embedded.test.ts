@@ -1,0 +1,54 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { z } from "zod";
+import { readFeatures } from "../../../models/sae/features.js";
+import { openSae } from "../../../models/sae/index.js";
+import type { SaeDescription } from "../../../models/sae/sae.js";
+import { openSafetensors } from "../../../models/safetensors.js";
+import { openTokenizer } from "../../../models/tokenizer.js";
+import { maxDifference } from "../../golden-tensors.js";
+import { openSmallLlama, type Run } from "./small-llama.js";
+
+const MODEL = join("models", "default");
+const HeldOut = z.object({ l0_mean: z.number(), eps_lbo_mean: z.number(), variance_unexplained: z.number() });
+const Greedy = z.object({ cases: z.array(z.object({ prompt_ids: z.array(z.int()) })) });
+
+const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+const within = (share: number, actual: number, wanted: number) => Math.abs(actual / wanted - 1) < share;
+
+describe("the embedded model's SAEs, on pages of a book", () => {
+  const runs: Run[] = [];
+  beforeAll(() => {
+    const llama = openSmallLlama(join(MODEL, "model.safetensors"));
+    const [first] = Greedy.parse(JSON.parse(readFileSync(join(MODEL, "reference", "greedy.json"), "utf8"))).cases;
+    using reference = openSafetensors(join(MODEL, "reference", "logits.safetensors"));
+    const [name = ""] = [...reference.tensors.keys()].sort();
+    const logits = reference.readF32(name).subarray(0, 4096);
+    expect(maxDifference(llama(first?.prompt_ids ?? []).logits, logits)).toBeLessThan(1e-3);
+    const book = readFileSync(join("test", "data", "the-wind-in-the-willows.txt"), "utf8");
+    const ids = openTokenizer(MODEL, 4096)?.encode(book.slice(60_000, 70_000)) ?? [];
+    for (const start of [0, 256]) runs.push(llama(ids.slice(start, start + 256)));
+  });
+
+  describe.each([1, 3, 5])("after block %i", (layer) => {
+    let sae: SaeDescription;
+    beforeAll(async () => {
+      sae = await openSae(join(MODEL, "saes", `blocks.${layer}.hook_resid_post`));
+    });
+
+    it("are read like any user's", () => {
+      expect(sae).toMatchObject({ format: "saelens", modelName: "default", dIn: 192, dSae: 1024, bEnc: null });
+      expect(sae).toMatchObject({ activation: { kind: "top-afa" }, normalisation: "layer_norm" });
+      expect(sae.hook).toEqual({ tappable: true, name: `blocks.${layer}.hook_resid_post`, ownOutput: false });
+    });
+
+    it("have about as many features and as small an eps_lbo as on their own held-out books", () => {
+      const heldOut = HeldOut.parse(sae.metadata.heldout);
+      const rows = runs.flatMap(({ residuals }) => readFeatures(sae, residuals[layer] ?? new Float32Array()));
+      expect(rows).toHaveLength(512);
+      expect(within(0.2, mean(rows.map(({ l0 }) => l0)), heldOut.l0_mean)).toBe(true);
+      expect(within(0.5, mean(rows.map(({ epsLbo }) => epsLbo ?? Number.NaN)), heldOut.eps_lbo_mean)).toBe(true);
+    });
+  });
+});
