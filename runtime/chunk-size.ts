@@ -5,6 +5,8 @@ const ALONE_MS = 180;
 const SHARED_MS = 60;
 /** A size that was too slow looks this much quicker each time it is passed over, so that it is tried again some day. */
 const FORGETTING = 0.99;
+/** Bytes of weights times tokens of a chunk whose size must not depend on the machine's mood. */
+const STEADY_WORK = 2e10;
 
 /**
  * Chooses how many tokens a prefill takes at once: the largest power of two whose run stays short on this machine. Larger
@@ -13,7 +15,19 @@ const FORGETTING = 0.99;
 export class ChunkSize {
   readonly #ms = new Map<number, number>();
 
-  constructor(readonly window: number) {}
+  constructor(
+    readonly window: number,
+    readonly weightBytes: number,
+  ) {}
+
+  /**
+   * A size that depends on the model alone. Where a text is cut changes its logits in the last digits, so a request that
+   * is to give the same text again takes this one.
+   */
+  steady(left: number): number {
+    const size = 2 ** Math.floor(Math.log2(STEADY_WORK / this.weightBytes));
+    return Math.min(Math.max(SMALLEST, Math.min(size, LARGEST)), this.window, left);
+  }
 
   /** @param shared whether others wait for their turns */
   next(left: number, shared: boolean): number {

@@ -98,20 +98,50 @@ export class DecodeGraph implements Disposable {
     const ofCache = this.#bound.get(cache) ?? new Map<string, Bound>();
     this.#bound.set(cache, ofCache);
     const key = `${first}+${rows}`;
+    for (const [stale, bound] of ofCache) {
+      if (bound.generation === cache.generation) continue;
+      bound[Symbol.dispose]();
+      ofCache.delete(stale);
+    }
     const known = ofCache.get(key);
-    if (known?.generation === cache.generation) return known;
-    known?.[Symbol.dispose]();
-    ofCache.delete(key);
+    if (known !== undefined) return known;
     const bound = this.#make(cache, first, rows);
     ofCache.set(key, bound);
     return bound;
   }
 
   #make(cache: LambdaCache, first: number, rows: number): Bound {
-    const { kvHeads, headDim, layers, vocabSize } = cache.shape;
-    const names = this.#names;
     const inputs = new Map<string, Tensor>();
     const outputs = new Map<string, Tensor>();
+    const letGo = () => {
+      for (const tensor of new Set([...inputs.values(), ...outputs.values()])) tensor[Symbol.dispose]();
+    };
+    try {
+      const rawKeys = this.#makeTensors(cache, first, rows, inputs, outputs);
+      const logits = Tensor.zeros("float32", [rows, cache.shape.vocabSize]);
+      outputs.set(this.#names.logits, logits);
+      const binding = new Binding(this.#session, inputs, outputs);
+      const dispose = () => {
+        binding[Symbol.dispose]();
+        letGo();
+      };
+      return { generation: cache.generation, binding, inputs, logits, rawKeys, [Symbol.dispose]: dispose };
+    } catch (error) {
+      letGo();
+      throw error;
+    }
+  }
+
+  /** Fills `inputs` and `outputs` but for the logits; returns the unrotated keys, per layer. */
+  #makeTensors(
+    cache: LambdaCache,
+    first: number,
+    rows: number,
+    inputs: Map<string, Tensor>,
+    outputs: Map<string, Tensor>,
+  ): Tensor[] {
+    const { kvHeads, headDim, layers } = cache.shape;
+    const names = this.#names;
     inputs.set(names.ids, Tensor.zeros("int64", [rows, 1]));
     for (const [g, { rotary, sinkRotary, writeIndex, length }] of names.geometries.entries()) {
       const half = this.#resources.rotary[g]?.half ?? 0;
@@ -141,19 +171,6 @@ export class DecodeGraph implements Disposable {
       outputs.set(rawKey, raw);
       rawKeys.push(raw);
     }
-    const logits = Tensor.zeros("float32", [rows, vocabSize]);
-    outputs.set(names.logits, logits);
-    const binding = new Binding(this.#session, inputs, outputs);
-    return {
-      generation: cache.generation,
-      binding,
-      inputs,
-      logits,
-      rawKeys,
-      [Symbol.dispose]() {
-        binding[Symbol.dispose]();
-        for (const tensor of new Set([...inputs.values(), ...outputs.values()])) tensor[Symbol.dispose]();
-      },
-    };
+    return rawKeys;
   }
 }

@@ -15,6 +15,8 @@ import { Sequence } from "./sequence.js";
 const EVENTS_AHEAD = 128;
 /** Logits that a chunk may return at once, for log-probabilities of the prompt. */
 const PROMPT_LOGITS = 1 << 22;
+/** Scores that a chunk's mask may have; only `mode: full` comes near. */
+const MASK_SCORES = 1 << 24;
 
 export interface EngineLoopOptions extends LambdaGeometry {
   readonly parallel: number;
@@ -57,7 +59,7 @@ export class EngineLoop implements Disposable {
     // Most requests will use this geometry: its graphs are loaded before the first of them comes.
     runner.closeCache(runner.openCache(options));
     this.#candidates = new Candidates(runner.model.shape.vocabSize);
-    this.#chunks = new ChunkSize(options.window);
+    this.#chunks = new ChunkSize(options.window, runner.model.weights.bytes);
   }
 
   /** Queues the sequences of a request; one that cannot be set up ends the request with errors. */
@@ -155,8 +157,12 @@ export class EngineLoop implements Disposable {
     const start = sequence.prefilled;
     const left = Math.min(sequence.prefillLength - start, geometry.window);
     const shared = this.#scheduler.ready > 1;
-    const affordable = wantsLogits ? Math.max(1, Math.floor(PROMPT_LOGITS / vocabSize)) : left;
-    const size = Math.min(this.#chunks.next(left, shared), affordable);
+    const affordable = Math.min(
+      Math.max(1, Math.floor(MASK_SCORES / (cache.count(row) + left))),
+      wantsLogits ? Math.max(1, Math.floor(PROMPT_LOGITS / vocabSize)) : left,
+    );
+    const wished = sequence.repeatable ? this.#chunks.steady(left) : this.#chunks.next(left, shared);
+    const size = Math.min(wished, affordable);
     const ids = sequence.asked.prompt.subarray(start, start + size);
     const began = performance.now();
     const logits = this.runner.prefill(cache, row, ids, wantsLogits ? [...ids.keys()] : []);

@@ -88,12 +88,11 @@ export class LambdaCache implements Disposable {
     });
   }
 
-  /** A zeroed row. */
+  /** A zeroed row. @throws OrtError when there is no memory; the cache is then as before. */
   allocate(): number {
     const row = this.#counts.length;
+    if (row >= this.#rows) this.#resize(Math.max(1, this.#rows * 2), Math.max(this.#slots, this.#slotsFor(1)));
     this.#counts.push(0);
-    if (this.#counts.length > this.#rows)
-      this.#resize(Math.max(1, this.#rows * 2), Math.max(this.#slots, this.#slotsFor(1)));
     this.zero(row);
     return row;
   }

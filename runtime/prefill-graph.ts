@@ -90,13 +90,12 @@ export class PrefillGraph implements Disposable {
       const table = this.#resources.rotary[g];
       if (table === undefined) throw new RangeError(`the model has no geometry ${g}`);
       const pair = ({ cos, sin }: { cos: string; sin: string }, count: number): [Tensor, Tensor] => {
-        const tensors: [Tensor, Tensor] = [
-          Tensor.zeros("float32", [1, count, table.half]),
-          Tensor.zeros("float32", [1, count, table.half]),
-        ];
-        bind(cos, tensors[0]);
-        bind(sin, tensors[1]);
-        return tensors;
+        const bound = (name: string): Tensor => {
+          const tensor = Tensor.zeros("float32", [1, count, table.half]);
+          bind(name, tensor);
+          return tensor;
+        };
+        return [bound(cos), bound(sin)];
       };
       table.write(...pair(geometry.rotary, chunk.tokens), 0, range(run.origin + chunk.start, chunk.tokens));
       if (geometry.past !== null) {

@@ -65,6 +65,11 @@ export class Sequence {
     return this.asked.prompt.length - 1;
   }
 
+  /** Whether the same request must give the same text again. */
+  get repeatable(): boolean {
+    return this.asked.sampling.seed !== undefined || this.asked.sampling.temperature === 0;
+  }
+
   /** Whether the prompt is all that was asked for. */
   get promptOnly(): boolean {
     return this.asked.maxTokens === 0;
