@@ -68,6 +68,8 @@ export class LocalEngine implements Engine {
   static async start(options: LocalEngineOptions, onProgress?: (share: number) => void): Promise<LocalEngine> {
     const folder = resolve(options.model);
     const { vocabSize } = describeModel(readConfig(folder)).shape;
+    // First, and not beside the engine's thread: a thread that is ended inside a native call takes the process along.
+    const encoder = await Encoder.start(folder, vocabSize);
     const workerData: EngineThreadOptions = {
       folder,
       id: options.id ?? basename(folder),
@@ -81,17 +83,12 @@ export class LocalEngine implements Engine {
       stallTimeoutMs: options.stallTimeoutMs,
     };
     const worker = new Worker(new URL("./engine-worker.js", import.meta.url), { workerData });
-    const loading = ready(worker, onProgress);
-    const encoding = Encoder.start(folder, vocabSize).then((encoder) => {
-      worker.postMessage({ type: "tokenizer", tokens: encoder?.tokens.data ?? null } satisfies EngineCommand);
-      return encoder;
-    });
     try {
-      const [{ card, fullLength }, encoder] = await Promise.all([loading, encoding]);
+      worker.postMessage({ type: "tokenizer", tokens: encoder?.tokens.data ?? null } satisfies EngineCommand);
+      const { card, fullLength } = await ready(worker, onProgress);
       return new LocalEngine(card, options, fullLength, worker, encoder);
     } catch (error) {
-      const [, encoder] = await Promise.allSettled([worker.terminate(), encoding]);
-      if (encoder?.status === "fulfilled") await encoder.value?.close();
+      await Promise.all([worker.terminate(), encoder?.close()]);
       throw error;
     }
   }

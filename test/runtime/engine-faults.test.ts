@@ -94,10 +94,11 @@ describe("an engine ends", () => {
     const running = begin(engine, { maxTokens: null });
     const thread: unknown = Reflect.get(engine, "worker");
     if (!(thread instanceof Worker)) throw new Error("where is the engine's thread?");
-    const end = expect(read(running)).rejects.toThrow("the engine's thread has ended");
-    await thread.terminate();
+    const end = expect(read(running)).rejects.toThrow(/^the engine's thread failed/);
+    // It dies of a message it does not understand: ended from outside within a native call, it takes the process along.
+    thread.postMessage(null);
     await end;
-    expect(() => begin(engine, {})).toThrow("the engine's thread has ended");
+    expect(() => begin(engine, {})).toThrow(/^the engine's thread failed/);
     expect(engine.load()).toEqual({ running: 0, waiting: 0 });
     await engine.drain();
     await engine.close();
