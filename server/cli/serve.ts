@@ -49,14 +49,15 @@ async function drain(http: HttpServer, engine: Engine, limitMs: number, logger: 
   return cut > 0 ? 1 : 0;
 }
 
+/** Nobody listens for a second signal: the system ends the process, whatever its threads are doing. */
 function firstSignal(): Promise<NodeJS.Signals> {
+  const names = ["SIGTERM", "SIGINT"] as const;
   return new Promise((resolve) => {
-    for (const name of ["SIGTERM", "SIGINT"] as const) {
-      process.once(name, () => {
-        process.once(name, () => process.exit(name === "SIGINT" ? 130 : 143));
-        resolve(name);
-      });
-    }
+    const heard = (name: NodeJS.Signals) => {
+      for (const each of names) process.off(each, heard);
+      resolve(name);
+    };
+    for (const name of names) process.on(name, heard);
   });
 }
 

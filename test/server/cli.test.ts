@@ -120,7 +120,7 @@ describe("serve", () => {
     server.child.kill("SIGTERM");
     await until(() => server.err().includes("draining"));
     server.child.kill("SIGTERM");
-    expect(await server.exit).toEqual([143, null]);
+    expect(await server.exit).toEqual([null, "SIGTERM"]);
     await reader?.cancel().catch(() => {});
   });
 
