@@ -26,14 +26,12 @@ export interface OrtApi {
   SetSessionLogSeverityLevel(options: Pointer, level: number): Status;
   SetIntraOpNumThreads(options: Pointer, threads: number): Status;
   DisableMemPattern(options: Pointer): Status;
-  EnableProfiling(options: Pointer, prefix: string): Status;
   AddSessionConfigEntry(options: Pointer, key: string, value: string): Status;
   AddInitializer(options: Pointer, name: string, value: Pointer): Status;
   SessionGetInputCount(session: Pointer, out: Cell): Status;
   SessionGetOutputCount(session: Pointer, out: Cell): Status;
   SessionGetInputName(session: Pointer, index: number, allocator: Pointer, out: Cell): Status;
   SessionGetOutputName(session: Pointer, index: number, allocator: Pointer, out: Cell): Status;
-  SessionEndProfiling(session: Pointer, allocator: Pointer, out: Cell): Status;
   CreateTensorAsOrtValue(allocator: Pointer, dims: BigInt64Array, rank: number, type: number, out: Cell): Status;
   CreateTensorWithDataAsOrtValue(
     memory: Pointer,
@@ -54,7 +52,6 @@ export interface OrtApi {
   RunWithBinding(session: Pointer, options: Pointer | null, binding: Pointer): Status;
   CreatePrepackedWeightsContainer(out: Cell): Status;
   ReleasePrepackedWeightsContainer(container: Pointer): void;
-  ReleaseMemoryInfo(info: Pointer): void;
   ReleaseSession(session: Pointer): void;
   ReleaseSessionOptions(options: Pointer): void;
   ReleaseValue(value: Pointer): void;
@@ -76,7 +73,6 @@ const FUNCTIONS: {
   DisableTelemetryEvents: [6, ptr, [ptr]],
   CreateSession: [7, ptr, [ptr, path, ptr, ptr]],
   CreateSessionOptions: [10, ptr, [ptr]],
-  EnableProfiling: [14, ptr, [ptr, path]],
   DisableMemPattern: [17, ptr, [ptr]],
   SetSessionLogSeverityLevel: [22, ptr, [ptr, "int"]],
   SetIntraOpNumThreads: [24, ptr, [ptr, "int"]],
@@ -91,11 +87,9 @@ const FUNCTIONS: {
   AllocatorFree: [76, ptr, [ptr, ptr]],
   GetAllocatorWithDefaultOptions: [78, ptr, [ptr]],
   ReleaseStatus: [93, "void", [ptr]],
-  ReleaseMemoryInfo: [94, "void", [ptr]],
   ReleaseSession: [95, "void", [ptr]],
   ReleaseValue: [96, "void", [ptr]],
   ReleaseSessionOptions: [100, "void", [ptr]],
-  SessionEndProfiling: [110, ptr, [ptr, ptr, ptr]],
   AddSessionConfigEntry: [130, ptr, [ptr, text, text]],
   RunWithBinding: [133, ptr, [ptr, ptr, ptr]],
   CreateIoBinding: [134, ptr, [ptr, ptr]],

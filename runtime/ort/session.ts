@@ -15,8 +15,6 @@ export interface SessionOptions {
   readonly prepacked?: PrepackedWeights;
   /** Make packed copies of f32 weights: faster prefill, twice the memory. */
   readonly prepack?: boolean;
-  /** File prefix for ONNX Runtime's own profile. */
-  readonly profile?: string;
 }
 
 /** Packed weights that several sessions share. Dispose after the sessions. */
@@ -43,13 +41,11 @@ export class PrepackedWeights implements Disposable {
 /** A graph, loaded from a file and ready to run. */
 export class Session implements Disposable {
   readonly #handle: Handle;
-  readonly #profiling: boolean;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
 
   private constructor(pointer: Pointer, options: SessionOptions) {
     let letGo = () => {};
-    this.#profiling = options.profile !== undefined;
     this.#handle = new Handle("session", pointer, (p) => {
       library().api.ReleaseSession(p);
       letGo();
@@ -90,13 +86,6 @@ export class Session implements Disposable {
     this.#handle.letGo();
   }
 
-  /** Writes ONNX Runtime's profile and returns its path. */
-  endProfiling(): string {
-    if (!this.#profiling) throw new Error("this session is not profiled");
-    const { allocator } = library();
-    return takeText(made((api, out) => api.SessionEndProfiling(this.pointer, allocator, out)));
-  }
-
   [Symbol.dispose](): void {
     this.#handle[Symbol.dispose]();
   }
@@ -123,7 +112,6 @@ function sessionOptions(options: SessionOptions): Handle {
     };
     for (const [key, value] of Object.entries(entries)) check(api.AddSessionConfigEntry(settings, key, value), key);
     for (const [name, tensor] of options.weights ?? []) check(api.AddInitializer(settings, name, tensor.pointer), name);
-    if (options.profile !== undefined) check(api.EnableProfiling(settings, options.profile));
     return handle;
   } catch (error) {
     handle[Symbol.dispose]();
