@@ -69,6 +69,8 @@ async function serve({ folder, id, cacheRoot, spin, ...asked }: EngineThreadOpti
       ...(generation.topP === undefined ? {} : { topP: generation.topP }),
       ...(generation.topK === undefined ? {} : { topK: generation.topK }),
     },
+    hooks: [],
+    saes: [],
   };
   report({ type: "ready", card, fullLength });
 }

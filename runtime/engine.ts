@@ -8,6 +8,7 @@ import { admit } from "./admission.js";
 import { Encoder } from "./encoder.js";
 import { InvalidRequest, QueueFull, ShuttingDown } from "./errors.js";
 import { EventStream } from "./event-stream.js";
+import type { FeatureDescription } from "./features.js";
 import type { Engine, GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
 import { fromFault } from "./thread-fault.js";
@@ -133,6 +134,10 @@ export class LocalEngine implements Engine {
       this.#tell({ type: "submit", request, sequences: admitted }, [...prompts]);
     }
     return stream;
+  }
+
+  async describeFeature(sae: string): Promise<FeatureDescription> {
+    throw new InvalidRequest(`there is no SAE '${sae}' here`, "sae");
   }
 
   load(): { running: number; waiting: number } {

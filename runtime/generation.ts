@@ -1,3 +1,6 @@
+import type { HookName } from "../models/hooks.js";
+import type { FeatureDescription, FeatureEdit, FeatureRequest, SaeCard, SaeReading } from "./features.js";
+
 /**
  * The contract between the engine and whoever serves it. Everything here is plain data (structured-cloneable), because
  * the engine lives on its own thread: a request goes in, events come out.
@@ -53,6 +56,11 @@ export interface SequenceRequest {
   /** The same for every prompt token but the first. */
   readonly promptLogprobs: number | null;
   readonly lambda: LambdaOptions;
+  /** null: no token is read. */
+  readonly features: FeatureRequest | null;
+  readonly edits: readonly FeatureEdit[];
+  /** Where edits begin: at the first token, or at the last of the prompt, whose pass gives the first generated token. */
+  readonly editsFrom: "prompt" | "generation";
 }
 
 /** A token's log-probability under the raw logits, and the most likely alternatives, best first. */
@@ -61,7 +69,7 @@ export interface TokenLogprobs {
   readonly top: readonly { readonly tokenId: number; readonly logprob: number }[];
 }
 
-/** What a request emits; `index` is the sequence's place in the request. Per sequence: prompt*, token*, then end or error. */
+/** What a request emits; `index` is the sequence's place in the request. Per sequence: prompt* mixed with features*, token*, then end or error. */
 export type GenerationEvent =
   /** Log-probabilities of the prompt tokens [start, start + logprobs.length); the entry of position 0 is null. Only if asked for. */
   | {
@@ -69,6 +77,13 @@ export type GenerationEvent =
       readonly index: number;
       readonly start: number;
       readonly logprobs: readonly (TokenLogprobs | null)[];
+    }
+  /** Readings of the prompt tokens [start, start + readings.length), each by the asked SAEs. Only if asked for. */
+  | {
+      readonly type: "features";
+      readonly index: number;
+      readonly start: number;
+      readonly readings: readonly (readonly SaeReading[])[];
     }
   | {
       readonly type: "token";
@@ -81,6 +96,8 @@ export type GenerationEvent =
       /** Text released by this token: "" while a character or a possible stop string is undecided, more than one token's text when it is decided. */
       readonly text: string;
       readonly logprobs: TokenLogprobs | null;
+      /** By the asked SAEs; null if none were. They need a pass over the token: the event comes one step later. */
+      readonly features: readonly SaeReading[] | null;
     }
   | {
       readonly type: "end";
@@ -122,6 +139,10 @@ export interface ModelCard {
   readonly hasTokenizer: boolean;
   /** Defaults from generation_config.json. */
   readonly sampling: { readonly temperature?: number; readonly topP?: number; readonly topK?: number };
+  /** Places that can be tapped. */
+  readonly hooks: readonly HookName[];
+  /** Attached SAEs; ids are unique. */
+  readonly saes: readonly SaeCard[];
 }
 
 /** A loaded model that generates. Implemented by `LocalEngine`; the server knows only this. */
@@ -142,6 +163,11 @@ export interface Engine {
    * @throws InvalidRequest (field named) when a sequence cannot run on this model; QueueFull when there is no room.
    */
   generate(sequences: readonly SequenceRequest[], signal: AbortSignal): AsyncIterable<GenerationEvent>;
+  /**
+   * One feature of an attached SAE, with `top` tokens and neighbours.
+   * @throws InvalidRequest for an SAE or a feature that is not there.
+   */
+  describeFeature(sae: string, feature: number, top: number): Promise<FeatureDescription>;
   /** Sequences running and waiting. */
   load(): { running: number; waiting: number };
   /** Stops taking requests; resolves when the last one has ended. */

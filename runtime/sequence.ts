@@ -107,7 +107,7 @@ export class Sequence {
     const isEnd = this.#endTokens.has(token);
     const piece = isEnd ? "" : this.#text.push(token);
     const { text, matched } = mayEnd ? this.#stops.push(piece) : { text: piece, matched: null };
-    const event: GenerationEvent = { type: "token", index, seq, pos, tokenId: token, text, logprobs };
+    const event: GenerationEvent = { type: "token", index, seq, pos, tokenId: token, text, logprobs, features: null };
     if (isEnd) return [event, this.#end("stop", this.#stopTokens.has(token) ? token : null)];
     if (matched !== null) return [event, this.#end("stop", matched)];
     const full = this.#generated === asked.maxTokens || pos + 1 >= this.context.maxLength;

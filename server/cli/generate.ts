@@ -35,7 +35,7 @@ async function show(events: AsyncIterable<GenerationEvent>, signal: AbortSignal)
   try {
     for await (const event of events) {
       if (event.type === "error") throw new GenerationFailed(event.error);
-      if (event.type === "prompt") continue;
+      if (event.type === "prompt" || event.type === "features") continue;
       if (event.type === "token") {
         tokens += 1;
         last = performance.now();

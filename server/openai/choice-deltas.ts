@@ -45,6 +45,7 @@ export async function* choiceDeltas(
       choice.hear(event);
       continue;
     }
+    if (event.type === "features") continue;
     yield* choice.prompt();
     if (event.type === "token") {
       tally.completionTokens += 1;

@@ -54,6 +54,9 @@ export async function toSequences(
         sinks: request.lm_infinite?.sinks ?? undefined,
         mode: request.lm_infinite?.mode ?? undefined,
       },
+      features: null,
+      edits: [],
+      editsFrom: "generation" as const,
     })),
   );
   return {

@@ -10,6 +10,7 @@ const token = (seq: number): GenerationEvent => ({
   tokenId: seq,
   text: "",
   logprobs: null,
+  features: null,
 });
 const end = (index = 0): GenerationEvent => ({
   type: "end",

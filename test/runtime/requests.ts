@@ -22,6 +22,9 @@ export function sequenceRequest(overrides: Partial<SequenceRequest>): SequenceRe
     logprobs: null,
     promptLogprobs: null,
     lambda: {},
+    features: null,
+    edits: [],
+    editsFrom: "generation",
     ...overrides,
   };
 }

@@ -199,7 +199,16 @@ describe("logprobs", () => {
     const engine = scriptedEngine({
       async *script(sequence, index): AsyncGenerator<GenerationEvent> {
         const top = [{ tokenId: 3, logprob: Number.NEGATIVE_INFINITY }];
-        yield { type: "token", index, seq: 0, pos: 1, tokenId: 2, text: "__proto__", logprobs: { logprob: -1, top } };
+        yield {
+          type: "token",
+          index,
+          seq: 0,
+          pos: 1,
+          tokenId: 2,
+          text: "__proto__",
+          logprobs: { logprob: -1, top },
+          features: null,
+        };
         yield endEvent(sequence, index, 1);
       },
     });
@@ -212,7 +221,16 @@ describe("logprobs", () => {
     const engine = scriptedEngine({
       async *script(sequence, index): AsyncGenerator<GenerationEvent> {
         for (const [seq, tokenId] of [2, 3, 4, 5].entries()) {
-          yield { type: "token", index, seq, pos: seq, tokenId, text: "", logprobs: { logprob: -1, top: [] } };
+          yield {
+            type: "token",
+            index,
+            seq,
+            pos: seq,
+            tokenId,
+            text: "",
+            logprobs: { logprob: -1, top: [] },
+            features: null,
+          };
         }
         yield endEvent(sequence, index, 4);
       },

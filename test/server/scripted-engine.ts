@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { QueueFull, ShuttingDown } from "../../runtime/errors.js";
+import { InvalidRequest, QueueFull, ShuttingDown } from "../../runtime/errors.js";
 import type { Engine, GenerationEvent, ModelCard, SequenceRequest, TokenLogprobs } from "../../runtime/generation.js";
 
 /** What a sequence says: its events without the engine's turn-taking. */
@@ -37,6 +37,8 @@ export const CARD: ModelCard = {
   eosTokenIds: [1],
   hasTokenizer: true,
   sampling: { temperature: 0.8, topP: 0.95 },
+  hooks: [],
+  saes: [],
 };
 
 /** An engine whose tokens are words: "Once upon a" is [2, 3, 4] as it is first met, and it answers " w0 w1 w2 ...". */
@@ -59,6 +61,9 @@ export function scriptedEngine({ card = {}, script = words, room = 1000 }: Scrip
       engine.requests.push(sequences);
       running += sequences.length;
       return inTurns(sequences, signal);
+    },
+    describeFeature: async (sae) => {
+      throw new InvalidRequest(`there is no SAE '${sae}'`, "sae");
     },
     load: () => ({ running, waiting: 0 }),
     async drain() {
@@ -115,6 +120,7 @@ export function wordEvent(sequence: SequenceRequest, index: number, seq: number,
     tokenId,
     text: text ?? ` w${tokenId}`,
     logprobs,
+    features: null,
   };
 }
 
