@@ -35,6 +35,13 @@ export interface CompiledGraph<Interface> {
   readonly interface: Interface;
 }
 
+/** Which graph of a model; left-out sets are empty. */
+export interface GraphChoice {
+  readonly sinks: number;
+  readonly taps?: ReadonlySet<HookName>;
+  readonly edits?: ReadonlySet<HookName>;
+}
+
 /** A model whose weights lie in the cache, in the layout of its graphs; graphs are written as they are asked for. */
 export interface CompiledModel {
   readonly modelType: string;
@@ -46,12 +53,10 @@ export interface CompiledModel {
     readonly bytes: number;
     readonly places: ReadonlyMap<string, WeightPlace>;
   };
-  decode(options: { readonly sinks: number; readonly taps?: ReadonlySet<HookName> }): CompiledGraph<DecodeInterface>;
-  prefill(options: {
-    readonly sinks: number;
-    readonly far: boolean;
-    readonly taps?: ReadonlySet<HookName>;
-  }): CompiledGraph<PrefillInterface>;
+  /** Places that can be tapped, in running order. */
+  readonly hooks: readonly HookName[];
+  decode(options: GraphChoice): CompiledGraph<DecodeInterface>;
+  prefill(options: GraphChoice & { readonly far: boolean }): CompiledGraph<PrefillInterface>;
 }
 
 /**
@@ -69,7 +74,7 @@ export async function compileModel({
   const model = describeModel(config);
   const generation = readGenerationConfig(path);
   using checkpoint = openCheckpoint(path);
-  const plan = planWeights(model, precision);
+  const { plan, hooks } = survey(model, precision);
   const content = await contentHash(cacheRoot, [config.file, ...checkpoint.files]);
   const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);
   const item = { key: `${hash}-${precision}-v${WEIGHTS_VERSION}`, model: path, precision };
@@ -77,10 +82,11 @@ export async function compileModel({
     writeWeights(join(to, WEIGHTS_FILE), plan, checkpoint, onProgress ?? (() => {})),
   );
   const keep = <Interface>(name: string, graph: BuiltGraph<Interface>) => store(resolve(cacheRoot), entry, name, graph);
-  const options = { precision, weightsFile: WEIGHTS_FILE, taps: new Set<HookName>() };
+  const options = { precision, weightsFile: WEIGHTS_FILE, taps: new Set<HookName>(), edits: new Set<HookName>() };
   return {
     modelType: model.modelType,
     shape: model.shape,
+    hooks,
     precision,
     generation,
     weights: { path: join(entry, WEIGHTS_FILE), bytes: plan.bytes, places: plan.places },
@@ -90,11 +96,12 @@ export async function compileModel({
   };
 }
 
-/** Building any one graph names every weight. */
-function planWeights(model: DescribedModel, precision: Precision): WeightPlan {
+/** Building any one graph names every weight and every hook. */
+function survey(model: DescribedModel, precision: Precision): { plan: WeightPlan; hooks: readonly HookName[] } {
   const plan = new WeightPlan();
-  buildDecode(model, plan, { sinks: 0, precision, taps: new Set(), weightsFile: WEIGHTS_FILE });
-  return plan;
+  const options = { sinks: 0, precision, taps: new Set<HookName>(), edits: new Set<HookName>() };
+  const { hooks } = buildDecode(model, plan, { ...options, weightsFile: WEIGHTS_FILE });
+  return { plan, hooks };
 }
 
 /** Writes a graph beside its weights, under a name that holds its hash, so that an older one is never taken for it. */

@@ -1,7 +1,8 @@
 import type { LayerAttention } from "./attention.js";
-import type { PrefillInterface, TapOutput } from "./graph-interface.js";
+import type { EditInputs, PrefillInterface, TapOutput } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import type { GraphBuilder, Value } from "./onnx/graph.js";
+import { editResidual } from "./residual-edit.js";
 import type { Precision, WeightPlan } from "./weight-plan.js";
 
 /** Matrices of a checkpoint that are multiplied with the same input, side by side. */
@@ -18,6 +19,8 @@ export interface ForwardOptions {
   readonly weightsFile: string;
   /** Hooks to make graph outputs of. */
   readonly taps: ReadonlySet<HookName>;
+  /** Hooks at which features can be edited. */
+  readonly edits: ReadonlySet<HookName>;
   readonly hiddenSize: number;
 }
 
@@ -26,8 +29,13 @@ export interface ForwardOptions {
  * prefill graph; only `attention` differs. Hidden values are [batch, tokens, size].
  */
 export class Forward {
+  /** Every hook the architecture names. */
+  readonly hooks: HookName[] = [];
   readonly taps: TapOutput[] = [];
-  readonly #tapped = new Map<Value, Value>();
+  readonly edits: EditInputs[] = [];
+  readonly #tapped = new Set<Value>();
+  /** Edited tensors, and what they were before. */
+  readonly #edited = new Map<Value, { readonly from: Value; readonly inputs: EditInputs }>();
 
   constructor(
     readonly graph: GraphBuilder,
@@ -78,14 +86,30 @@ export class Forward {
     return this.graph.op("Mul", [this.graph.microsoft("QuickGelu", [gate], { alpha: { float: 1 } }), up]);
   }
 
-  /** Names a place in the pass; it becomes a graph output if it is asked for. Two names of one tensor are one output. */
+  /**
+   * Names a place in the pass. If it is asked for it becomes a graph output, as it is before edits, and if edits are, the
+   * pass goes on with the edited tensor. Two names of one tensor are one output and one edit.
+   */
   tap(hook: HookName, x: Value): Value {
-    if (!this.options.taps.has(hook)) return x;
-    const known = this.#tapped.get(x);
-    const output = known ?? this.graph.output(x, "float32", ["batch", "tokens", this.options.hiddenSize]);
-    this.#tapped.set(x, output);
-    this.taps.push({ hook, output });
-    return x;
+    const { graph, options } = this;
+    const { taps, edits, hiddenSize } = options;
+    this.hooks.push(hook);
+    const before = this.#edited.get(x);
+    const unedited = before?.from ?? x;
+    if (taps.has(hook)) {
+      if (!this.#tapped.has(unedited)) graph.output(unedited, "float32", ["batch", "tokens", hiddenSize]);
+      this.#tapped.add(unedited);
+      this.taps.push({ hook, output: unedited });
+    }
+    if (!edits.has(hook)) return x;
+    if (before) {
+      this.edits.push({ ...before.inputs, hook });
+      return x;
+    }
+    const { edited, inputs } = editResidual(graph, hook, x, hiddenSize);
+    this.edits.push(inputs);
+    this.#edited.set(edited, { from: x, inputs });
+    return edited;
   }
 
   /** Logits [wanted, vocab] of the wanted rows of normed hidden values; tied: with the embedding matrix `name`. */

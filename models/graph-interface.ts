@@ -50,6 +50,19 @@ export interface TapOutput {
   readonly output: Value;
 }
 
+/** Inputs through which features are edited at a hook; a row without an edit has zeros. */
+export interface EditInputs {
+  readonly hook: HookName;
+  /** [batch, hiddenSize, edits] encoder columns; centred (minus their mean) where the normalisation takes the mean off. */
+  readonly encoder: Value;
+  /** [batch, edits, hiddenSize] decoder rows. */
+  readonly decoder: Value;
+  /** [batch, 3, edits]: 1 where the SAE's normalisation is EDIT_NORMALISATIONS[i], else 0. */
+  readonly normalisation: Value;
+  /** [batch, 6, edits], see EDIT_PARAMETERS. */
+  readonly parameters: Value;
+}
+
 interface Names {
   /** [batch, tokens] int64. */
   readonly ids: Value;
@@ -58,6 +71,8 @@ interface Names {
   /** Unrotated keys of the starting tokens, [batch, layers * kvHeads, sinks, headDim]; null without sinks. */
   readonly sinkKeys: Value | null;
   readonly taps: readonly TapOutput[];
+  /** Hooks that are one tensor share their inputs. */
+  readonly edits: readonly EditInputs[];
 }
 
 /** Names of the decode graph: one token per row; keys and values are written into the cache in place. */

@@ -2,7 +2,7 @@ import type { DescribedModel } from "./architectures/architecture.js";
 import type { LayerAttention } from "./attention.js";
 import { DecodeAttention } from "./decode-attention.js";
 import { Forward } from "./forward.js";
-import type { DecodeInterface, ModelShape, PrefillInterface, TapOutput } from "./graph-interface.js";
+import type { DecodeInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import { GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
@@ -14,6 +14,8 @@ export interface GraphOptions {
   readonly sinks: number;
   readonly precision: Precision;
   readonly taps: ReadonlySet<HookName>;
+  /** Hooks at which features can be edited; empty: the graph has no edit inputs. */
+  readonly edits: ReadonlySet<HookName>;
   readonly weightsFile: string;
 }
 
@@ -21,6 +23,8 @@ export interface BuiltGraph<Interface> {
   readonly interface: Interface;
   /** The ONNX file. */
   readonly bytes: Uint8Array;
+  /** Every place of the model that could be tapped, in running order. */
+  readonly hooks: readonly HookName[];
 }
 
 /** One token per row, cache written in place; adds the weights it needs to `plan`. */
@@ -32,11 +36,12 @@ export function buildDecode(
   const graph = new GraphBuilder();
   const ids = graph.input("ids", "int64", ["batch", 1]);
   const attention = new DecodeAttention(graph, cacheShape(model.shape, options), model.shape.geometries);
-  const taps = run(model, plan, options, graph, attention, ids, null);
+  const { taps, edits, hooks } = run(model, plan, options, graph, attention, ids, null);
   const { sinkKeys, geometries, layers } = attention;
   return {
-    interface: { phase: "decode", ids, logits: "logits", sinkKeys, taps, geometries, layers },
+    interface: { phase: "decode", ids, logits: "logits", sinkKeys, taps, edits, geometries, layers },
     bytes: graph.serialize("decode"),
+    hooks,
   };
 }
 
@@ -50,11 +55,12 @@ export function buildPrefill(
   const ids = graph.input("ids", "int64", ["batch", "tokens"]);
   const wanted = graph.input("wanted", "int64", ["wanted"]);
   const attention = new PrefillAttention(graph, cacheShape(model.shape, options), model.shape.geometries, options.far);
-  const taps = run(model, plan, options, graph, attention, ids, wanted);
+  const { taps, edits, hooks } = run(model, plan, options, graph, attention, ids, wanted);
   const { sinkKeys, geometries, layers } = attention;
   return {
-    interface: { phase: "prefill", ids, wanted, logits: "logits", sinkKeys, taps, geometries, layers },
+    interface: { phase: "prefill", ids, wanted, logits: "logits", sinkKeys, taps, edits, geometries, layers },
     bytes: graph.serialize(options.far ? "prefill-far" : "prefill"),
+    hooks,
   };
 }
 
@@ -66,10 +72,10 @@ function run(
   attention: LayerAttention,
   ids: Value,
   wanted: Value | null,
-): readonly TapOutput[] {
+): Forward {
   const pass = new Forward(graph, plan, attention, ids, wanted, { ...options, hiddenSize: model.shape.hiddenSize });
   model.forward(pass);
-  return pass.taps;
+  return pass;
 }
 
 const cacheShape = ({ layers, kvHeads, headDim }: ModelShape, { sinks }: GraphOptions) => ({

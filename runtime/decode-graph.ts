@@ -5,15 +5,27 @@ import type { LambdaCache } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
 import { Session } from "./ort/session.js";
 import { Tensor } from "./ort/tensor.js";
+import { editTensors, type ResidualEdits } from "./residual-edits.js";
+import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
 
 /** What a run of some rows of a cache is bound to; made once and used until the cache's buffers change. */
 interface Bound extends Disposable {
   readonly generation: number;
+  readonly edits: readonly (ResidualEdits | null)[];
   readonly binding: Binding;
   readonly inputs: ReadonlyMap<string, Tensor>;
   readonly logits: Tensor;
   /** Per layer; empty without sinks. */
   readonly rawKeys: readonly Tensor[];
+  /** By output name; empty where no taps are read. */
+  readonly taps: ReadonlyMap<string, Tensor>;
+}
+
+/** What a run of the decode graph does besides computing logits; `edits` are those of each row. */
+export interface DecodeOptions {
+  readonly origin?: number;
+  readonly residuals?: Residuals;
+  readonly edits?: readonly (ResidualEdits | null)[];
 }
 
 /** The decode graph of a model: one token in each of some neighbouring rows, keys and values written in place. */
@@ -30,9 +42,13 @@ export class DecodeGraph implements Disposable {
     this.#session = Session.load(graph.path, { ...resources, weights: resources.weights.tensors, prepack: true });
   }
 
-  /** Logits [tokens.length, vocab] of rows first, first + 1, ...; the row's own count is left to the caller. */
-  run(cache: LambdaCache, first: number, tokens: readonly number[], origin: number): Float32Array {
-    const bound = this.#bind(cache, first, tokens.length);
+  /**
+   * Logits [tokens.length, vocab] of rows first, first + 1, ...; the row's own count is left to the caller. A graph with
+   * edit inputs needs `edits`.
+   */
+  run(cache: LambdaCache, first: number, tokens: readonly number[], options: DecodeOptions): Float32Array {
+    const { origin = 0, residuals } = options;
+    const bound = this.#bind(cache, first, tokens.length, options);
     const write = (name: string, values: readonly number[]) => bound.inputs.get(name)?.write(values);
     const counts = tokens.map((_, i) => cache.count(first + i));
     write(this.#names.ids, tokens);
@@ -60,6 +76,7 @@ export class DecodeGraph implements Disposable {
     }
     bound.binding.run();
     for (const [i] of tokens.entries()) if (bound.rawKeys.length > 0) this.#keepSink(cache, first, i, bound);
+    if (residuals) readTaps(this.#names.taps, bound.taps, residuals);
     if (this.#logits.length !== bound.logits.size) this.#logits = new Float32Array(bound.logits.size);
     return bound.logits.read(this.#logits);
   }
@@ -94,23 +111,30 @@ export class DecodeGraph implements Disposable {
     for (const tensor of own) tensor[Symbol.dispose]();
   }
 
-  #bind(cache: LambdaCache, first: number, rows: number): Bound {
+  #bind(cache: LambdaCache, first: number, rows: number, { residuals, edits = [] }: DecodeOptions): Bound {
     const ofCache = this.#bound.get(cache) ?? new Map<string, Bound>();
     this.#bound.set(cache, ofCache);
-    const key = `${first}+${rows}`;
-    for (const [stale, bound] of ofCache) {
-      if (bound.generation === cache.generation) continue;
+    const key = `${first}+${rows}${residuals ? "tapped" : ""}`;
+    for (const [known, bound] of ofCache) {
+      const fits = known !== key || edits.every((each, row) => each === bound.edits[row]);
+      if (bound.generation === cache.generation && fits) continue;
       bound[Symbol.dispose]();
-      ofCache.delete(stale);
+      ofCache.delete(known);
     }
     const known = ofCache.get(key);
     if (known !== undefined) return known;
-    const bound = this.#make(cache, first, rows);
+    const bound = this.#make(cache, first, rows, residuals !== undefined, edits);
     ofCache.set(key, bound);
     return bound;
   }
 
-  #make(cache: LambdaCache, first: number, rows: number): Bound {
+  #make(
+    cache: LambdaCache,
+    first: number,
+    rows: number,
+    tapped: boolean,
+    edits: readonly (ResidualEdits | null)[],
+  ): Bound {
     const inputs = new Map<string, Tensor>();
     const outputs = new Map<string, Tensor>();
     const letGo = () => {
@@ -120,12 +144,16 @@ export class DecodeGraph implements Disposable {
       const rawKeys = this.#makeTensors(cache, first, rows, inputs, outputs);
       const logits = Tensor.zeros("float32", [rows, cache.shape.vocabSize]);
       outputs.set(this.#names.logits, logits);
+      const { hiddenSize } = this.#resources.model.shape;
+      for (const [name, tensor] of editTensors(this.#names.edits, edits, hiddenSize)) inputs.set(name, tensor);
+      const taps = tapTensors(tapped ? this.#names.taps : [], [rows, 1, hiddenSize]);
+      for (const [name, tensor] of taps) outputs.set(name, tensor);
       const binding = new Binding(this.#session, inputs, outputs);
       const dispose = () => {
         binding[Symbol.dispose]();
         letGo();
       };
-      return { generation: cache.generation, binding, inputs, logits, rawKeys, [Symbol.dispose]: dispose };
+      return { generation: cache.generation, edits, binding, inputs, logits, rawKeys, taps, [Symbol.dispose]: dispose };
     } catch (error) {
       letGo();
       throw error;

@@ -6,6 +6,8 @@ import type { LambdaCache } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
 import { Session } from "./ort/session.js";
 import { type ElementType, Tensor } from "./ort/tensor.js";
+import { editTensors, type ResidualEdits } from "./residual-edits.js";
+import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
 
 export interface PrefillRun {
   readonly chunk: Chunk;
@@ -15,7 +17,11 @@ export interface PrefillRun {
   /** Tokens of the chunk (0-based) whose logits are returned. */
   readonly wanted: readonly number[];
   /** Position of the text's first token. */
-  readonly origin: number;
+  readonly origin?: number;
+  /** Is given the tensors of all taps, [chunk.tokens, hiddenSize] each. */
+  readonly residuals?: Residuals;
+  /** For a graph with edit inputs. */
+  readonly edits?: ResidualEdits | null;
 }
 
 /** A prefill graph of a model: a chunk of one row's text, whose keys and values are stored once the run has succeeded. */
@@ -57,9 +63,15 @@ export class PrefillGraph implements Disposable {
           rawKey === null ? [] : [output(rawKey, [1, kvHeads, tokens, headDim])],
         ),
       };
+      const { hiddenSize } = this.#resources.model.shape;
+      for (const [name, tensor] of editTensors(this.#names.edits, [run.edits ?? null], hiddenSize))
+        inputs.set(name, own(tensor));
+      const taps = tapTensors(run.residuals ? this.#names.taps : [], [1, tokens, hiddenSize]);
+      for (const [name, tensor] of taps) outputs.set(name, own(tensor));
       using binding = new Binding(this.#session, inputs, outputs);
       binding.run();
       cache.commit(row, stored, tokens);
+      if (run.residuals) readTaps(this.#names.taps, taps, run.residuals);
       return logits.read(new Float32Array(logits.size));
     } finally {
       for (const tensor of owned) tensor[Symbol.dispose]();
@@ -78,7 +90,7 @@ export class PrefillGraph implements Disposable {
     outputs: Map<string, Tensor>,
   ): void {
     const { kvHeads, headDim, layers } = cache.shape;
-    const { chunk } = run;
+    const { chunk, origin = 0 } = run;
     const filled = (name: string, type: ElementType, shape: readonly number[], values: ArrayLike<number>): void => {
       const tensor = Tensor.zeros(type, shape);
       bind(name, tensor);
@@ -97,7 +109,7 @@ export class PrefillGraph implements Disposable {
         };
         return [bound(cos), bound(sin)];
       };
-      table.write(...pair(geometry.rotary, chunk.tokens), 0, range(run.origin + chunk.start, chunk.tokens));
+      table.write(...pair(geometry.rotary, chunk.tokens), 0, range(origin + chunk.start, chunk.tokens));
       if (geometry.past !== null) {
         filled(geometry.past.start, "int64", [1], [0]);
         filled(geometry.past.end, "int64", [1], [chunk.past]);
@@ -111,7 +123,7 @@ export class PrefillGraph implements Disposable {
       const { farQuery, nearSinks, near, hidden } = geometry.sinks;
       const masks = sinkMasks(cache, chunk);
       table.writeDistance(...pair(farQuery, chunk.tokens), 0, cache.window, chunk.tokens);
-      table.write(...pair(nearSinks, cache.sinks), 0, range(run.origin, cache.sinks));
+      table.write(...pair(nearSinks, cache.sinks), 0, range(origin, cache.sinks));
       filled(near, "bool", [1, 1, chunk.tokens, cache.sinks], masks.near);
       filled(hidden, "float32", [1, 1, chunk.tokens, cache.sinks], masks.hidden);
     }

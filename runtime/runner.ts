@@ -1,34 +1,48 @@
 import type { CompiledModel } from "../models/compile.js";
+import type { HookName } from "../models/hooks.js";
 import { chunkMask, planChunk } from "./chunk.js";
 import { DecodeGraph } from "./decode-graph.js";
 import type { GraphResources } from "./graph-resources.js";
 import { LambdaCache, type LambdaGeometry } from "./lambda-cache.js";
 import { PrepackedWeights } from "./ort/session.js";
 import { PrefillGraph } from "./prefill-graph.js";
+import type { ResidualEdits } from "./residual-edits.js";
 import { RotaryTable } from "./rotary-table.js";
+import type { Residuals } from "./tap-outputs.js";
 import { openWeights } from "./weights.js";
+
+/** What a run does besides computing logits. */
+export interface RunOptions {
+  /** Position of the text's first token: 0 but for tests of far positions. */
+  readonly origin?: number;
+  /** Is given the tensors of all taps, [tokens of the run, hiddenSize] each. */
+  readonly residuals?: Residuals;
+}
 
 export interface RunnerOptions {
   /** The server's window, which longrope's choice of frequencies depends on. */
   readonly window: number;
   readonly threads: number;
   readonly spin?: boolean;
+  /** Hooks that can be read and edited. */
+  readonly taps?: ReadonlySet<HookName>;
 }
 
 /**
  * Runs a model's graphs over lambda caches: the only place where tensors meet sequences. Graphs are loaded when a cache
- * first needs them. A run that fails leaves counts as they were, so it can be run again. `origin` is the position of a
- * text's first token, 0 but for tests of far positions.
+ * first needs them. A run that fails leaves counts as they were, so it can be run again.
  */
 export class Runner implements Disposable {
   readonly #resources: GraphResources;
-  readonly #decode = new Map<number, DecodeGraph>();
+  readonly #decode = new Map<string, DecodeGraph>();
   readonly #prefill = new Map<string, PrefillGraph>();
+  readonly #taps: ReadonlySet<HookName>;
 
   constructor(
     readonly model: CompiledModel,
-    { window, threads, spin = true }: RunnerOptions,
+    { window, threads, spin = true, taps = new Set() }: RunnerOptions,
   ) {
+    this.#taps = taps;
     this.#resources = {
       model,
       weights: openWeights(model.weights),
@@ -39,13 +53,13 @@ export class Runner implements Disposable {
     };
   }
 
-  /** Loads the graphs that work on a cache. */
+  /** Loads the graphs that work on a cache; those for edits are loaded when they are first needed. */
   load({ window, sinks }: LambdaGeometry): void {
-    const loaded = this.#decode.size + this.#prefill.size;
-    this.#decodeGraph(sinks);
-    this.#prefillGraph(sinks, false);
-    if (sinks > 0 && window < Number.POSITIVE_INFINITY) this.#prefillGraph(sinks, true);
-    if (this.#decode.size + this.#prefill.size > loaded) this.#resources.weights.forgetPages();
+    this.#settled(() => {
+      this.#decodeGraph(sinks, false);
+      this.#prefillGraph(sinks, false, false);
+      if (sinks > 0 && window < Number.POSITIVE_INFINITY) this.#prefillGraph(sinks, true, false);
+    });
   }
 
   /** An empty cache; the graphs that work on it are loaded. */
@@ -59,10 +73,21 @@ export class Runner implements Disposable {
     cache[Symbol.dispose]();
   }
 
-  /** Runs one token in each of the rows [first, first + tokens.length): logits [tokens.length, vocab], valid until the next run. */
-  decode(cache: LambdaCache, first: number, tokens: readonly number[], origin = 0): Float32Array {
+  /**
+   * Runs one token in each of the rows [first, first + tokens.length): logits [tokens.length, vocab], valid until the next
+   * run. `edits`: those of each row; null: none.
+   */
+  decode(
+    cache: LambdaCache,
+    first: number,
+    tokens: readonly number[],
+    options: RunOptions & { readonly edits?: readonly (ResidualEdits | null)[] } = {},
+  ): Float32Array {
     for (const i of tokens.keys()) cache.reserve(first + i, 1);
-    const logits = this.#decodeGraph(cache.sinks).run(cache, first, tokens, origin);
+    const { edits = [], ...rest } = options;
+    const edited = edits.some((each) => each !== null);
+    const graph = this.#settled(() => this.#decodeGraph(cache.sinks, edited));
+    const logits = graph.run(cache, first, tokens, edited ? options : rest);
     for (const i of tokens.keys()) cache.advance(first + i);
     return logits;
   }
@@ -76,13 +101,15 @@ export class Runner implements Disposable {
     row: number,
     ids: ArrayLike<number>,
     wanted: readonly number[] = [],
-    origin = 0,
+    options: RunOptions & { readonly edits?: ResidualEdits | null } = {},
   ): Float32Array {
     if (ids.length > cache.window) throw new RangeError(`a chunk of ${ids.length} tokens is longer than the window`);
     cache.reserve(row, ids.length);
     const chunk = planChunk(cache, row, ids.length);
     const mask = chunkMask(cache, row, chunk);
-    return this.#prefillGraph(cache.sinks, chunk.far).run(cache, row, { chunk, mask, ids, wanted, origin });
+    const edited = (options.edits ?? null) !== null;
+    const graph = this.#settled(() => this.#prefillGraph(cache.sinks, chunk.far, edited));
+    return graph.run(cache, row, { chunk, mask, ids, wanted, ...options });
   }
 
   [Symbol.dispose](): void {
@@ -91,16 +118,26 @@ export class Runner implements Disposable {
     this.#resources.weights[Symbol.dispose]();
   }
 
-  #decodeGraph(sinks: number): DecodeGraph {
-    return remembered(this.#decode, sinks, () => new DecodeGraph(this.#resources, this.model.decode({ sinks })));
+  #decodeGraph(sinks: number, edited: boolean): DecodeGraph {
+    const make = () => new DecodeGraph(this.#resources, this.model.decode({ sinks, ...this.#hooks(edited) }));
+    return remembered(this.#decode, `${sinks}${edited}`, make);
   }
 
-  #prefillGraph(sinks: number, far: boolean): PrefillGraph {
-    return remembered(
-      this.#prefill,
-      `${sinks}${far}`,
-      () => new PrefillGraph(this.#resources, this.model.prefill({ sinks, far })),
-    );
+  #prefillGraph(sinks: number, far: boolean, edited: boolean): PrefillGraph {
+    const make = () => new PrefillGraph(this.#resources, this.model.prefill({ sinks, far, ...this.#hooks(edited) }));
+    return remembered(this.#prefill, `${sinks}${far}${edited}`, make);
+  }
+
+  #hooks(edited: boolean): { taps: ReadonlySet<HookName>; edits: ReadonlySet<HookName> } {
+    return { taps: this.#taps, edits: edited ? this.#taps : new Set() };
+  }
+
+  /** Gives back the memory of weights that graphs loaded meanwhile have packed copies of. */
+  #settled<Result>(work: () => Result): Result {
+    const before = this.#decode.size + this.#prefill.size;
+    const result = work();
+    if (this.#decode.size + this.#prefill.size > before) this.#resources.weights.forgetPages();
+    return result;
   }
 }
 

@@ -97,7 +97,13 @@ describe("RMSNorm of a sum", () => {
 
 describe("a graph file", () => {
   const model = describeModel(readConfig(goldenFolder("lm-infinite")));
-  const options = { sinks: 4, precision: "q8" as const, taps: new Set<never>(), weightsFile: "weights.bin" };
+  const options = {
+    sinks: 4,
+    precision: "q8" as const,
+    taps: new Set<never>(),
+    edits: new Set<never>(),
+    weightsFile: "weights.bin",
+  };
   const build = {
     decode: () => buildDecode(model, new WeightPlan(), options),
     prefill: () => buildPrefill(model, new WeightPlan(), { ...options, far: true }),

@@ -45,14 +45,14 @@ function prefillAll(
   const logits = new Float32Array(tokens.length * VOCAB);
   for (let start = 0; start < tokens.length; start += chunk) {
     const part = tokens.slice(start, start + chunk);
-    logits.set(runner.prefill(cache, row, part, [...part.keys()], origin), start * VOCAB);
+    logits.set(runner.prefill(cache, row, part, [...part.keys()], { origin }), start * VOCAB);
   }
   return logits;
 }
 
 function decodeAll(cache: LambdaCache, row: number, tokens: readonly number[], origin = 0): Float32Array {
   const logits = new Float32Array(tokens.length * VOCAB);
-  for (const [i, token] of tokens.entries()) logits.set(runner.decode(cache, row, [token], origin), i * VOCAB);
+  for (const [i, token] of tokens.entries()) logits.set(runner.decode(cache, row, [token], { origin }), i * VOCAB);
   return logits;
 }
 

@@ -37,6 +37,7 @@ async function linear(x: Float32Array, weights: readonly Float32Array[], columns
     precision: "q8",
     weightsFile: "w.bin",
     taps: new Set(),
+    edits: new Set(),
     hiddenSize: columns,
   });
   const parts = weights.map((values, i) => ({ name: `m${i}`, out: values.length / columns }));

@@ -1,0 +1,70 @@
+import type { EditInputs } from "./graph-interface.js";
+import type { HookName } from "./hooks.js";
+import type { GraphBuilder, Value } from "./onnx/graph.js";
+
+/** Rows of `EditInputs.parameters`, in order. */
+export const EDIT_PARAMETERS = ["bias", "threshold", "gain", "offset", "slope", "shift"] as const;
+/** Rows of `EditInputs.normalisation`, in order. */
+export const EDIT_NORMALISATIONS = ["none", "layer_norm", "constant_norm_rescale"] as const;
+
+/** So that a zero vector's length can be divided by: its product with what it scales is still 0. */
+const SMALLEST_LENGTH = 1e-30;
+
+/**
+ * x with features of sparse autoencoders edited (DESIGN 5, "Edits"), all of them read from x as it comes:
+ * pre = (normalised x) w + bias; a = relu(gain * pre + offset) where pre > threshold, else 0; x += scale * (slope * a +
+ * shift) * (decoder row), scale undoing the normalisation. x is [batch, tokens, d], and so is the result.
+ */
+export function editResidual(
+  graph: GraphBuilder,
+  hook: HookName,
+  x: Value,
+  d: number,
+): { readonly edited: Value; readonly inputs: EditInputs } {
+  const name = (part: string) => `edits.${hook}.${part}`;
+  const count = name("count");
+  const inputs: EditInputs = {
+    hook,
+    encoder: graph.input(name("encoder"), "float32", ["batch", d, count]),
+    decoder: graph.input(name("decoder"), "float32", ["batch", count, d]),
+    normalisation: graph.input(name("normalisation"), "float32", ["batch", EDIT_NORMALISATIONS.length, count]),
+    parameters: graph.input(name("parameters"), "float32", ["batch", EDIT_PARAMETERS.length, count]),
+  };
+  const { factors, scales } = normalisations(graph, x, d); // [batch, tokens, 3] each
+  const number = (value: number) => graph.constant("float32", [1], [value]);
+  const mul = (a: Value, b: Value) => graph.op("Mul", [a, b]);
+  const add = (a: Value, b: Value) => graph.op("Add", [a, b]);
+  const [bias = "", threshold = "", gain = "", offset = "", slope = "", shift = ""] = graph.multi(
+    "Split",
+    [inputs.parameters],
+    EDIT_PARAMETERS.length,
+    { axis: 1, num_outputs: EDIT_PARAMETERS.length },
+  ); // [batch, 1, edits] each
+
+  const factor = graph.op("MatMul", [factors, inputs.normalisation]); // [batch, tokens, edits]
+  const pre = add(mul(graph.op("MatMul", [x, inputs.encoder]), factor), bias);
+  const active = graph.op("Relu", [add(mul(pre, gain), offset)]);
+  const a = graph.op("Where", [graph.op("Greater", [pre, threshold]), active, number(0)]);
+  const scale = graph.op("MatMul", [scales, inputs.normalisation]);
+  const delta = mul(add(mul(a, slope), shift), scale);
+  return { edited: graph.add(x, graph.op("MatMul", [delta, inputs.decoder])), inputs };
+}
+
+/** What x is multiplied by in each kind of normalisation, and what undoes it. The mean is taken off by centred encoders. */
+function normalisations(graph: GraphBuilder, x: Value, d: number): { readonly factors: Value; readonly scales: Value } {
+  const number = (value: number) => graph.constant("float32", [1], [value]);
+  const last = graph.constant("int64", [1], [-1]);
+  const reduced = (op: string, of: Value) => graph.op(op, [of, last], { keepdims: 1 });
+  const centred = graph.op("Sub", [x, reduced("ReduceMean", x)]);
+  const variance = graph.op("Div", [reduced("ReduceSumSquare", centred), number(d - 1)]);
+  const std = graph.op("Sqrt", [variance]);
+  const length = graph.op("Max", [reduced("ReduceL2", x), number(SMALLEST_LENGTH)]);
+  const relative = graph.op("Div", [length, number(Math.sqrt(d))]);
+  const one = graph.op("Div", [relative, relative]);
+  const concatenated = (parts: readonly Value[]) => graph.op("Concat", parts, { axis: -1 });
+  const reciprocal = (of: Value) => graph.op("Reciprocal", [of]);
+  return {
+    factors: concatenated([one, reciprocal(graph.op("Add", [std, number(1e-5)])), reciprocal(relative)]),
+    scales: concatenated([one, std, relative]),
+  };
+}

@@ -1,0 +1,107 @@
+import type { EditInputs } from "../models/graph-interface.js";
+import type { HookName } from "../models/hooks.js";
+import { EDIT_NORMALISATIONS, EDIT_PARAMETERS } from "../models/residual-edit.js";
+import { type EditedSae, featureTerms } from "../models/sae/edit-terms.js";
+import type { FeatureEdit } from "./features.js";
+import { Tensor } from "./ort/tensor.js";
+
+/** Where an edit's vectors come from. */
+export interface EditableSae {
+  readonly hook: HookName;
+  readonly description: EditedSae;
+  /** [dIn] of W_enc, in f32. */
+  encoderColumn(feature: number): Float32Array;
+  /** [dIn] of W_dec. */
+  decoderRow(feature: number): Float32Array;
+}
+
+/** One edit as numbers: the columns and rows that it fills in `EditInputs`. */
+interface EditTerms {
+  readonly encoder: Float32Array;
+  readonly decoder: Float32Array;
+  readonly normalisation: readonly number[];
+  readonly parameters: readonly number[];
+}
+
+/** The edits of one sequence, by hook, ready to be bound. */
+export type ResidualEdits = ReadonlyMap<HookName, readonly EditTerms[]>;
+
+/** @param saeOf throws for an id that is not attached */
+export function residualEdits(edits: readonly FeatureEdit[], saeOf: (id: string) => EditableSae): ResidualEdits {
+  const byHook = new Map<HookName, EditTerms[]>();
+  for (const edit of edits) {
+    const sae = saeOf(edit.sae);
+    byHook.set(sae.hook, [...(byHook.get(sae.hook) ?? []), editTerms(edit, sae)]);
+  }
+  return byHook;
+}
+
+function editTerms({ feature, op, value }: FeatureEdit, sae: EditableSae): EditTerms {
+  const terms = featureTerms(sae.description, feature, sae.encoderColumn(feature));
+  const parameters = { ...terms, ...DELTA[op](value) };
+  return {
+    encoder: terms.encoder,
+    decoder: sae.decoderRow(feature),
+    normalisation: EDIT_NORMALISATIONS.map((kind) => (kind === sae.description.normalisation ? 1 : 0)),
+    parameters: EDIT_PARAMETERS.map((name) => parameters[name]),
+  };
+}
+
+/** delta = slope * a + shift. */
+const DELTA: Record<FeatureEdit["op"], (value: number) => { readonly slope: number; readonly shift: number }> = {
+  ablate: () => ({ slope: -1, shift: 0 }),
+  add: (value) => ({ slope: 0, shift: value }),
+  scale: (value) => ({ slope: value - 1, shift: 0 }),
+  clamp: (value) => ({ slope: -1, shift: value }),
+};
+
+/** Tensors for the edit inputs of a run over rows that each have edits or none; missing edits are zeros. */
+export function editTensors(
+  inputs: readonly EditInputs[],
+  rows: readonly (ResidualEdits | null)[],
+  width: number,
+): Map<string, Tensor> {
+  const tensors = new Map<string, Tensor>();
+  for (const [place, hooks] of byPlace(inputs)) {
+    const edits = rows.map((row) => hooks.flatMap((hook) => row?.get(hook) ?? []));
+    const count = Math.max(1, ...edits.map(({ length }) => length));
+    const columns = (name: string, height: number, of: (edit: EditTerms) => ArrayLike<number>) =>
+      tensors.set(
+        name,
+        filled([rows.length, height, count], (row, i, at) => numberOf(edits[row]?.[at], of, i)),
+      );
+    columns(place.encoder, width, ({ encoder }) => encoder);
+    columns(place.normalisation, EDIT_NORMALISATIONS.length, ({ normalisation }) => normalisation);
+    columns(place.parameters, EDIT_PARAMETERS.length, ({ parameters }) => parameters);
+    tensors.set(
+      place.decoder,
+      filled([rows.length, count, width], (row, at, i) => numberOf(edits[row]?.[at], ({ decoder }) => decoder, i)),
+    );
+  }
+  return tensors;
+}
+
+const numberOf = (edit: EditTerms | undefined, of: (edit: EditTerms) => ArrayLike<number>, i: number): number =>
+  edit === undefined ? 0 : (of(edit)[i] ?? 0);
+
+function filled(shape: readonly [number, number, number], value: (a: number, b: number, c: number) => number): Tensor {
+  const [rows, height, width] = shape;
+  const values = Float32Array.from({ length: rows * height * width }, (_, at) =>
+    value(Math.floor(at / (height * width)), Math.floor(at / width) % height, at % width),
+  );
+  const tensor = Tensor.zeros("float32", shape);
+  tensor.write(values);
+  return tensor;
+}
+
+/** Hooks that are one tensor come together. */
+function byPlace(inputs: readonly EditInputs[]): Map<EditInputs, HookName[]> {
+  const places = new Map<string, EditInputs>();
+  const hooks = new Map<EditInputs, HookName[]>();
+  for (const each of inputs) {
+    const place = places.get(each.encoder) ?? each;
+    places.set(each.encoder, place);
+    hooks.set(place, [...(hooks.get(place) ?? []), each.hook]);
+  }
+  return hooks;
+}
