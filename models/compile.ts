@@ -9,8 +9,8 @@ import { openCheckpoint } from "./checkpoint.js";
 import { publish } from "./compile-cache.js";
 import { type GenerationConfig, readConfig, readGenerationConfig } from "./config.js";
 import { contentHash } from "./content-hash.js";
-import type { DecodeInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
-import { type BuiltGraph, buildDecode, buildPrefill } from "./graphs.js";
+import type { DecodeInterface, LensInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
+import { type BuiltGraph, buildDecode, buildLens, buildPrefill } from "./graphs.js";
 import type { HookName } from "./hooks.js";
 import type { WeightPlace } from "./onnx/graph.js";
 import { type Precision, WeightPlan } from "./weight-plan.js";
@@ -57,6 +57,7 @@ export interface CompiledModel {
   readonly hooks: readonly HookName[];
   decode(options: GraphChoice): CompiledGraph<DecodeInterface>;
   prefill(options: GraphChoice & { readonly far: boolean }): CompiledGraph<PrefillInterface>;
+  lens(): CompiledGraph<LensInterface>;
 }
 
 /**
@@ -81,7 +82,8 @@ export async function compileModel({
   const entry = await publish(cacheRoot, item, (to) =>
     writeWeights(join(to, WEIGHTS_FILE), plan, checkpoint, onProgress ?? (() => {})),
   );
-  const keep = <Interface>(name: string, graph: BuiltGraph<Interface>) => store(resolve(cacheRoot), entry, name, graph);
+  const keep = <Interface>(name: string, graph: Pick<BuiltGraph<Interface>, "interface" | "bytes">) =>
+    store(resolve(cacheRoot), entry, name, graph);
   const options = { precision, weightsFile: WEIGHTS_FILE, taps: new Set<HookName>(), edits: new Set<HookName>() };
   return {
     modelType: model.modelType,
@@ -93,6 +95,7 @@ export async function compileModel({
     decode: (asked) => keep(`decode-g${asked.sinks}`, buildDecode(model, plan, { ...options, ...asked })),
     prefill: (asked) =>
       keep(`prefill${asked.far ? "-far" : ""}-g${asked.sinks}`, buildPrefill(model, plan, { ...options, ...asked })),
+    lens: () => keep("lens", buildLens(model, plan, { ...options, sinks: 0 })),
   };
 }
 
@@ -109,7 +112,7 @@ function store<Interface>(
   root: string,
   entry: string,
   name: string,
-  graph: BuiltGraph<Interface>,
+  graph: Pick<BuiltGraph<Interface>, "interface" | "bytes">,
 ): CompiledGraph<Interface> {
   const path = join(entry, `${name}-${sha256(graph.bytes).slice(0, 12)}.onnx`);
   if (statSync(path, { throwIfNoEntry: false })?.size === graph.bytes.length)

@@ -24,6 +24,14 @@ export interface ForwardOptions {
   readonly hiddenSize: number;
 }
 
+/** How hidden values become logits: the gain of the norm before it (null: none), and the output matrix [vocab, d]. */
+export interface Head {
+  readonly gain: string | null;
+  readonly name: string;
+  readonly vocab: number;
+  readonly tied: boolean;
+}
+
 /**
  * A forward pass being written down: what architecture files are written in. The same calls give the decode and the
  * prefill graph; only `attention` differs. Hidden values are [batch, tokens, size].
@@ -33,6 +41,10 @@ export class Forward {
   readonly hooks: HookName[] = [];
   readonly taps: TapOutput[] = [];
   readonly edits: EditInputs[] = [];
+  /** The output matrix, known once `unembed` was called. */
+  head: Head | null = null;
+  /** Gains of norms, by what the norm gave. */
+  readonly #gains = new Map<Value, string>();
   readonly #tapped = new Set<Value>();
   /** Edited tensors, and what they were before. */
   readonly #edited = new Map<Value, { readonly from: Value; readonly inputs: EditInputs }>();
@@ -67,7 +79,10 @@ export class Forward {
   }
 
   rmsNorm(x: Value, name: string, epsilon: number): Value {
-    return this.graph.rmsNorm(x, this.#plain(`${name}.weight`, [this.options.hiddenSize]), epsilon);
+    const gain = `${name}.weight`;
+    const normed = this.graph.rmsNorm(x, this.#plain(gain, [this.options.hiddenSize]), epsilon);
+    this.#gains.set(normed, gain);
+    return normed;
   }
 
   add(a: Value, b: Value): Value {
@@ -115,14 +130,26 @@ export class Forward {
   /** Logits [wanted, vocab] of the wanted rows of normed hidden values; tied: with the embedding matrix `name`. */
   unembed(x: Value, name: string, vocab: number, tied: boolean): void {
     const { graph, options } = this;
-    const width = options.hiddenSize;
-    const rows = graph.op("Reshape", [x, graph.constant("int64", [2], [-1, width])]);
+    const rows = graph.op("Reshape", [x, graph.constant("int64", [2], [-1, options.hiddenSize])]);
     const wanted = this.wanted === null ? rows : graph.op("Gather", [rows, this.wanted]);
+    this.head = { gain: this.#gains.get(x) ?? null, name, vocab, tied };
+    this.#logits(wanted, this.head);
+  }
+
+  /** What directions in the residual stream do to the logits: [rows, vocab], through the final norm's gain (logit lens). */
+  lens(directions: Value, head: Head): void {
+    const { graph, options } = this;
+    const gain = head.gain === null ? null : this.#plain(head.gain, [options.hiddenSize]);
+    this.#logits(gain === null ? directions : graph.op("Mul", [directions, gain]), head);
+  }
+
+  #logits(rows: Value, { name, vocab, tied }: Head): void {
+    const { graph, options } = this;
     const tensor = `${name}.weight`;
+    const width = options.hiddenSize;
     if (tied && options.precision === "f32")
-      graph.op("Gemm", [wanted, this.#plain(tensor, [vocab, width])], { transB: 1 }, "logits");
-    else
-      graph.op("Identity", [this.#product(wanted, [{ tensor, shape: [vocab, width] }], width, "head")], {}, "logits");
+      graph.op("Gemm", [rows, this.#plain(tensor, [vocab, width])], { transB: 1 }, "logits");
+    else graph.op("Identity", [this.#product(rows, [{ tensor, shape: [vocab, width] }], width, "head")], {}, "logits");
     graph.output("logits", "float32", ["wanted", vocab]);
   }
 

@@ -125,4 +125,14 @@ export interface PrefillInterface extends Names {
   }[];
 }
 
+/** Names of the graph that maps directions in the residual stream to logits. */
+export interface LensInterface {
+  /** [wanted, hiddenSize]. */
+  readonly directions: Value;
+  /** [wanted, vocabSize]. */
+  readonly logits: Value;
+  /** The weights it needs. */
+  readonly weights: readonly Value[];
+}
+
 export type GraphInterface = DecodeInterface | PrefillInterface;

@@ -2,7 +2,7 @@ import type { DescribedModel } from "./architectures/architecture.js";
 import type { LayerAttention } from "./attention.js";
 import { DecodeAttention } from "./decode-attention.js";
 import { Forward } from "./forward.js";
-import type { DecodeInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
+import type { DecodeInterface, LensInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import { GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
@@ -61,6 +61,26 @@ export function buildPrefill(
     interface: { phase: "prefill", ids, wanted, logits: "logits", sinkKeys, taps, edits, geometries, layers },
     bytes: graph.serialize(options.far ? "prefill-far" : "prefill"),
     hooks,
+  };
+}
+
+/** What directions in the residual stream do to the logits. */
+export function buildLens(
+  model: DescribedModel,
+  plan: WeightPlan,
+  options: GraphOptions,
+): { readonly interface: LensInterface; readonly bytes: Uint8Array } {
+  const whole = new GraphBuilder();
+  const attention = new DecodeAttention(whole, cacheShape(model.shape, options), model.shape.geometries);
+  const { head } = run(model, plan, options, whole, attention, whole.input("ids", "int64", ["batch", 1]), null);
+  if (head === null) throw new RangeError(`${model.modelType} has no output matrix`);
+  const graph = new GraphBuilder();
+  const { hiddenSize } = model.shape;
+  const directions = graph.input("directions", "float32", ["wanted", hiddenSize]);
+  new Forward(graph, plan, attention, "", null, { ...options, hiddenSize }).lens(directions, head);
+  return {
+    interface: { directions, logits: "logits", weights: graph.weights },
+    bytes: graph.serialize("lens"),
   };
 }
 

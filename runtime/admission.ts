@@ -1,4 +1,5 @@
 import { InvalidRequest } from "./errors.js";
+import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS } from "./features.js";
 import type { LambdaOptions, ModelCard, SamplingParams, SequenceRequest } from "./generation.js";
 import type { AdmittedSequence } from "./messages.js";
 
@@ -25,6 +26,7 @@ export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fu
       ...lengthRules(sequence),
       ...samplingRules(sequence.sampling),
       ...lambdaRules(sequence.lambda, prompt.length, card, fullLength),
+      ...featureRules(sequence, card),
     ];
     for (const [allowed, param, must] of rules) {
       if (!allowed) throw new InvalidRequest(`it must be ${must}`, param);
@@ -71,6 +73,32 @@ function lambdaRules(lambda: LambdaOptions, length: number, card: ModelCard, ful
       mode !== "full" || length < fullLength,
       "lm_infinite.mode",
       `lambda: full keeps every key, and this machine has memory for ${fullLength} tokens`,
+    ],
+  ];
+}
+
+function featureRules({ features, edits }: SequenceRequest, { saes }: ModelCard): Rule[] {
+  const known = new Map(saes.map((sae) => [sae.id, sae]));
+  const names = `of ${[...known.keys()].join(", ") || "none, because no SAE is attached"}`;
+  const isFeature = ({ sae, feature }: FeatureEdit) => isCount(feature) && feature < (known.get(sae)?.dSae ?? 0);
+  const isValue = ({ value }: FeatureEdit) => Math.abs(value) <= LARGEST_EDIT; // NaN is not
+  const rules: Rule[] = [
+    [edits.length <= MOST_EDITS, "edits", `${MOST_EDITS} edits or fewer`],
+    [edits.every(({ sae }) => known.has(sae)), "edits", names],
+    [edits.every(isFeature), "edits", "of features that their SAEs have"],
+    [edits.every(isValue), "edits", `of values from -${LARGEST_EDIT} to ${LARGEST_EDIT}`],
+  ];
+  if (features === null) return rules;
+  const { activation, top } = features;
+  const widest = (k: number) => features.saes.every((id) => k <= (known.get(id)?.dSae ?? 0));
+  return [
+    ...rules,
+    [features.saes.length > 0 && features.saes.every((id) => known.has(id)), "features.saes", names],
+    [isCount(top), "features.top", "an integer of 0 or more"],
+    [
+      activation.kind !== "top-k" || (isCount(activation.k) && activation.k > 0 && widest(activation.k)),
+      "features.activation.top_k",
+      "from 1 to the width of every SAE asked for",
     ],
   ];
 }

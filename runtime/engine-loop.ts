@@ -1,7 +1,9 @@
 import type { TokenBytes } from "../models/token-bytes.js";
+import type { AttachedSaes } from "./attached-saes.js";
 import { CachePool } from "./cache-pool.js";
 import { Candidates } from "./candidates.js";
 import { ChunkSize } from "./chunk-size.js";
+import { eventCredit } from "./event-credit.js";
 import { NotFiniteLogits } from "./finite-logits.js";
 import type { GenerationEvent, GenerationFault, LambdaOptions } from "./generation.js";
 import type { LambdaGeometry } from "./lambda-cache.js";
@@ -10,9 +12,10 @@ import { OrtError } from "./ort/library.js";
 import type { Runner } from "./runner.js";
 import { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
+import type { Residuals } from "./tap-outputs.js";
 
-/** Events of a request that its reader may be behind before its sequences wait. */
-const EVENTS_AHEAD = 128;
+/** Credit (`eventCredit`) that a reader may be behind before its sequences wait. */
+const CREDIT = 128;
 /** Logits that a chunk may return at once, for log-probabilities of the prompt. */
 const PROMPT_LOGITS = 1 << 22;
 /** Scores that a chunk's mask may have; only `mode: full` comes near. */
@@ -25,12 +28,13 @@ export interface EngineLoopOptions extends LambdaGeometry {
   readonly tokens: TokenBytes | null;
   /** Longest text in `mode: full`, whose cache grows with it. */
   readonly fullLength: number;
+  readonly saes: AttachedSaes;
 }
 
 /** A request that is being answered. */
 interface Request {
   readonly sequences: Set<Scheduled>;
-  /** Events sent and not yet read. */
+  /** Credit of the events sent and not yet read. */
   ahead: number;
   pausedAt: number | null;
 }
@@ -48,6 +52,8 @@ export class EngineLoop implements Disposable {
   readonly #caches: CachePool;
   readonly #candidates: Candidates;
   readonly #chunks: ChunkSize;
+  /** Of texts whose tokens are read by SAEs, which takes as long as the model or longer. */
+  readonly #readChunks: ChunkSize;
 
   constructor(
     readonly runner: Runner,
@@ -60,6 +66,7 @@ export class EngineLoop implements Disposable {
     runner.closeCache(runner.openCache(options));
     this.#candidates = new Candidates(runner.model.shape.vocabSize);
     this.#chunks = new ChunkSize(options.window, runner.model.weights.bytes);
+    this.#readChunks = new ChunkSize(options.window, runner.model.weights.bytes);
   }
 
   /** Queues the sequences of a request; one that cannot be set up ends the request with errors. */
@@ -82,12 +89,12 @@ export class EngineLoop implements Disposable {
     this.#requests.delete(id);
   }
 
-  /** The reader has taken `count` more events. */
-  acknowledge(id: number, count: number): void {
+  /** The reader has taken events of this much credit. */
+  acknowledge(id: number, credit: number): void {
     const request = this.#requests.get(id);
     if (request === undefined) return;
-    request.ahead -= count;
-    this.#pause(request, request.ahead >= EVENTS_AHEAD);
+    request.ahead -= credit;
+    this.#pause(request, request.ahead >= CREDIT);
   }
 
   /** Gives one sequence a turn. Returns whether there was one to give. */
@@ -124,7 +131,8 @@ export class EngineLoop implements Disposable {
     const geometry = this.#geometry(request.lambda);
     const maxLength = geometry.window === Number.POSITIVE_INFINITY ? this.options.fullLength : Number.POSITIVE_INFINITY;
     const context = { ...this.options, window: geometry.window, maxLength, candidates: this.#candidates };
-    return { sequence: new Sequence(id, index, request, context), geometry, paused: false };
+    const edits = request.edits.length === 0 ? null : this.options.saes.edits(request.edits);
+    return { sequence: new Sequence(id, index, request, edits, context), geometry, paused: false };
   }
 
   #geometry({ window, sinks, mode }: LambdaOptions): LambdaGeometry {
@@ -147,7 +155,7 @@ export class EngineLoop implements Disposable {
   }
 
   #needsPrefill({ promptOnly, asked }: Sequence): boolean {
-    return !promptOnly || asked.promptLogprobs !== null;
+    return !promptOnly || asked.promptLogprobs !== null || asked.features?.prompt === true;
   }
 
   #prefill({ sequence, geometry }: Scheduled): GenerationEvent[] {
@@ -161,31 +169,58 @@ export class EngineLoop implements Disposable {
       Math.max(1, Math.floor(MASK_SCORES / (cache.count(row) + left))),
       wantsLogits ? Math.max(1, Math.floor(PROMPT_LOGITS / vocabSize)) : left,
     );
-    const wished = sequence.repeatable ? this.#chunks.steady(left) : this.#chunks.next(left, shared);
+    const features = sequence.asked.features?.prompt === true ? sequence.asked.features : null;
+    const chunks = features === null ? this.#chunks : this.#readChunks;
+    const wished = sequence.repeatable ? chunks.steady(left) : chunks.next(left, shared);
     const size = Math.min(wished, affordable);
     const ids = sequence.asked.prompt.subarray(start, start + size);
     const began = performance.now();
-    const logits = this.runner.prefill(cache, row, ids, wantsLogits ? [...ids.keys()] : []);
-    this.#chunks.measured(size, performance.now() - began);
+    const residuals: Residuals = new Map();
+    const logits = this.runner.prefill(cache, row, ids, wantsLogits ? [...ids.keys()] : [], {
+      ...(features === null ? {} : { residuals }),
+      edits: sequence.promptEdits,
+    });
+    const readings = features === null ? [] : this.options.saes.read(features, residuals);
+    chunks.measured(size, performance.now() - began);
     sequence.prefilled += size;
-    return wantsLogits ? [sequence.promptEvent(start, logits, vocabSize)] : [];
+    return [
+      ...(wantsLogits ? [sequence.promptEvent(start, logits, vocabSize)] : []),
+      ...sequence.promptFeatures(start, readings),
+    ];
   }
 
-  #decode({ sequence, geometry }: Scheduled): GenerationEvent[] {
+  #decode(turn: Scheduled): GenerationEvent[] {
+    const { sequence } = turn;
     const alone: GenerationEvent[] =
       sequence.prefillLength === 0 && sequence.asked.promptLogprobs !== null && sequence.place === null
         ? [{ type: "prompt", index: sequence.index, start: 0, logprobs: [null] }]
         : [];
-    if (sequence.promptOnly) return [...alone, sequence.endWithoutText()];
+    if (alone.length > 0) this.#emit(turn, alone);
+    if (sequence.promptOnly && !sequence.readsNext) return [sequence.endWithoutText()];
+    const logits = this.#pass(turn);
+    if (sequence.ended) return [];
+    return sequence.promptOnly ? [sequence.endWithoutText()] : sequence.accept(logits);
+  }
+
+  /** One pass over the sequence's last token: its readings, if asked for, go out; the logits behind it come back. */
+  #pass(turn: Scheduled): Float32Array {
+    const { sequence, geometry } = turn;
     const { cache, row } = sequence.place ?? this.#caches.allocate(sequence, geometry);
-    return [...alone, ...sequence.accept(this.runner.decode(cache, row, [sequence.lastToken]))];
+    const { features } = sequence.asked;
+    const edits = [sequence.edits];
+    if (features === null || !sequence.readsNext)
+      return this.runner.decode(cache, row, [sequence.lastToken], { edits });
+    const residuals: Residuals = new Map();
+    const logits = this.runner.decode(cache, row, [sequence.lastToken], { edits, residuals });
+    for (const readings of this.options.saes.read(features, residuals)) this.#emit(turn, sequence.release(readings));
+    return logits;
   }
 
   #emit({ sequence }: Scheduled, events: GenerationEvent[]): void {
     const request = this.#requests.get(sequence.request);
     if (request === undefined) return;
-    request.ahead += events.length;
-    if (request.ahead >= EVENTS_AHEAD) this.#pause(request, true);
+    for (const event of events) request.ahead += eventCredit(event);
+    if (request.ahead >= CREDIT) this.#pause(request, true);
     this.send(sequence.request, events);
   }
 

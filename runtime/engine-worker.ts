@@ -4,6 +4,8 @@ import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { compileModel } from "../models/compile.js";
 import { TokenBytes } from "../models/token-bytes.js";
+import { AttachedSaes } from "./attached-saes.js";
+import { describeFeature } from "./describe-feature.js";
 import { EngineLoop } from "./engine-loop.js";
 import type { ModelCard } from "./generation.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
@@ -18,6 +20,8 @@ const FULL_MODE_SHARE = 0.25;
 /** Below this many bytes of weights, threads wait for each other longer than they compute. */
 const SINGLE_THREAD_BYTES = 32 << 20;
 
+type Describe = Extract<EngineCommand, { type: "describe" }>;
+
 const port = parentPort;
 if (port === null) throw new Error("engine-worker.js is started by LocalEngine");
 const report = (message: EngineReport): void => port.postMessage(message);
@@ -29,7 +33,7 @@ try {
   report({ type: "failed", fault: toFault(error) });
 }
 
-async function serve({ folder, id, cacheRoot, spin, ...asked }: EngineThreadOptions): Promise<void> {
+async function serve({ folder, id, cacheRoot, spin, saes: choice, ...asked }: EngineThreadOptions): Promise<void> {
   const precision = asked.precision === "auto" ? "f32" : asked.precision;
   const onProgress = (share: number) => report({ type: "progress", share });
   const tokenizer = nextCommand();
@@ -41,14 +45,15 @@ async function serve({ folder, id, cacheRoot, spin, ...asked }: EngineThreadOpti
   const bytesPerToken = shape.layers * shape.kvHeads * shape.headDim * 4 * 2;
   const fullLength = Math.floor((totalmem() * FULL_MODE_SHARE) / bytesPerToken);
   const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : availableParallelism());
-  const runner = new Runner(model, { window, threads, spin });
+  const names = [id, ...folderNames(folder)].filter((name) => name !== "");
+  const saes = await AttachedSaes.attach({ choice, model, folder, names, cacheRoot, threads, spin });
+  const runner = new Runner(model, { window, threads, spin, taps: saes.hooks });
   runner.load({ window, sinks });
   const first = await tokenizer;
   const tokens = first.type === "tokenizer" && first.tokens !== null ? new TokenBytes(first.tokens) : null;
-  const loop = new EngineLoop(runner, { ...asked, window, sinks, eosTokenIds, fullLength, tokens }, (request, events) =>
-    report({ type: "events", request, events }),
-  );
-  listen(loop, runner, asked.stallTimeoutMs);
+  const options = { ...asked, window, sinks, eosTokenIds, fullLength, tokens, saes };
+  const loop = new EngineLoop(runner, options, (request, events) => report({ type: "events", request, events }));
+  listen(loop, runner, saes, asked.stallTimeoutMs);
   const card: ModelCard = {
     id: id === "" ? basename(folder) : id,
     created: Math.floor(Date.now() / 1000),
@@ -69,10 +74,18 @@ async function serve({ folder, id, cacheRoot, spin, ...asked }: EngineThreadOpti
       ...(generation.topP === undefined ? {} : { topP: generation.topP }),
       ...(generation.topK === undefined ? {} : { topK: generation.topK }),
     },
-    hooks: [],
-    saes: [],
+    hooks: model.hooks,
+    saes: saes.cards,
   };
   report({ type: "ready", card, fullLength });
+}
+
+function describe({ request, ...asked }: Describe, runner: Runner, saes: AttachedSaes): void {
+  try {
+    report({ type: "description", request, description: describeFeature(runner, saes, asked) });
+  } catch (error) {
+    report({ type: "not-described", request, fault: toFault(error) });
+  }
 }
 
 async function nextCommand(): Promise<EngineCommand> {
@@ -82,7 +95,13 @@ async function nextCommand(): Promise<EngineCommand> {
   return command;
 }
 
-function listen(loop: EngineLoop, runner: Runner, stallTimeoutMs: number): void {
+/** What a model is called by its folder; in a cache of Hugging Face's, two folders above the revision. */
+function folderNames(folder: string): string[] {
+  const repository = /models--.+--(.+)[\\/]snapshots[\\/][0-9a-f]{40}$/.exec(folder)?.[1];
+  return [basename(folder), ...(repository === undefined ? [] : [repository])];
+}
+
+function listen(loop: EngineLoop, runner: Runner, saes: AttachedSaes, stallTimeoutMs: number): void {
   let stepping = false;
   const step = (): void => {
     stepping = loop.step();
@@ -105,10 +124,13 @@ function listen(loop: EngineLoop, runner: Runner, stallTimeoutMs: number): void 
         loop.cancel(command.request);
         return wake();
       case "acknowledge":
-        loop.acknowledge(command.request, command.count);
+        loop.acknowledge(command.request, command.credit);
         return wake();
+      case "describe":
+        return describe(command, runner, saes);
       case "close":
         loop[Symbol.dispose]();
+        saes[Symbol.dispose]();
         runner[Symbol.dispose]();
         // On a worker thread this ends the thread alone.
         process.exit(0);

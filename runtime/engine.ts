@@ -29,12 +29,24 @@ export interface LocalEngineOptions {
   /** Sequences that may wait besides. */
   readonly queueLimit: number;
   readonly stallTimeoutMs: number;
+  /** Sparse autoencoders to attach; left out: those in the folder `saes` of the model's. */
+  readonly saes?: readonly { readonly id?: string | undefined; readonly folder: string }[] | undefined;
+  readonly saePrecision?: "f32" | "q8" | undefined;
+  /** Attach SAEs that say they were trained on another model. */
+  readonly saeAnyModel?: boolean | undefined;
   readonly cacheDir?: string | undefined;
+}
+
+/** Who asked for a feature's description. */
+interface Waiting {
+  resolve(description: FeatureDescription): void;
+  reject(error: Error): void;
 }
 
 /** A model on a thread of this process. */
 export class LocalEngine implements Engine {
   readonly #streams = new Map<number, EventStream>();
+  readonly #descriptions = new Map<number, Waiting>();
   readonly #exited: Promise<void>;
   #outstanding = 0;
   #requests = 0;
@@ -51,6 +63,11 @@ export class LocalEngine implements Engine {
   ) {
     worker.on("message", (message: EngineReport) => {
       if (message.type === "events") this.#streams.get(message.request)?.push(message.events);
+      if (message.type !== "description" && message.type !== "not-described") return;
+      const asked = this.#descriptions.get(message.request);
+      this.#descriptions.delete(message.request);
+      if (message.type === "description") asked?.resolve(message.description);
+      else asked?.reject(fromFault(message.fault));
     });
     worker.on("error", (error) => this.#break(new Error(`the engine's thread failed: ${error.message}`)));
     this.#exited = new Promise((resolve) => {
@@ -82,6 +99,11 @@ export class LocalEngine implements Engine {
       spin: options.spin ?? true,
       parallel: options.parallel,
       stallTimeoutMs: options.stallTimeoutMs,
+      saes: {
+        folders: options.saes?.map(({ id, folder }) => ({ id, folder: resolve(folder) })),
+        precision: options.saePrecision ?? "f32",
+        anyModel: options.saeAnyModel ?? false,
+      },
     };
     const worker = new Worker(new URL("./engine-worker.js", import.meta.url), { workerData });
     try {
@@ -116,7 +138,7 @@ export class LocalEngine implements Engine {
     const onAbort = () => stream.abort(null);
     const stream = new EventStream({
       sequences: sequences.length,
-      acknowledge: (count) => this.#tell({ type: "acknowledge", request, count }),
+      acknowledge: (credit) => this.#tell({ type: "acknowledge", request, credit }),
       closed: (finished) => {
         signal.removeEventListener("abort", onAbort);
         this.#streams.delete(request);
@@ -136,8 +158,17 @@ export class LocalEngine implements Engine {
     return stream;
   }
 
-  async describeFeature(sae: string): Promise<FeatureDescription> {
-    throw new InvalidRequest(`there is no SAE '${sae}' here`, "sae");
+  async describeFeature(sae: string, feature: number, top: number): Promise<FeatureDescription> {
+    if (this.#broken) throw this.#broken;
+    const card = this.card.saes.find(({ id }) => id === sae);
+    if (card === undefined) throw new InvalidRequest(`there is no SAE '${sae}'`, "sae");
+    if (!(Number.isInteger(feature) && feature >= 0 && feature < card.dSae))
+      throw new InvalidRequest(`${sae} has features 0 to ${card.dSae - 1}`, "feature");
+    const request = this.#requests++;
+    return new Promise((resolve, reject) => {
+      this.#descriptions.set(request, { resolve, reject });
+      this.#tell({ type: "describe", request, sae, feature, top });
+    });
   }
 
   load(): { running: number; waiting: number } {
@@ -164,6 +195,8 @@ export class LocalEngine implements Engine {
   #break(error: Error): void {
     this.#broken ??= error;
     for (const stream of [...this.#streams.values()]) stream.abort(this.#broken);
+    for (const { reject } of this.#descriptions.values()) reject(this.#broken);
+    this.#descriptions.clear();
   }
 
   #checkRoom(more: number): void {

@@ -1,13 +1,14 @@
+import { eventCredit } from "./event-credit.js";
 import type { GenerationEvent } from "./generation.js";
 
-/** Events read are acknowledged in groups of this many. */
+/** What is read is acknowledged when it comes to this much credit. */
 const ACKNOWLEDGED_TOGETHER = 16;
 
 export interface EventStreamOptions {
   /** Sequences that are going to end, at least one. */
   readonly sequences: number;
-  /** The reader has taken `count` events. */
-  readonly acknowledge: (count: number) => void;
+  /** The reader has taken events of this much credit (`eventCredit`). */
+  readonly acknowledge: (credit: number) => void;
   /** All sequences have ended, or the reader has gone; called once. */
   readonly closed: (finished: boolean) => void;
 }
@@ -15,7 +16,7 @@ export interface EventStreamOptions {
 /** The events of one request, between the engine's thread and their reader. */
 export class EventStream implements AsyncIterableIterator<GenerationEvent> {
   #queue: GenerationEvent[] = [];
-  #read = 0;
+  #credit = 0;
   #open: number;
   #done = false;
   #error: Error | null = null;
@@ -48,7 +49,11 @@ export class EventStream implements AsyncIterableIterator<GenerationEvent> {
     for (;;) {
       const value = this.#queue.shift();
       if (value !== undefined) {
-        if (++this.#read % ACKNOWLEDGED_TOGETHER === 0 && !this.#done) this.#options.acknowledge(ACKNOWLEDGED_TOGETHER);
+        this.#credit += eventCredit(value);
+        if (this.#credit >= ACKNOWLEDGED_TOGETHER && !this.#done) {
+          this.#options.acknowledge(this.#credit);
+          this.#credit = 0;
+        }
         return { value, done: false };
       }
       if (this.#error !== null) throw this.#error;

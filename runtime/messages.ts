@@ -1,4 +1,6 @@
 import type { TokenBytesData } from "../models/token-bytes.js";
+import type { SaeChoice } from "./attached-saes.js";
+import type { FeatureDescription } from "./features.js";
 import type { GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
 import type { Fault } from "./thread-fault.js";
 
@@ -15,6 +17,7 @@ export interface EngineThreadOptions {
   readonly spin: boolean;
   readonly parallel: number;
   readonly stallTimeoutMs: number;
+  readonly saes: SaeChoice;
 }
 
 /** A sequence that the model can run; its prompt changes threads without being copied number by number. */
@@ -28,8 +31,15 @@ export type EngineCommand =
   | { readonly type: "tokenizer"; readonly tokens: TokenBytesData | null }
   | { readonly type: "submit"; readonly request: number; readonly sequences: readonly AdmittedSequence[] }
   | { readonly type: "cancel"; readonly request: number }
-  /** The reader has taken `count` more events. */
-  | { readonly type: "acknowledge"; readonly request: number; readonly count: number }
+  /** The reader has taken events of this much credit. */
+  | { readonly type: "acknowledge"; readonly request: number; readonly credit: number }
+  | {
+      readonly type: "describe";
+      readonly request: number;
+      readonly sae: string;
+      readonly feature: number;
+      readonly top: number;
+    }
   | { readonly type: "close" };
 
 /** From the engine's thread. */
@@ -38,4 +48,7 @@ export type EngineReport =
   | { readonly type: "progress"; readonly share: number }
   | { readonly type: "ready"; readonly card: ModelCard; readonly fullLength: number }
   | { readonly type: "failed"; readonly fault: Fault }
+  /** The answer to "describe". */
+  | { readonly type: "description"; readonly request: number; readonly description: FeatureDescription }
+  | { readonly type: "not-described"; readonly request: number; readonly fault: Fault }
   | { readonly type: "events"; readonly request: number; readonly events: readonly GenerationEvent[] };

@@ -4,6 +4,7 @@ import { chunkMask, planChunk } from "./chunk.js";
 import { DecodeGraph } from "./decode-graph.js";
 import type { GraphResources } from "./graph-resources.js";
 import { LambdaCache, type LambdaGeometry } from "./lambda-cache.js";
+import { LensGraph } from "./lens-graph.js";
 import { PrepackedWeights } from "./ort/session.js";
 import { PrefillGraph } from "./prefill-graph.js";
 import type { ResidualEdits } from "./residual-edits.js";
@@ -36,6 +37,7 @@ export class Runner implements Disposable {
   readonly #resources: GraphResources;
   readonly #decode = new Map<string, DecodeGraph>();
   readonly #prefill = new Map<string, PrefillGraph>();
+  readonly #lens = new Map<string, LensGraph>();
   readonly #taps: ReadonlySet<HookName>;
 
   constructor(
@@ -112,8 +114,16 @@ export class Runner implements Disposable {
     return graph.run(cache, row, { chunk, mask, ids, wanted, ...options });
   }
 
+  /** Logits [vocab] that a direction [hiddenSize] in the residual stream adds, through the final norm's gain. */
+  lens(direction: Float32Array): Float32Array {
+    const graph = this.#settled(() =>
+      remembered(this.#lens, "", () => new LensGraph(this.#resources, this.model.lens())),
+    );
+    return graph.run(direction, this.model.shape.vocabSize);
+  }
+
   [Symbol.dispose](): void {
-    for (const graph of [...this.#decode.values(), ...this.#prefill.values()]) graph[Symbol.dispose]();
+    for (const graph of this.#graphs()) graph[Symbol.dispose]();
     this.#resources.prepacked[Symbol.dispose]();
     this.#resources.weights[Symbol.dispose]();
   }
@@ -128,15 +138,19 @@ export class Runner implements Disposable {
     return remembered(this.#prefill, `${sinks}${far}${edited}`, make);
   }
 
+  #graphs(): Disposable[] {
+    return [...this.#decode.values(), ...this.#prefill.values(), ...this.#lens.values()];
+  }
+
   #hooks(edited: boolean): { taps: ReadonlySet<HookName>; edits: ReadonlySet<HookName> } {
     return { taps: this.#taps, edits: edited ? this.#taps : new Set() };
   }
 
   /** Gives back the memory of weights that graphs loaded meanwhile have packed copies of. */
   #settled<Result>(work: () => Result): Result {
-    const before = this.#decode.size + this.#prefill.size;
+    const before = this.#graphs().length;
     const result = work();
-    if (this.#decode.size + this.#prefill.size > before) this.#resources.weights.forgetPages();
+    if (this.#graphs().length > before) this.#resources.weights.forgetPages();
     return result;
   }
 }

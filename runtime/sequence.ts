@@ -1,13 +1,22 @@
 import type { TokenBytes } from "../models/token-bytes.js";
 import type { Candidates } from "./candidates.js";
 import { Detokenizer } from "./detokenizer.js";
+import { bytesOf } from "./event-credit.js";
+import type { SaeReading } from "./features.js";
 import type { GenerationEvent, TokenLogprobs } from "./generation.js";
 import type { LambdaCache } from "./lambda-cache.js";
 import { tokenLogprobs } from "./logprobs.js";
 import type { AdmittedSequence } from "./messages.js";
+import type { ResidualEdits } from "./residual-edits.js";
 import { Sampler } from "./sampler.js";
 import { StopStrings } from "./stop-strings.js";
 import { TokenCounts } from "./token-counts.js";
+
+type TokenEvent = Extract<GenerationEvent, { type: "token" }>;
+
+/** Prompt tokens whose readings travel in one event, and about the bytes of them. */
+const READ_TOGETHER = 64;
+const PIECE_BYTES = 64 << 10;
 
 /** What sequences of one model need besides their requests. */
 export interface SequenceContext {
@@ -35,6 +44,8 @@ export class Sequence {
   /** The token that the next decode step takes. */
   lastToken: number;
   #generated = 0;
+  /** With features: the last token's event, and the end if it was the last, until a pass over the token gives its readings. */
+  #held: { readonly token: TokenEvent; readonly end: GenerationEvent | null } | null = null;
   readonly #sampler: Sampler;
   readonly #history: TokenCounts | null;
   readonly #text: Detokenizer;
@@ -47,6 +58,7 @@ export class Sequence {
     readonly request: number,
     readonly index: number,
     readonly asked: AdmittedSequence,
+    readonly edits: ResidualEdits | null,
     readonly context: SequenceContext,
   ) {
     this.lastToken = asked.prompt.at(-1) ?? 0;
@@ -63,6 +75,16 @@ export class Sequence {
   /** Prompt tokens that go through the prefill graph: all but the last, whose logits come from the decode graph. */
   get prefillLength(): number {
     return this.asked.prompt.length - 1;
+  }
+
+  /** Whether the next token that goes through the decode graph is to be read. */
+  get readsNext(): boolean {
+    return this.#held !== null || this.asked.features?.prompt === true;
+  }
+
+  /** The edits of the prompt tokens that go through the prefill graph. */
+  get promptEdits(): ResidualEdits | null {
+    return this.asked.editsFrom === "prompt" ? this.edits : null;
   }
 
   /** Whether the same request must give the same text again. */
@@ -94,7 +116,34 @@ export class Sequence {
     return { type: "prompt", index: this.index, start: start === 0 ? 0 : start + 1, logprobs: entries };
   }
 
-  /** Takes the logits behind the last token: chooses the next one and says what that releases. @throws NotFiniteLogits */
+  /** Readings of prompt tokens, from prompt token `start` on; in pieces, so that none is long on its way to the reader. */
+  promptFeatures(start: number, readings: readonly (readonly SaeReading[])[]): GenerationEvent[] {
+    const events: GenerationEvent[] = [];
+    let piece: (readonly SaeReading[])[] = [];
+    let bytes = 0;
+    for (const [i, reading] of readings.entries()) {
+      piece.push(reading);
+      bytes += bytesOf(reading);
+      if (piece.length < READ_TOGETHER && bytes < PIECE_BYTES && i + 1 < readings.length) continue;
+      events.push({ type: "features", index: this.index, start: start + i + 1 - piece.length, readings: piece });
+      [piece, bytes] = [[], 0];
+    }
+    return events;
+  }
+
+  /** Takes what was read at the last token, of the prompt or generated. May end the sequence. */
+  release(readings: readonly SaeReading[]): GenerationEvent[] {
+    const held = this.#held;
+    if (held === null) return this.promptFeatures(this.asked.prompt.length - 1, [readings]);
+    this.#held = null;
+    this.ended = held.end !== null;
+    return [{ ...held.token, features: readings }, ...(held.end === null ? [] : [held.end])];
+  }
+
+  /**
+   * Takes the logits behind the last token: chooses the next one and says what that releases (with features nothing yet:
+   * `release` does). @throws NotFiniteLogits
+   */
   accept(logits: Float32Array): GenerationEvent[] {
     const { asked, index } = this;
     const mayEnd = this.#generated >= asked.minTokens;
@@ -107,15 +156,25 @@ export class Sequence {
     const isEnd = this.#endTokens.has(token);
     const piece = isEnd ? "" : this.#text.push(token);
     const { text, matched } = mayEnd ? this.#stops.push(piece) : { text: piece, matched: null };
-    const event: GenerationEvent = { type: "token", index, seq, pos, tokenId: token, text, logprobs, features: null };
-    if (isEnd) return [event, this.#end("stop", this.#stopTokens.has(token) ? token : null)];
-    if (matched !== null) return [event, this.#end("stop", matched)];
-    const full = this.#generated === asked.maxTokens || pos + 1 >= this.context.maxLength;
-    return full ? [event, this.#endOfLength()] : [event];
+    const event: TokenEvent = { type: "token", index, seq, pos, tokenId: token, text, logprobs, features: null };
+    const end = isEnd
+      ? this.#end("stop", this.#stopTokens.has(token) ? token : null)
+      : matched !== null
+        ? this.#end("stop", matched)
+        : this.#generated === asked.maxTokens || pos + 1 >= this.context.maxLength
+          ? this.#endOfLength()
+          : null;
+    if (asked.features !== null) {
+      this.#held = { token: event, end };
+      return [];
+    }
+    this.ended = end !== null;
+    return end === null ? [event] : [event, end];
   }
 
   /** The end of a sequence that generates nothing. */
   endWithoutText(): GenerationEvent {
+    this.ended = true;
     return this.#end("length", null);
   }
 
@@ -125,7 +184,6 @@ export class Sequence {
   }
 
   #end(finishReason: "stop" | "length", stopReason: string | number | null, released = ""): GenerationEvent {
-    this.ended = true;
     const rest = typeof stopReason === "string" ? "" : this.#stops.push(this.#text.flush()).text + this.#stops.flush();
     return {
       type: "end",

@@ -5,8 +5,12 @@ import { type AppEnv, logExchanges } from "./exchange.js";
 import { type GuardRules, guard } from "./guard.js";
 import type { ModelRegistry } from "./model-registry.js";
 import { type CompletionSettings, completions } from "./routes/completions.js";
+import { features } from "./routes/features.js";
 import { health } from "./routes/health.js";
 import { models } from "./routes/models.js";
+import { saes } from "./routes/saes.js";
+import { traces } from "./routes/traces.js";
+import type { TraceLoad } from "./traces/trace-server.js";
 
 export interface AppOptions {
   readonly models: ModelRegistry;
@@ -15,17 +19,33 @@ export interface AppOptions {
   readonly completions: CompletionSettings;
   /** True from the moment the server takes no more requests. */
   readonly isDraining?: () => boolean;
+  /** Of the trace sockets, where there are any. */
+  readonly traceLoad?: () => TraceLoad;
 }
 
-const METHODS = { "/v1/completions": "POST", "/v1/models": "GET", "/v1/models/:name{.+}": "GET", "/health": "GET" };
+const METHODS = {
+  "/v1/completions": "POST",
+  "/v1/features": "POST",
+  "/v1/models": "GET",
+  "/v1/models/:name{.+}": "GET",
+  "/v1/saes": "GET",
+  "/v1/saes/:path{.+}": "GET",
+  "/v1/traces": "GET",
+  "/v1/traces/schema.json": "GET",
+  "/health": "GET",
+};
 
 /** The whole HTTP interface as one fetch function; every error leaves it in OpenAI's shape. */
 export function createApp(options: AppOptions): Hono<AppEnv> {
+  const isDraining = options.isDraining ?? (() => false);
   const app = new Hono<AppEnv>();
   app.use(logExchanges(options.logger), guard(options.guard));
   app.route("/", completions(options.models, options.completions));
+  app.route("/", features(options.models, options.completions));
   app.route("/", models(options.models));
-  app.route("/", health(options.models, options.isDraining ?? (() => false)));
+  app.route("/", saes(options.models));
+  app.route("/", traces(isDraining));
+  app.route("/", health(options.models, isDraining, options.traceLoad));
 
   for (const [path, method] of Object.entries(METHODS)) {
     app.all(path, (c) => {

@@ -1,9 +1,11 @@
 import { InvalidRequest } from "../runtime/errors.js";
 import { ClientGone, HttpError } from "./errors.js";
+import { checkJsonBounds } from "./json-bounds.js";
 
 /**
  * The JSON value in a request's body. Stops reading at the limit, so that no body is held that will be refused.
- * @throws HttpError 415 (media type), 413 (more than `maxBytes`); InvalidRequest where it is not JSON in UTF-8.
+ * @throws HttpError 415 (media type), 413 (more than `maxBytes`); InvalidRequest where it is not JSON in UTF-8, or JSON that
+ * would take far more memory than its bytes (part-counter.ts).
  */
 export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
   const mediaType = request.headers.get("content-type")?.split(";", 1)[0]?.trim().toLowerCase();
@@ -16,9 +18,13 @@ export async function readJson(request: Request, maxBytes: number): Promise<unkn
   }
   const bytes = await readBytes(request, maxBytes);
   try {
+    checkJsonBounds(bytes);
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (error) {
-    throw new InvalidRequest(`The body is not valid JSON: ${error instanceof Error ? error.message : error}`, null);
+    throw new InvalidRequest(
+      `The body cannot be read as JSON: ${error instanceof Error ? error.message : error}`,
+      null,
+    );
   }
 }
 

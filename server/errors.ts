@@ -23,6 +23,26 @@ export class UnknownModel extends Error {
   }
 }
 
+/** The path names an SAE that is attached to none of the models asked about. */
+export class UnknownSae extends Error {
+  override readonly name = "UnknownSae";
+  constructor(readonly sae: string) {
+    super(`There is no SAE '${sae}' here (GET /v1/saes lists those that there are)`);
+  }
+}
+
+/** The path names a feature that the SAE does not have. */
+export class UnknownFeature extends Error {
+  override readonly name = "UnknownFeature";
+  constructor(
+    readonly feature: string,
+    readonly sae: string,
+    dSae: number,
+  ) {
+    super(`There is no feature '${feature}' in SAE '${sae}', which has 0 to ${dSae - 1}`);
+  }
+}
+
 /** A sequence failed while it was generated; the whole request ends with it. */
 export class GenerationFailed extends Error {
   override readonly name = "GenerationFailed";
@@ -62,6 +82,12 @@ export function renderError(error: unknown): RenderedError {
   }
   if (error instanceof UnknownModel) {
     return known(404, "invalid_request_error", error.message, { param: "model", code: "model_not_found" });
+  }
+  if (error instanceof UnknownSae) {
+    return known(404, "invalid_request_error", error.message, { param: "sae", code: "sae_not_found" });
+  }
+  if (error instanceof UnknownFeature) {
+    return known(404, "invalid_request_error", error.message, { param: "feature", code: "feature_not_found" });
   }
   if (error instanceof HttpError) {
     const type = error.status === 403 ? "permission_error" : "invalid_request_error";

@@ -1,18 +1,11 @@
-import { randomUUID } from "node:crypto";
 import type { MiddlewareHandler } from "hono";
 import type { Logger } from "pino";
-import { type RenderedError, renderError } from "./errors.js";
+import { type LogLine, openLogLine } from "./log-line.js";
 
-/** What one request leaves in the log: one line, when its last byte is written. Never any text of a prompt. */
-export interface Exchange {
-  /** From the client's X-Request-Id, or made up. */
-  readonly id: string;
-  /** Adds fields to the line. */
-  note(fields: Readonly<Record<string, string | number | boolean>>): void;
+/** One request as its handlers see it: its line in the log, which is written when the response's last byte is. */
+export interface Exchange extends Pick<LogLine, "id" | "note" | "fail"> {
   /** The response goes on after its handler has returned: the line waits until the returned function is called. */
   hold(): () => void;
-  /** Renders the error, notes it, and logs what its message hides. */
-  fail(error: unknown): RenderedError;
 }
 
 export interface AppEnv {
@@ -21,14 +14,10 @@ export interface AppEnv {
 
 export function logExchanges(logger: Logger): MiddlewareHandler<AppEnv> {
   return async (c, next) => {
-    const began = performance.now();
-    const given = c.req.header("x-request-id");
-    const id = given !== undefined && /^[\w.-]{1,100}$/.test(given) ? given : randomUUID().replaceAll("-", "");
-    const fields: Record<string, string | number | boolean> = {};
+    const line = openLogLine(logger, c.req.header("x-request-id"));
     let ended: Promise<void> | undefined;
     c.set("exchange", {
-      id,
-      note: (more) => Object.assign(fields, more),
+      ...line,
       hold() {
         let release = () => {};
         ended = new Promise((resolve) => {
@@ -36,21 +25,13 @@ export function logExchanges(logger: Logger): MiddlewareHandler<AppEnv> {
         });
         return () => release();
       },
-      fail(error) {
-        const rendered = renderError(error);
-        const { code, type, param } = rendered.body.error;
-        Object.assign(fields, { error: code ?? type }, param === null ? {} : { param });
-        if (rendered.unexpected) logger.error({ id, err: error }, "unexpected error");
-        return rendered;
-      },
     });
-    c.header("X-Request-Id", id);
+    c.header("X-Request-Id", line.id);
     await next();
     const { method, path } = c.req;
     const { status } = c.res;
-    const line = () =>
-      logger.info({ id, method, path, status, ms: Math.round(performance.now() - began), ...fields }, "request");
-    if (ended) void ended.then(line);
-    else line();
+    const write = () => line.write("request", { method, path, status });
+    if (ended) void ended.then(write);
+    else write();
   };
 }

@@ -1,6 +1,7 @@
 import { once } from "node:events";
-import { createServer, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { isIPv6 } from "node:net";
+import type { Duplex } from "node:stream";
 import { getRequestListener, RequestError } from "@hono/node-server";
 import { SetupError } from "../runtime/errors.js";
 import { HttpError, renderError } from "./errors.js";
@@ -10,9 +11,20 @@ export interface HttpServer {
   readonly url: string;
   /**
    * Stops listening, lets running requests end for at most `limitMs`, then closes what is left.
-   * @returns how many requests were cut off
+   * @returns how many requests were cut off, those on upgraded connections included
    */
   drain(limitMs: number): Promise<number>;
+}
+
+/** Takes connections over from HTTP. */
+export interface Upgrades {
+  /** Whether the request opens what is spoken here; else it is answered as if it had asked for no upgrade. */
+  accepts(request: IncomingMessage): boolean;
+  take(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** Takes nothing new; resolves when all that runs has ended and every connection has closed. */
+  drain(): Promise<void>;
+  /** Ends every connection now. Returns how many requests that cuts off. */
+  cut(): number;
 }
 
 type Fetch = Parameters<typeof getRequestListener>[0];
@@ -21,7 +33,7 @@ type Fetch = Parameters<typeof getRequestListener>[0];
  * Serves `fetch` on a port; 0 takes a free one.
  * @throws SetupError in a sentence: port in use, no such address, no right to it.
  */
-export async function listen(fetch: Fetch, host: string, port: number): Promise<HttpServer> {
+export async function listen(fetch: Fetch, host: string, port: number, upgrades?: Upgrades): Promise<HttpServer> {
   const listener = getRequestListener(fetch, { overrideGlobalObjects: false, errorHandler: renderRefusal });
   const open = new Set<ServerResponse>();
   let draining = false;
@@ -31,6 +43,12 @@ export async function listen(fetch: Fetch, host: string, port: number): Promise<
     outgoing.once("close", () => open.delete(outgoing));
     void listener(incoming, outgoing);
   });
+  if (upgrades) {
+    server.on("upgrade", (request, socket, head) => {
+      if (upgrades.accepts(request)) upgrades.take(request, socket, head);
+      else withoutUpgrade(server, request, socket, head);
+    });
+  }
   // Above the idle time of the usual client pools, so that it is the client who closes an idle connection.
   server.keepAliveTimeout = 75_000;
   server.listen(port, host);
@@ -44,8 +62,11 @@ export async function listen(fetch: Fetch, host: string, port: number): Promise<
       server.close();
       // Tells clients not to send their next request on a connection that is about to close.
       for (const response of open) if (!response.headersSent) response.setHeader("Connection", "close");
-      await Promise.race([allClosed(open), new Promise((resolve) => setTimeout(resolve, limitMs).unref())]);
-      const cut = open.size;
+      await Promise.race([
+        Promise.all([allClosed(open), upgrades?.drain()]),
+        new Promise((resolve) => setTimeout(resolve, limitMs).unref()),
+      ]);
+      const cut = open.size + (upgrades?.cut() ?? 0);
       server.closeAllConnections(); // also those that are merely kept alive
       return cut;
     },
@@ -54,6 +75,20 @@ export async function listen(fetch: Fetch, host: string, port: number): Promise<
 
 async function allClosed(open: ReadonlySet<ServerResponse>): Promise<void> {
   while (open.size > 0) await Promise.all([...open].map((response) => once(response, "close")));
+}
+
+/**
+ * Answers a request as if it had not asked for an upgrade (RFC 9110, 7.8), which Node leaves to nobody once somebody
+ * listens for upgrades: Java's client asks for h2c with its first POST. The connection is given back with its bytes.
+ */
+function withoutUpgrade(server: Server, request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  const { method, url, httpVersion, rawHeaders } = request;
+  const lines = [`${method} ${url} HTTP/${httpVersion}`];
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (rawHeaders[i]?.toLowerCase() !== "upgrade") lines.push(`${rawHeaders[i]}: ${rawHeaders[i + 1]}`);
+  }
+  socket.unshift(Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), head]));
+  server.emit("connection", socket);
 }
 
 /** What never reaches the app: a Host or a path that makes no URL. */

@@ -87,6 +87,11 @@ export class GraphBuilder {
     return name;
   }
 
+  /** Names of the tensors kept outside the graph file. */
+  get weights(): readonly Value[] {
+    return [...this.#initializers].filter(([, { externalData }]) => externalData.length > 0).map(([name]) => name);
+  }
+
   /** A tensor whose bytes lie in `file`, beside the graph. */
   weight(name: string, place: WeightPlace, file: string): Value {
     if (!this.#initializers.has(name)) {

@@ -16,25 +16,43 @@ const FORCED_LAST = 1e4;
  * The cut of top-AFA: s sorted downwards, c_j the square root of the sum of the first j, c_last = 1e4; k is the first j
  * at which c_j is nearest to `norm`. c grows, so it is followed until it has reached `norm` and no further.
  * DESIGN 5; arXiv 2503.24277; SewoongLee/top-afa-sae, training/sae.py, TopAFASAE.
- * @param shares [dSae] s, the squared lengths of what each feature adds to the output
+ * @param width dSae, the number of all s
+ * @param begun the number and the sum of largest s after which c has not reached `norm` yet
+ * @param next gives the following s above 0, downwards
+ * @returns k, or null where c_last is nearest, so that all are kept
  */
+export function topAfaPlaces(
+  width: number,
+  norm: number,
+  begun: { readonly places: number; readonly sum: number },
+  next: () => number | undefined,
+): number | null {
+  let { places, sum } = begun;
+  let [k, distance] = [Math.max(1, places), Math.abs(Math.sqrt(sum) - norm)];
+  while (places < width - 1) {
+    const share = next();
+    if (share === undefined) break;
+    places++;
+    sum += share;
+    const here = Math.abs(Math.sqrt(sum) - norm);
+    if (places === 1 || here < distance) [k, distance] = [places, here];
+    if (Math.sqrt(sum) >= norm) break;
+  }
+  const noneButLast = width === 1;
+  return noneButLast || Math.abs(FORCED_LAST - norm) < distance ? null : k;
+}
+
+/** @param shares [dSae] s, the squared lengths of what each feature adds to the output */
 export function topAfaCut(shares: Float64Array, norm: number, activations: Float64Array): Cut {
   const next = largestFirst(shares);
   const features: number[] = [];
-  let [sum, k, distance] = [0, 1, Math.abs(norm)];
-  for (let place = 1; place < shares.length; place++) {
+  const k = topAfaPlaces(shares.length, norm, { places: 0, sum: 0 }, () => {
     const feature = next();
-    if (feature === undefined) break;
+    if (feature === undefined) return undefined;
     features.push(feature);
-    sum += shares[feature] ?? 0;
-    const here = Math.abs(Math.sqrt(sum) - norm);
-    if (place === 1 || here < distance) [k, distance] = [place, here];
-    if (Math.sqrt(sum) >= norm) break;
-  }
-  const noneButLast = shares.length === 1;
-  if (noneButLast || Math.abs(FORCED_LAST - norm) < distance)
-    return { k: shares.length, features: active(activations) };
-  return { k, features: features.slice(0, k) };
+    return shares[feature];
+  });
+  return k === null ? { k: shares.length, features: active(activations) } : { k, features: features.slice(0, k) };
 }
 
 /** The k largest activations, of equal ones the lowest feature. */

@@ -23,15 +23,22 @@ export interface EncodedRow {
 }
 
 /**
- * Encodes row after row.
  * @throws RangeError if top-AFA is asked of a transcoder, whose output has nothing to do with the norm of its input, or k
  * is not a whole number of features.
  */
+export function checkChosen(
+  { kind, file, dSae }: Pick<SaeDescription, "kind" | "file" | "dSae">,
+  chosen: ChosenActivation,
+): void {
+  if (chosen.kind === "top-afa" && kind === "transcoder")
+    throw new RangeError(`top-AFA is for autoencoders, and ${file} is a transcoder`);
+  if (chosen.kind === "top-k" && !(Number.isInteger(chosen.k) && chosen.k >= 1 && chosen.k <= dSae))
+    throw new RangeError(`top-k keeps a whole number from 1 to ${dSae} of features, not ${chosen.k}`);
+}
+
+/** Encodes row after row. @throws RangeError as `checkChosen`. */
 export function rowEncoder(sae: SaeDescription, chosen: ChosenActivation): (x: Float32Array) => EncodedRow {
-  if (chosen.kind === "top-afa" && sae.kind === "transcoder")
-    throw new RangeError(`top-AFA is for autoencoders, and ${sae.file} is a transcoder`);
-  if (chosen.kind === "top-k" && !(Number.isInteger(chosen.k) && chosen.k >= 1 && chosen.k <= sae.dSae))
-    throw new RangeError(`top-k keeps a whole number from 1 to ${sae.dSae} of features, not ${chosen.k}`);
+  checkChosen(sae, chosen);
   const norms = rowNorms(sae.wDec, sae.dSae);
   return (x) => {
     const input = prepareInput(sae, x);
@@ -64,7 +71,9 @@ export function encode(
 /** The rows of a matrix, as views. */
 export function rowsOf(matrix: Float32Array, width: number): Float32Array[] {
   if (matrix.length % width !== 0) throw new RangeError(`${matrix.length} values are not rows of ${width}`);
-  return Array.from({ length: matrix.length / width }, (_, row) => matrix.subarray(row * width, (row + 1) * width));
+  const rows: Float32Array[] = [];
+  for (let start = 0; start < matrix.length; start += width) rows.push(matrix.subarray(start, start + width));
+  return rows;
 }
 
 function preActivations({ wEnc, bEnc, dIn, dSae }: SaeDescription, encoded: Float64Array): Float64Array {

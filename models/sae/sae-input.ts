@@ -11,19 +11,26 @@ export interface SaeInput {
   readonly shift: number;
 }
 
+type Preparing = Pick<SaeDescription, "kind" | "dIn" | "bDec" | "subtractsBDec" | "normalisation">;
+
 /** @param x one row of dIn values */
-export function prepareInput(sae: SaeDescription, x: Float32Array): SaeInput {
+export function prepareInput(sae: Preparing, x: Float32Array): SaeInput {
   const { factor, mean, scale, shift } = normalisation(sae, x);
-  const encoded = Float64Array.from(x, (value) => (value - mean) * factor);
+  const encoded = new Float64Array(sae.dIn);
+  for (let i = 0; i < sae.dIn; i++) encoded[i] = (x[i]! - mean) * factor;
   if (sae.kind === "transcoder") return { encoded, norm: length(encoded), scale: 1, shift: 0 };
-  const centred = encoded.map((value, i) => value - (sae.bDec[i] ?? 0));
+  const centred = new Float64Array(sae.dIn);
+  for (let i = 0; i < sae.dIn; i++) centred[i] = encoded[i]! - sae.bDec[i]!;
   return { encoded: sae.subtractsBDec ? centred : encoded, norm: length(centred), scale, shift };
 }
 
-function normalisation({ normalisation, dIn }: SaeDescription, x: Float32Array) {
+function normalisation({ normalisation, dIn }: Preparing, x: Float32Array) {
   if (normalisation === "layer_norm") {
-    const mean = x.reduce((sum, value) => sum + value, 0) / dIn;
-    const std = Math.sqrt(x.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (dIn - 1));
+    let [sum, squares] = [0, 0];
+    for (let i = 0; i < dIn; i++) sum += x[i]!;
+    const mean = sum / dIn;
+    for (let i = 0; i < dIn; i++) squares += (x[i]! - mean) ** 2;
+    const std = Math.sqrt(squares / (dIn - 1));
     return { factor: 1 / (std + 1e-5), mean, scale: std, shift: mean };
   }
   if (normalisation === "constant_norm_rescale") {

@@ -12,7 +12,11 @@ export interface OrtApi {
   GetErrorCode(status: Pointer): number;
   GetErrorMessage(status: Pointer): string;
   ReleaseStatus(status: Pointer): void;
-  CreateEnv(logLevel: number, logId: string, out: Cell): Status;
+  CreateEnvWithGlobalThreadPools(logLevel: number, logId: string, threading: Pointer, out: Cell): Status;
+  CreateThreadingOptions(out: Cell): Status;
+  SetGlobalIntraOpNumThreads(threading: Pointer, threads: number): Status;
+  SetGlobalInterOpNumThreads(threading: Pointer, threads: number): Status;
+  SetGlobalSpinControl(threading: Pointer, spin: number): Status;
   DisableTelemetryEvents(env: Pointer): Status;
   CreateSession(env: Pointer, path: string, options: Pointer, out: Cell): Status;
   CreateSessionWithPrepackedWeightsContainer(
@@ -25,6 +29,7 @@ export interface OrtApi {
   CreateSessionOptions(out: Cell): Status;
   SetSessionLogSeverityLevel(options: Pointer, level: number): Status;
   SetIntraOpNumThreads(options: Pointer, threads: number): Status;
+  DisablePerSessionThreads(options: Pointer): Status;
   DisableMemPattern(options: Pointer): Status;
   AddSessionConfigEntry(options: Pointer, key: string, value: string): Status;
   AddInitializer(options: Pointer, name: string, value: Pointer): Status;
@@ -54,6 +59,7 @@ export interface OrtApi {
   ReleasePrepackedWeightsContainer(container: Pointer): void;
   ReleaseSession(session: Pointer): void;
   ReleaseSessionOptions(options: Pointer): void;
+  ReleaseThreadingOptions(threading: Pointer): void;
   ReleaseValue(value: Pointer): void;
   ReleaseIoBinding(binding: Pointer): void;
 }
@@ -69,7 +75,6 @@ const FUNCTIONS: {
 } = {
   GetErrorCode: [1, "int", [ptr]],
   GetErrorMessage: [2, text, [ptr]],
-  CreateEnv: [3, ptr, ["int", text, ptr]],
   DisableTelemetryEvents: [6, ptr, [ptr]],
   CreateSession: [7, ptr, [ptr, path, ptr, ptr]],
   CreateSessionOptions: [10, ptr, [ptr]],
@@ -90,12 +95,19 @@ const FUNCTIONS: {
   ReleaseSession: [95, "void", [ptr]],
   ReleaseValue: [96, "void", [ptr]],
   ReleaseSessionOptions: [100, "void", [ptr]],
+  CreateEnvWithGlobalThreadPools: [119, ptr, ["int", text, ptr, ptr]],
+  DisablePerSessionThreads: [120, ptr, [ptr]],
+  CreateThreadingOptions: [121, ptr, [ptr]],
+  ReleaseThreadingOptions: [122, "void", [ptr]],
   AddSessionConfigEntry: [130, ptr, [ptr, text, text]],
   RunWithBinding: [133, ptr, [ptr, ptr, ptr]],
   CreateIoBinding: [134, ptr, [ptr, ptr]],
   ReleaseIoBinding: [135, "void", [ptr]],
   BindInput: [136, ptr, [ptr, text, ptr]],
   BindOutput: [137, ptr, [ptr, text, ptr]],
+  SetGlobalIntraOpNumThreads: [147, ptr, [ptr, "int"]],
+  SetGlobalInterOpNumThreads: [148, ptr, [ptr, "int"]],
+  SetGlobalSpinControl: [149, ptr, [ptr, "int"]],
   AddInitializer: [150, ptr, [ptr, text, ptr]],
   CreatePrepackedWeightsContainer: [166, ptr, [ptr]],
   ReleasePrepackedWeightsContainer: [167, "void", [ptr]],

@@ -20,10 +20,9 @@ const LIBRARY: Record<string, string> = {
   "win32-arm64": "onnxruntime.dll",
 };
 
-/** ONNX Runtime in this process: its functions, its environment, and where tensors are allocated. */
+/** ONNX Runtime in this process: its functions, and where tensors are allocated. */
 export interface Library {
   readonly api: OrtApi;
-  readonly env: Pointer;
   readonly allocator: Pointer;
   readonly cpuMemory: Pointer;
 }
@@ -71,11 +70,8 @@ function load(path: string): Library {
   if (table === null) throw new SetupError(`${path} has no API version ${API_VERSION}.`);
   const api = bindApi(table, TABLE_LENGTH);
   const made = (call: (out: BigUint64Array) => Pointer | null): Pointer => receive(api, call);
-  const env = made((out) => api.CreateEnv(4, "lambdatap", out));
-  checkWith(api, api.DisableTelemetryEvents(env));
   return {
     api,
-    env,
     allocator: made((out) => api.GetAllocatorWithDefaultOptions(out)),
     cpuMemory: made((out) => api.CreateCpuMemoryInfo(1, 0, out)),
   };

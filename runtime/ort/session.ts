@@ -1,11 +1,15 @@
 import koffi from "koffi";
 import type { Pointer } from "./api.js";
+import { theEnvironment } from "./environment.js";
 import { Handle, holdAll } from "./handle.js";
 import { check, library, made } from "./library.js";
 import type { Tensor } from "./tensor.js";
 
 export interface SessionOptions {
-  /** Threads of one operator, at least 1: that one runs on the calling thread alone. */
+  /**
+   * Threads of one operator, at least 1: that one runs on the calling thread alone. Sessions with the `threads` and `spin`
+   * of the first in the process share its threads.
+   */
   readonly threads: number;
   /** Whether idle threads spin; off, a step costs more but a busy neighbour costs less. */
   readonly spin?: boolean;
@@ -62,10 +66,10 @@ export class Session implements Disposable {
 
   /** @throws OrtError with the file and ONNX Runtime's reason. */
   static load(path: string, options: SessionOptions): Session {
-    const { api, env } = library();
     using settings = sessionOptions(options);
+    const env = theEnvironment(threadsOf(options)).pointer;
     const pointer = made(
-      (_, out) =>
+      (api, out) =>
         options.prepacked === undefined
           ? api.CreateSession(env, path, settings.pointer, out)
           : api.CreateSessionWithPrepackedWeightsContainer(env, path, settings.pointer, options.prepacked.pointer, out),
@@ -91,6 +95,14 @@ export class Session implements Disposable {
   }
 }
 
+const threadsOf = ({ threads, spin }: SessionOptions) => ({ threads, spin: spin !== false });
+
+function sharesThreads(options: SessionOptions): boolean {
+  const asked = threadsOf(options);
+  const environment = theEnvironment(asked);
+  return asked.threads > 1 && asked.threads === environment.threads && asked.spin === environment.spin;
+}
+
 function sessionOptions(options: SessionOptions): Handle {
   const { api } = library();
   if (!Number.isInteger(options.threads) || options.threads < 1) {
@@ -104,7 +116,8 @@ function sessionOptions(options: SessionOptions): Handle {
   const settings = handle.pointer;
   try {
     check(api.SetSessionLogSeverityLevel(settings, 4));
-    check(api.SetIntraOpNumThreads(settings, options.threads));
+    if (sharesThreads(options)) check(api.DisablePerSessionThreads(settings));
+    else check(api.SetIntraOpNumThreads(settings, options.threads));
     check(api.DisableMemPattern(settings));
     const entries: Record<string, string> = {
       "session.intra_op.allow_spinning": options.spin === false ? "0" : "1",

@@ -3,6 +3,7 @@ import type { GenerationEvent } from "../../runtime/generation.js";
 import { GenerationFailed } from "../errors.js";
 import { parseCompletionRequest } from "../openai/completion-request.js";
 import { toSequences } from "../openai/sequences.js";
+import { toCompletionBody } from "./completion-body.js";
 import { memoryLine } from "./memory.js";
 import type { GenerateOptions } from "./options.js";
 import { startEngine } from "./start-engine.js";
@@ -11,7 +12,7 @@ import { startEngine } from "./start-engine.js";
 export async function generate(prompt: string, options: GenerateOptions): Promise<number> {
   const engine = await startEngine(options);
   try {
-    const request = parseCompletionRequest(toBody(prompt, options));
+    const request = parseCompletionRequest(toCompletionBody(prompt, options));
     const { sequences } = await toSequences(request, engine);
     const interrupted = new AbortController();
     process.once("SIGINT", () => interrupted.abort());
@@ -53,19 +54,4 @@ function rateLine(tokens: number, toFirstMs: number, decodeMs: number): string {
   if (tokens === 0) return "0 tokens";
   const rate = tokens > 1 ? `, then ${((1000 * (tokens - 1)) / decodeMs).toFixed(1)} tokens/s` : "";
   return `${tokens} tokens; first after ${Math.round(toFirstMs)} ms${rate}`;
-}
-
-function toBody(prompt: string, options: GenerateOptions): object {
-  return {
-    prompt,
-    max_tokens: options.maxTokens,
-    temperature: options.temperature,
-    top_p: options.topP,
-    top_k: options.topK,
-    min_p: options.minP,
-    repetition_penalty: options.repetitionPenalty,
-    seed: options.seed,
-    stop: options.stop,
-    ignore_eos: options.ignoreEos,
-  };
 }

@@ -3,7 +3,7 @@ import type * as z from "zod";
 import { packageVersion } from "../package-root.js";
 import { sentenceOf } from "./failure.js";
 import { helpText, readOptions, UsageError } from "./flags.js";
-import { CacheOptions, CompileOptions, GenerateOptions, ServeOptions } from "./options.js";
+import { CacheOptions, CompileOptions, GenerateOptions, ServeOptions, TraceOptions } from "./options.js";
 
 interface Command {
   readonly usage: string;
@@ -40,6 +40,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   ),
   generate: command('generate "<prompt>"', "writes on from a prompt", GenerateOptions, async (options, prompt) =>
     (await import("./generate.js")).generate(prompt ?? "", options),
+  ),
+  trace: command('trace "<prompt>"', "shows the features behind each token", TraceOptions, async (options, prompt) =>
+    (await import("./trace.js")).trace(prompt ?? "", options),
   ),
   compile: command("compile <folder>", "compiles a model into the cache", CompileOptions, async (options, folder) =>
     (await import("./compile.js")).compile({ ...options, model: folder ?? options.model }),

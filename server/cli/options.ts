@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { flag } from "./flags.js";
+import { Activation, ColorBy, ColorRange, Edit } from "./trace/flags.js";
 
 const value = <S extends z.ZodType>(schema: S, name: string, help: string) =>
   flag(schema, { kind: "value", value: name, help });
@@ -20,6 +21,12 @@ const cacheDir = flag(z.string().min(1).optional(), {
   env: "LAMBDATAP_CACHE",
 });
 
+/** "name=folder" or "folder"; a name has no slash, so that a folder with an equals sign can still be given as ./a=b. */
+function toSaeFolder(text: string): { readonly id?: string; readonly folder: string } {
+  const [, id, folder] = /^([\w.:@-]{1,128})=(.+)$/.exec(text) ?? [];
+  return id === undefined || folder === undefined ? { folder: text } : { id, folder };
+}
+
 /** Which model, and how it runs: shared by all commands that load one. */
 const engine = {
   model: value(z.string().min(1).optional(), "folder", "model in Hugging Face layout; default: the embedded model"),
@@ -31,6 +38,13 @@ const engine = {
   sinks: value(integer(0).optional(), "tokens", "starting tokens that stay visible for ever; default: 10"),
   threads: value(integer(1, 1024).optional(), "n", "threads of the computation; default: chosen for this machine"),
   precision: value(z.enum(["auto", "f32", "q8"]).default("auto"), "auto|f32|q8", "precision of the weights"),
+  sae: flag(z.array(z.string().min(1).transform(toSaeFolder)).optional(), {
+    kind: "list",
+    value: "[name=]folder",
+    help: "attach a sparse autoencoder (repeatable), or none; default: those in the model's folder saes",
+  }),
+  saePrecision: value(z.enum(["f32", "q8"]).default("f32"), "f32|q8", "precision of the encoders of SAEs"),
+  saeAnyModel: toggle("attach SAEs that say they were trained on another model"),
   cacheDir,
   debug,
 };
@@ -91,6 +105,40 @@ export const GenerateOptions = z.object({
   ignoreEos: toggle("go on after the model's own end"),
 });
 
+export const TraceOptions = z.object({
+  ...GenerateOptions.shape,
+  read: list("sae", "attached SAE to read; default: all"),
+  top: value(integer(0, 100_000).prefault("5"), "n", "features shown per token and SAE"),
+  activation: value(
+    Activation.optional(),
+    "native|top-afa|top-k:k",
+    "how features are chosen; default: as the SAE was trained",
+  ),
+  prompt: toggle("show the tokens of the prompt too"),
+  edit: flag(z.array(Edit).default([]), {
+    kind: "list",
+    value: "sae:feature:op",
+    help: "change a feature: ablate, add:v, scale:v or clamp:v (repeatable)",
+  }),
+  editsFrom: value(
+    z.enum(["prompt", "generation"]).default("generation"),
+    "prompt|generation",
+    "where the changes begin",
+  ),
+  view: value(
+    z.enum(["table", "text", "both"]).default("table"),
+    "table|text|both",
+    "a line per token and SAE, or the coloured text",
+  ),
+  colorBy: value(
+    ColorBy.optional(),
+    "[sae:]what",
+    "colour tokens by l0, z, f, eps_lbo, mse or the number of a feature; default: l0 of the first SAE",
+  ),
+  colorRange: value(ColorRange.optional(), "low:high", "what the colours span; default: 0 to the largest so far"),
+  json: toggle("a line of JSON per token"),
+});
+
 export const CompileOptions = z.object(engine);
 
 export const CacheOptions = z.object({
@@ -102,6 +150,7 @@ export const CacheOptions = z.object({
 
 export type ServeOptions = z.output<typeof ServeOptions>;
 export type GenerateOptions = z.output<typeof GenerateOptions>;
+export type TraceOptions = z.output<typeof TraceOptions>;
 export type CompileOptions = z.output<typeof CompileOptions>;
 export type CacheOptions = z.output<typeof CacheOptions>;
 export type EngineOptions = CompileOptions;

@@ -5,6 +5,7 @@ import { type HttpServer, listen } from "../http.js";
 import { createLogger } from "../logger.js";
 import { createModelRegistry } from "../model-registry.js";
 import { packageVersion } from "../package-root.js";
+import { createTraceServer } from "../traces/trace-server.js";
 import type { ServeOptions } from "./options.js";
 import { startEngine } from "./start-engine.js";
 
@@ -18,19 +19,24 @@ export async function serve(options: ServeOptions): Promise<number> {
   });
   try {
     let draining = false;
-    const app = createApp({
+    const common = {
       models: createModelRegistry([{ engine, aliases: options.servedModelName }]),
       logger,
       guard: { boundHost: options.host, allowedHosts: options.allowedHost, allowedOrigins: options.allowedOrigin },
+    };
+    const limits = { maxBodyBytes: options.maxBodyMb * 2 ** 20, maxTokensLimit: options.maxTokensLimit };
+    const traces = createTraceServer({ ...common, ...limits });
+    const app = createApp({
+      ...common,
       completions: {
-        maxBodyBytes: options.maxBodyMb * 2 ** 20,
+        ...limits,
         pingMs: options.pingInterval * 1000,
-        maxTokensLimit: options.maxTokensLimit,
         systemFingerprint: `b${packageVersion()}`,
       },
       isDraining: () => draining,
+      traceLoad: traces.load,
     });
-    const http = await listen(app.fetch, options.host, options.port);
+    const http = await listen(app.fetch, options.host, options.port, traces);
     process.stdout.write(banner(http.url, engine, options));
     const signal = await firstSignal();
     draining = true;

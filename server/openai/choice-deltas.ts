@@ -1,6 +1,7 @@
 import type { Engine, GenerationEvent } from "../../runtime/generation.js";
 import { GenerationFailed } from "../errors.js";
 import type { CompletionRequest } from "./completion-request.js";
+import { type TokenFeatures, toTokenFeatures } from "./features.js";
 import { appendLogprobs, type LegacyLogprobs, logprobsWriter } from "./legacy-logprobs.js";
 import type { CompletionWork } from "./sequences.js";
 
@@ -10,6 +11,8 @@ export interface ChoiceDelta {
   readonly text: string;
   readonly logprobs: LegacyLogprobs | null;
   readonly tokenIds: readonly number[];
+  /** Of prompt tokens as of generated ones. */
+  readonly features: readonly TokenFeatures[];
   readonly finishReason: "stop" | "length" | null;
   readonly stopReason: string | number | null;
 }
@@ -21,7 +24,8 @@ export interface Tally {
 }
 
 /**
- * Turns engine events into deltas, and counts into `tally`. With `echo` a choice's first delta is its prompt, whole.
+ * Turns engine events into deltas, and counts into `tally`. With `echo` a choice's prompt is one delta, before its
+ * first token and after the readings of its prompt.
  * @throws GenerationFailed at the first sequence that fails; leaving the loop stops the others.
  */
 export async function* choiceDeltas(
@@ -33,7 +37,7 @@ export async function* choiceDeltas(
 ): AsyncGenerator<ChoiceDelta, void> {
   const choices = work.sequences.map((_, index) => startChoice(index, request, work, engine));
   let open = choices.length;
-  if (request.echo && request.logprobs === null) {
+  if (request.echo && request.logprobs === null && !request.features?.prompt) {
     for (const choice of choices) yield* choice.prompt();
   }
   for await (const event of events) {
@@ -45,7 +49,10 @@ export async function* choiceDeltas(
       choice.hear(event);
       continue;
     }
-    if (event.type === "features") continue;
+    if (event.type === "features") {
+      yield choice.readings(event);
+      continue;
+    }
     yield* choice.prompt();
     if (event.type === "token") {
       tally.completionTokens += 1;
@@ -77,6 +84,13 @@ function startChoice(index: number, request: CompletionRequest, work: Completion
       const from = event.start + known;
       appendLogprobs(promptLogprobs, write(ids.slice(from, from + logprobs.length), logprobs));
     },
+    readings(event: Extract<GenerationEvent, { type: "features" }>): ChoiceDelta {
+      const features = event.readings.map((readings, i) => {
+        const pos = event.start + i;
+        return toTokenFeatures(pos, ids[pos] ?? 0, readings);
+      });
+      return { ...nothing(index), features };
+    },
     /** The echoed prompt, once. */
     *prompt(): Generator<ChoiceDelta, void> {
       if (echoed) return;
@@ -85,11 +99,12 @@ function startChoice(index: number, request: CompletionRequest, work: Completion
     },
     token(event: Extract<GenerationEvent, { type: "token" }>): ChoiceDelta {
       const logprobs = request.logprobs === null ? null : write([event.tokenId], [event.logprobs]);
-      return { ...nothing(index), text: event.text, logprobs, tokenIds: [event.tokenId] };
+      const features = event.features ? [toTokenFeatures(event.pos, event.tokenId, event.features)] : [];
+      return { ...nothing(index), text: event.text, logprobs, tokenIds: [event.tokenId], features };
     },
   };
 }
 
 function nothing(index: number) {
-  return { index, text: "", logprobs: null, tokenIds: [], finishReason: null, stopReason: null };
+  return { index, text: "", logprobs: null, tokenIds: [], features: [], finishReason: null, stopReason: null };
 }

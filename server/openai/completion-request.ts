@@ -1,16 +1,12 @@
 import * as z from "zod";
-import { InvalidRequest } from "../../runtime/errors.js";
+import { Edits } from "./edits.js";
+import { FeatureFields } from "./feature-request.js";
+import { LambdaInfinite } from "./lambda-infinite.js";
+import { parseBody } from "./parse.js";
 import { readPrompts } from "./prompt.js";
 
 const flag = z.boolean().nullish();
 const count = z.int().min(0).nullish();
-
-const LambdaInfinite = z.strictObject({
-  window: z.int().min(1).nullish(),
-  sinks: count,
-  mode: z.enum(["lambda", "full"]).nullish(),
-  retrieve: notYet(),
-});
 
 const StreamOptions = z.object({
   include_usage: flag,
@@ -25,16 +21,27 @@ const Stop = z
   })
   .transform((stop) => (typeof stop === "string" ? [stop] : stop));
 
+/** Counted by zod before it looks at them: a million wrong ones would take it a second. */
+const StopTokenIds = z.array(z.int().min(0)).max(1024, { error: "expected at most 1024 token ids" });
+
+/** zod looks into every entry of a record, and takes seconds over a million. */
+const MOST_BIASES = 4096;
+const fewBiases = (value: unknown): boolean => Object.keys(Object(value)).length <= MOST_BIASES;
+
 /** Token ids are strings on the wire. A bias of 0 changes nothing, so its key may be anything (openai-node sends "foo"). */
-const LogitBias = z.record(z.string(), z.number().min(-100).max(100)).transform((biases, ctx) => {
-  const pairs: [number, number][] = [];
-  for (const [key, bias] of Object.entries(biases)) {
-    if (bias === 0) continue;
-    if (/^\d{1,15}$/.test(key)) pairs.push([Number(key), bias]);
-    else ctx.issues.push({ code: "custom", message: "expected a token id as key", input: key, path: [key] });
-  }
-  return pairs;
-});
+const LogitBias = z
+  .unknown()
+  .refine(fewBiases, { error: `expected at most ${MOST_BIASES} biases` })
+  .pipe(z.record(z.string(), z.number().min(-100).max(100)))
+  .transform((biases, ctx) => {
+    const pairs: [number, number][] = [];
+    for (const [key, bias] of Object.entries(biases)) {
+      if (bias === 0) continue;
+      if (/^\d{1,15}$/.test(key)) pairs.push([Number(key), bias]);
+      else ctx.issues.push({ code: "custom", message: "expected a token id as key", input: key, path: [key] });
+    }
+    return pairs;
+  });
 
 /** Any 64-bit integer: beyond 2^53 a JSON number has lost digits, which a seed can bear. */
 const Seed = z.number().refine((seed) => Number.isInteger(seed) && Math.abs(seed) <= 2 ** 63, {
@@ -48,7 +55,10 @@ const Seed = z.number().refine((seed) => Number.isInteger(seed) && Math.abs(seed
 export const CompletionRequest = z
   .object({
     model: z.string().nullish(),
-    prompt: z.unknown().transform(readPrompts).prefault(null),
+    prompt: z
+      .unknown()
+      .transform((prompt, ctx) => readPrompts(prompt, ctx, "prompt"))
+      .prefault(null),
     suffix: z.literal("", { error: "text cannot be inserted before a suffix; leave it out" }).nullish(),
     max_tokens: z.int().min(0).nullable().default(16),
     min_tokens: count,
@@ -58,7 +68,7 @@ export const CompletionRequest = z
     logprobs: z.int().min(0).max(20).nullable().default(null),
     seed: Seed.nullish(),
     stop: Stop.nullish(),
-    stop_token_ids: z.array(z.int().min(0)).nullish(),
+    stop_token_ids: StopTokenIds.nullish(),
     ignore_eos: flag,
     stream: flag,
     stream_options: StreamOptions.nullish(),
@@ -73,9 +83,9 @@ export const CompletionRequest = z
     lm_infinite: LambdaInfinite.nullish(),
     return_token_ids: flag,
     user: z.string().nullish(),
-    features: notYet(),
-    edits: notYet(),
-    edits_from: notYet(),
+    features: FeatureFields.nullish(),
+    edits: Edits.nullish(),
+    edits_from: z.enum(["prompt", "generation"]).nullish(),
   })
   .check(({ value, issues }) => {
     const refuse = (field: string, message: string) =>
@@ -91,21 +101,5 @@ export type CompletionRequest = z.output<typeof CompletionRequest>;
 
 /** @throws InvalidRequest naming the first field that is wrong, as a path: "lm_infinite.window", "prompt[1]". */
 export function parseCompletionRequest(body: unknown): CompletionRequest {
-  const parsed = CompletionRequest.safeParse(body);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const path = [...(issue?.path ?? []), ...(issue?.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [])];
-  const param = path.length === 0 ? null : fieldPath(path);
-  const reason = issue?.code === "unrecognized_keys" ? "unknown field" : issue?.message.replace(/^Invalid input: /, "");
-  throw new InvalidRequest(param === null ? `The body is wrong: ${reason}` : `${reason}`, param);
-}
-
-function fieldPath(path: readonly PropertyKey[]): string {
-  return path
-    .map((key, depth) => (typeof key === "number" ? `[${key}]` : `${depth > 0 ? "." : ""}${String(key)}`))
-    .join("");
-}
-
-function notYet() {
-  return z.null({ error: "not available yet" }).optional();
+  return parseBody(CompletionRequest, body);
 }

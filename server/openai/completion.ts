@@ -1,5 +1,6 @@
 import type { ChoiceDelta, Tally } from "./choice-deltas.js";
 import type { CompletionRequest } from "./completion-request.js";
+import type { TokenFeatures } from "./features.js";
 import { appendLogprobs, type LegacyLogprobs, noLogprobs } from "./legacy-logprobs.js";
 import type { CompletionWork } from "./sequences.js";
 
@@ -23,6 +24,8 @@ export interface CompletionChoice {
   readonly prompt_token_ids?: readonly number[];
   /** With return_token_ids. */
   readonly token_ids?: readonly number[];
+  /** With features. */
+  readonly features?: readonly TokenFeatures[];
 }
 
 export interface Usage {
@@ -51,6 +54,7 @@ export async function completion(
       text: "",
       logprobs: request.logprobs === null ? null : noLogprobs(),
       tokenIds: [],
+      features: [],
       finishReason: null,
       stopReason: null,
     }),
@@ -60,6 +64,7 @@ export async function completion(
     if (sum === undefined) continue;
     sum.text += delta.text;
     sum.tokenIds.push(...delta.tokenIds);
+    for (const token of delta.features) sum.features.push(token);
     if (sum.logprobs && delta.logprobs) appendLogprobs(sum.logprobs, delta.logprobs);
     sum.finishReason = delta.finishReason;
     sum.stopReason = delta.stopReason;
@@ -93,12 +98,13 @@ export async function* completionChunks(
 interface Sum extends ChoiceDelta {
   text: string;
   readonly tokenIds: number[];
+  readonly features: TokenFeatures[];
   finishReason: ChoiceDelta["finishReason"];
   stopReason: ChoiceDelta["stopReason"];
 }
 
 function isSilent(delta: ChoiceDelta): boolean {
-  return delta.text === "" && delta.logprobs === null && delta.finishReason === null;
+  return delta.text === "" && delta.logprobs === null && delta.features.length === 0 && delta.finishReason === null;
 }
 
 function toChoice(delta: ChoiceDelta, request: CompletionRequest, promptIds?: readonly number[]): CompletionChoice {
@@ -110,6 +116,7 @@ function toChoice(delta: ChoiceDelta, request: CompletionRequest, promptIds?: re
     stop_reason: delta.stopReason,
     ...(request.return_token_ids && promptIds ? { prompt_token_ids: promptIds } : {}),
     ...(request.return_token_ids ? { token_ids: delta.tokenIds } : {}),
+    ...(request.features ? { features: delta.features } : {}),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { Engine, TokenLogprobs } from "../../runtime/generation.js";
+import { toWireLogprob } from "./logprob.js";
 
 /** `logprobs` of a choice in the completions API. */
 export interface LegacyLogprobs {
@@ -30,7 +31,7 @@ export function logprobsWriter(tokenTexts: Engine["tokenTexts"]): LogprobsWriter
     for (const [i, text] of texts.entries()) {
       const entry = logprobs[i] ?? null;
       piece.tokens.push(text);
-      piece.token_logprobs.push(entry && finite(entry.logprob));
+      piece.token_logprobs.push(entry && toWireLogprob(entry.logprob));
       piece.top_logprobs.push(entry && topByText(entry, text, tokenTexts));
       piece.text_offset.push(offset);
       if (i >= hidden) offset += textLength(text);
@@ -57,15 +58,10 @@ function topByText(entry: TokenLogprobs, own: string, tokenTexts: Engine["tokenT
   // Two ids may have one text: the likelier stands, but the token itself always with its own value.
   for (const [i, { logprob }] of entry.top.entries()) {
     const text = texts[i] ?? "";
-    if (!byText.has(text)) byText.set(text, finite(logprob));
+    if (!byText.has(text)) byText.set(text, toWireLogprob(logprob));
   }
-  byText.set(own, finite(entry.logprob));
+  byText.set(own, toWireLogprob(entry.logprob));
   return Object.fromEntries(byText);
-}
-
-/** JSON has no -Infinity; vLLM writes -9999 too. */
-function finite(logprob: number): number {
-  return Math.max(logprob, -9999);
 }
 
 /** Of "bytes:\xe2\x82", which stands for part of a character, each character's first byte counts. */

@@ -1,6 +1,6 @@
 import * as z from "zod";
 
-/** One prompt of a request, and where in the body it stands ("prompt", "prompt[1]"). */
+/** One prompt of a request, and where in the body it stands ("prompt", "input[1]"). */
 export type Prompt =
   | { readonly at: string; readonly text: string }
   | { readonly at: string; readonly ids: readonly number[] };
@@ -12,10 +12,11 @@ type Context = { issues: { push(issue: { code: "custom"; message: string; input:
 const MAX_PROMPTS = 1024;
 
 /**
- * A zod transform of OpenAI's `prompt`: string, string[], int[], int[][] (or strings and int[] mixed), null for none.
+ * A zod transform of the field that holds the prompts: string, string[], int[], int[][] (or strings and int[] mixed),
+ * null for none, as OpenAI has `prompt` and `input`.
  * Written by hand because zod would make an object per token id: 100,000 ids take 1 ms here.
  */
-export function readPrompts(value: unknown, ctx: Context): readonly Prompt[] {
+export function readPrompts(value: unknown, ctx: Context, field: "prompt" | "input"): readonly Prompt[] {
   const refuse = (message: string, path: Path): never => {
     ctx.issues.push({ code: "custom", message, input: undefined, path: [...path] });
     return z.NEVER;
@@ -27,15 +28,15 @@ export function readPrompts(value: unknown, ctx: Context): readonly Prompt[] {
     return refuse(`expected a token id (an integer of at least 0), received ${nameOf(ids[index])}`, [...path, index]);
   };
 
-  if (value === null || value === undefined) return [{ at: "prompt", text: "" }];
-  if (typeof value === "string") return [{ at: "prompt", text: value }];
+  if (value === null || value === undefined) return [{ at: field, text: "" }];
+  if (typeof value === "string") return [{ at: field, text: value }];
   if (!Array.isArray(value)) return refuse(`expected a string or an array, received ${nameOf(value)}`, []);
   const items: readonly unknown[] = value;
   if (items.length === 0) return refuse("expected at least one prompt", []);
-  if (typeof items[0] === "number") return [readIds(items, [], "prompt")];
+  if (typeof items[0] === "number") return [readIds(items, [], field)];
   if (items.length > MAX_PROMPTS) return refuse(`expected at most ${MAX_PROMPTS} prompts`, []);
   return items.map((item, index) => {
-    const at = `prompt[${index}]`;
+    const at = `${field}[${index}]`;
     if (typeof item === "string") return { at, text: item };
     if (!Array.isArray(item))
       return refuse(`expected a string or an array of token ids, received ${nameOf(item)}`, [index]);

@@ -1,16 +1,10 @@
 import { InvalidRequest } from "../../runtime/errors.js";
 import type { Engine, ModelCard, SamplingParams, SequenceRequest } from "../../runtime/generation.js";
 import type { CompletionRequest } from "./completion-request.js";
-import type { Prompt } from "./prompt.js";
-
-/** A prompt as the model gets it. */
-export interface TokenizedPrompt {
-  readonly ids: readonly number[];
-  /** What `echo` gives back. */
-  readonly text: string;
-  /** 1 where we put a beginning-of-text token in front, which is no part of `text`. */
-  readonly added: 0 | 1;
-}
+import { checkEdits } from "./edits.js";
+import { toFeatureRequest } from "./feature-request.js";
+import { toLambdaOptions } from "./lambda-infinite.js";
+import { checkId, checkIds, type TokenizedPrompt, tokenize } from "./tokenize.js";
 
 /** What a request asks of the engine. Sequence prompt * n + k is choice prompt * n + k. */
 export interface CompletionWork {
@@ -34,6 +28,8 @@ export async function toSequences(
   const { card } = engine;
   checkIds(request.stop_token_ids ?? [], "stop_token_ids", card);
   for (const [id] of request.logit_bias ?? []) checkId(id, `logit_bias.${id}`, card);
+  const features = request.features ? toFeatureRequest(request.features, card) : null;
+  checkEdits(request.edits ?? [], card);
   const maxTokens = limited(request.max_tokens, maxTokensLimit);
 
   const prompts = await Promise.all(request.prompt.map((prompt) => tokenize(prompt, engine, request.echo === true)));
@@ -49,14 +45,10 @@ export async function toSequences(
       sampling: toSampling(request, card, copy),
       logprobs: request.logprobs,
       promptLogprobs: request.echo ? request.logprobs : null,
-      lambda: {
-        window: request.lm_infinite?.window ?? undefined,
-        sinks: request.lm_infinite?.sinks ?? undefined,
-        mode: request.lm_infinite?.mode ?? undefined,
-      },
-      features: null,
-      edits: [],
-      editsFrom: "generation" as const,
+      lambda: toLambdaOptions(request.lm_infinite),
+      features,
+      edits: request.edits ?? [],
+      editsFrom: request.edits_from ?? "generation",
     })),
   );
   return {
@@ -89,34 +81,9 @@ function copySeed(seed: number | null | undefined, copy: number): number | undef
   return seed === null || seed === undefined ? undefined : Number(BigInt.asIntN(53, BigInt(seed) + BigInt(copy)));
 }
 
-async function tokenize(prompt: Prompt, engine: Engine, echo: boolean): Promise<TokenizedPrompt> {
-  const { bosTokenId, hasTokenizer } = engine.card;
-  if ("ids" in prompt) {
-    checkIds(prompt.ids, prompt.at, engine.card);
-    return { ids: prompt.ids, text: echo ? engine.decode(prompt.ids) : "", added: 0 };
-  }
-  if (prompt.text !== "" && !hasTokenizer) {
-    throw new InvalidRequest("this model has no tokenizer; send token ids", prompt.at);
-  }
-  const ids = prompt.text === "" ? [] : await engine.encode(prompt.text);
-  if (bosTokenId !== null) return { ids: [bosTokenId, ...ids], text: prompt.text, added: 1 };
-  if (ids.length > 0) return { ids, text: prompt.text, added: 0 };
-  throw new InvalidRequest("this model has no beginning-of-text token, so it needs a prompt", prompt.at);
-}
-
 function limited(maxTokens: number | null, limit: number | undefined): number | null {
   if (limit === undefined) return maxTokens;
   if (maxTokens === null) return limit;
   if (maxTokens <= limit) return maxTokens;
   throw new InvalidRequest(`this server generates at most ${limit} tokens`, "max_tokens");
-}
-
-function checkIds(ids: readonly number[], at: string, card: ModelCard): void {
-  const wrong = ids.findIndex((id) => id >= card.vocabSize);
-  if (wrong !== -1) checkId(ids[wrong] ?? 0, `${at}[${wrong}]`, card);
-}
-
-function checkId(id: number, at: string, card: ModelCard): void {
-  if (id < card.vocabSize) return;
-  throw new InvalidRequest(`token id ${id} is not in the vocabulary (0 to ${card.vocabSize - 1})`, at);
 }

@@ -1,9 +1,13 @@
 import { Hono } from "hono";
 import type { AppEnv } from "../exchange.js";
 import type { ModelRegistry } from "../model-registry.js";
+import type { TraceLoad } from "../traces/trace-server.js";
 
-/** GET /health: 200 while requests are taken, 503 while the server drains; sequences of all models. */
-export function health(models: ModelRegistry, isDraining: () => boolean): Hono<AppEnv> {
+/**
+ * GET /health: 200 while requests are taken, 503 while the server drains; sequences of all models, trace sockets and the
+ * bytes that wait for their readers.
+ */
+export function health(models: ModelRegistry, isDraining: () => boolean, traceLoad?: () => TraceLoad): Hono<AppEnv> {
   return new Hono<AppEnv>().get("/health", (c) => {
     let running = 0;
     let waiting = 0;
@@ -13,6 +17,8 @@ export function health(models: ModelRegistry, isDraining: () => boolean): Hono<A
       waiting += load.waiting;
     }
     const draining = isDraining();
-    return c.json({ status: draining ? "draining" : "ok", running, waiting }, draining ? 503 : 200);
+    const traces = traceLoad?.();
+    const sockets = traces && { sockets: traces.sockets, queued_bytes: traces.queuedBytes };
+    return c.json({ status: draining ? "draining" : "ok", running, waiting, ...sockets }, draining ? 503 : 200);
   });
 }

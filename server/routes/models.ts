@@ -25,6 +25,8 @@ function toModelObject({ name, engine: { card } }: NamedModel) {
       vocab_size: card.vocabSize,
       layers: card.layers,
       hidden_size: card.hiddenSize,
+      hooks: card.hooks,
+      saes: card.saes.map(({ id }) => id),
       has_tokenizer: card.hasTokenizer,
       bos_token_id: card.bosTokenId,
       eos_token_ids: card.eosTokenIds,

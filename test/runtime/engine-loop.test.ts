@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { compileModel } from "../../models/compile.js";
+import { AttachedSaes } from "../../runtime/attached-saes.js";
 import { EngineLoop, type EngineLoopOptions } from "../../runtime/engine-loop.js";
 import type { GenerationEvent, SequenceRequest } from "../../runtime/generation.js";
 import { Runner } from "../../runtime/runner.js";
@@ -34,6 +35,7 @@ class Client {
       eosTokenIds: [],
       tokens: null,
       fullLength: 1000,
+      saes: new AttachedSaes([]),
     };
     this.loop = new EngineLoop(runner, { ...defaults, ...options }, (request, events) => {
       for (const event of events) this.sent.push({ request, event });

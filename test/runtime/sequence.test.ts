@@ -21,7 +21,7 @@ const tokens = packTokenBytes(
 
 function started(asked: Partial<AdmittedSequence> = {}, context: Partial<SequenceContext> = {}): Sequence {
   const request = { ...sequenceRequest({ ignoreEos: false }), prompt: Int32Array.of(0, 1, 2), ...asked };
-  return new Sequence(7, 3, request, {
+  return new Sequence(7, 3, request, null, {
     eosTokenIds: [id(END)],
     window: 16,
     maxLength: Number.POSITIVE_INFINITY,
@@ -55,10 +55,42 @@ const ending = (events: readonly GenerationEvent[]) => events.find((event) => ev
 describe("each token is one event", () => {
   it("with its number, its position and the text it decides", () => {
     const events = generate(started(), [id("a"), id(" cat")]);
-    const common = { type: "token", index: 3, logprobs: null };
+    const common = { type: "token", index: 3, logprobs: null, features: null };
     expect(events).toEqual([
       { ...common, seq: 0, pos: 3, tokenId: id("a"), text: "a" },
       { ...common, seq: 1, pos: 4, tokenId: id(" cat"), text: " cat" },
+    ]);
+  });
+
+  it("which waits for the readings of the token, if it is read", () => {
+    const features = { saes: ["a"], top: 1, activation: { kind: "native" }, prompt: false } as const;
+    const sequence = started({ features, maxTokens: 2 });
+    const reading = (z: number) => [
+      { sae: "a", l0: 0, z, f: 0, epsLbo: null, mse: 0, indices: new Uint32Array(), values: new Float32Array() },
+    ];
+    expect(sequence.readsNext).toBe(false); // the prompt's last token
+    expect(sequence.accept(logits(id("a")))).toEqual([]);
+    expect(sequence.readsNext).toBe(true);
+    expect(sequence.release(reading(1))).toMatchObject([{ type: "token", text: "a", features: reading(1) }]);
+    expect(sequence.accept(logits(id(" cat")))).toEqual([]);
+    expect(sequence.ended).toBe(false);
+    expect(sequence.release(reading(2))).toMatchObject([
+      { type: "token", text: " cat", features: reading(2) },
+      { type: "end", finishReason: "length", completionTokens: 2 },
+    ]);
+    expect(sequence.ended).toBe(true);
+  });
+
+  it("readings of the prompt come in pieces that follow each other", () => {
+    const features = { saes: ["a"], top: 1, activation: { kind: "native" }, prompt: true } as const;
+    const events = started({ features }).promptFeatures(
+      100,
+      Array.from({ length: 130 }, () => []),
+    );
+    expect(events.map((event) => event.type === "features" && [event.start, event.readings.length])).toEqual([
+      [100, 64],
+      [164, 64],
+      [228, 2],
     ]);
   });
 

@@ -39,32 +39,35 @@ function relativeDifference(got: ArrayLike<number>, want: Float32Array): number 
   return maxDifference(got, want) / Math.max(1, ...want.map(Math.abs));
 }
 
-describe.each(["llama", "llama3", "llama_yarn", "llama_bias", "llama_bf16"])("%s: hooks hold what transformers has", (name) => {
-  it.each([
-    ["prefilled", 64],
-    ["token by token", 1],
-  ])("%s", async (_, chunk) => {
-    const model = await compiled(`architectures/${name}`);
-    const expected = expectedTensors(`architectures/${name}`);
-    using runner = new Runner(model, { window: 64, threads: 1, taps: new Set(model.hooks) });
-    for (const [i, ids] of goldenSequences(`architectures/${name}`).entries()) {
-      const at = residualsOf(runner, { window: 64, sinks: 2 }, ids, chunk);
-      const { layers, hiddenSize } = model.shape;
-      const hidden = expected.get(`seq${i}.hidden_states`)?.values ?? new Float32Array();
-      const state = (layer: number) =>
-        hidden.subarray(layer * ids.length * hiddenSize, (layer + 1) * ids.length * hiddenSize);
-      for (let layer = 0; layer < layers; layer++) {
-        expect(relativeDifference(at(hook.residPre(layer)), state(layer))).toBeLessThan(1e-4);
-        expect(relativeDifference(at(hook.residPost(layer)), state(layer + 1))).toBeLessThan(1e-4);
+describe.each(["llama", "llama3", "llama_yarn", "llama_bias", "llama_bf16"])(
+  "%s: hooks hold what transformers has",
+  (name) => {
+    it.each([
+      ["prefilled", 64],
+      ["token by token", 1],
+    ])("%s", async (_, chunk) => {
+      const model = await compiled(`architectures/${name}`);
+      const expected = expectedTensors(`architectures/${name}`);
+      using runner = new Runner(model, { window: 64, threads: 1, taps: new Set(model.hooks) });
+      for (const [i, ids] of goldenSequences(`architectures/${name}`).entries()) {
+        const at = residualsOf(runner, { window: 64, sinks: 2 }, ids, chunk);
+        const { layers, hiddenSize } = model.shape;
+        const hidden = expected.get(`seq${i}.hidden_states`)?.values ?? new Float32Array();
+        const state = (layer: number) =>
+          hidden.subarray(layer * ids.length * hiddenSize, (layer + 1) * ids.length * hiddenSize);
+        for (let layer = 0; layer < layers; layer++) {
+          expect(relativeDifference(at(hook.residPre(layer)), state(layer))).toBeLessThan(1e-4);
+          expect(relativeDifference(at(hook.residPost(layer)), state(layer + 1))).toBeLessThan(1e-4);
+        }
+        if (i > 0) continue;
+        const golden = (tensor: string) => expected.get(`seq0.${tensor}`)?.values ?? new Float32Array();
+        expect(relativeDifference(at(hook.attnOut(1)), golden("attn_out_1"))).toBeLessThan(1e-4);
+        expect(relativeDifference(at(hook.residMid(1)), golden("resid_mid_1"))).toBeLessThan(1e-4);
+        expect(relativeDifference(at(hook.mlpOut(1)), golden("mlp_out_1"))).toBeLessThan(1e-4);
       }
-      if (i > 0) continue;
-      const golden = (tensor: string) => expected.get(`seq0.${tensor}`)?.values ?? new Float32Array();
-      expect(relativeDifference(at(hook.attnOut(1)), golden("attn_out_1"))).toBeLessThan(1e-4);
-      expect(relativeDifference(at(hook.residMid(1)), golden("resid_mid_1"))).toBeLessThan(1e-4);
-      expect(relativeDifference(at(hook.mlpOut(1)), golden("mlp_out_1"))).toBeLessThan(1e-4);
-    }
-  });
-});
+    });
+  },
+);
 
 describe("LM-Infinite: residuals of 400 tokens with a window of 32", () => {
   it.each([
@@ -89,7 +92,11 @@ describe("taps that are asked for", () => {
     const model = await compiled("lm-infinite");
     const [plain, tapped] = [
       new Runner(model, { window: 32, threads: 1 }),
-      new Runner(model, { window: 32, threads: 1, taps: new Set([hook.residPost(0), hook.residPre(1), hook.mlpOut(2)]) }),
+      new Runner(model, {
+        window: 32,
+        threads: 1,
+        taps: new Set([hook.residPost(0), hook.residPre(1), hook.mlpOut(2)]),
+      }),
     ];
     const run = (runner: Runner, residuals?: Residuals) => {
       const cache = runner.openCache({ window: 32, sinks: 4 });

@@ -68,8 +68,6 @@ describe("a wrong field is refused with 400 that names it", () => {
     [{ lm_infinite: { mode: "half" } }, "lm_infinite.mode"],
     [{ lm_infinite: { windw: 5 } }, "lm_infinite.windw"],
     [{ lm_infinite: { retrieve: { k: 5 } } }, "lm_infinite.retrieve"],
-    [{ features: { top: 5 } }, "features"],
-    [{ edits: [] }, "edits"],
   ])("%j", async (body, param) => {
     const response = await complete(app, { prompt: "a", ...body });
     expect(response.status).toBe(400);
@@ -139,7 +137,15 @@ describe("what clients send and nobody should mind is accepted", () => {
       "user",
     ];
     const nulls = Object.fromEntries([...fields, ...more].map((field) => [field, null]));
-    const body = { ...nulls, features: null, prompt: "a", skip_special_tokens: true, __proto__x: 1 };
+    const body = {
+      ...nulls,
+      features: null,
+      edits: null,
+      edits_from: null,
+      prompt: "a",
+      skip_special_tokens: true,
+      __proto__x: 1,
+    };
     expect((await complete(app, body)).status).toBe(200);
   });
 });
@@ -167,9 +173,11 @@ describe("a wrong body", () => {
     expect((await post(new Uint8Array([0x7b, 0xff, 0x7d]))).status).toBe(400);
   });
 
-  test("nested deeply: 400, not a crash", async () => {
-    const response = await post(`{"prompt": ${"[".repeat(100_000)}${"]".repeat(100_000)}}`);
-    expect((await errorOf(response)).param).toBe("prompt[0][0]");
+  test("nested deeply: 400, and as deep as nobody minds: taken", async () => {
+    const nested = (depth: number) => post(`{"prompt": "a", "x": ${"[".repeat(depth)}${"]".repeat(depth)}}`);
+    expect((await errorOf(await nested(100_000))).message).toContain("nested deeper than 32");
+    expect((await errorOf(await nested(32))).message).toContain("nested deeper than 32");
+    expect((await nested(31)).status).toBe(200);
   });
 
   test("of another media type or encoding: 415", async () => {
@@ -185,6 +193,50 @@ describe("a wrong body", () => {
     const response = await post(JSON.stringify({ prompt: "a".repeat(1 << 20) }));
     expect(response.status).toBe(413);
     expect((await errorOf(response)).code).toBe("body_too_large");
+  });
+});
+
+describe("a body as large as the server takes", () => {
+  const LARGEST = 32 << 20;
+  const engine = scriptedEngine({
+    room: 1024,
+    async *script(sequence, index) {
+      yield endEvent(sequence, index, 0);
+    },
+  });
+  const large = appOf(engine, { settings: { maxBodyBytes: LARGEST } });
+  /** As many of the unit as there is room for. */
+  const full = (begin: string, unit: string, end: string) =>
+    begin + unit.repeat((LARGEST - begin.length - end.length) / unit.length) + end;
+
+  test.each([
+    ["empty objects", '{"prompt":[', "{},", "{}]}", "it has more than 262144 arrays and members"],
+    ["members", "{", '"a":1,', '"b":1}', "it has more than 262144 arrays and members"],
+    ["arrays in a field that nobody reads", '{"prompt":"a","x":[', "[],", "1]}", "it has more than 262144 arrays"],
+    ["arrays that do not end", "", "[", "", "it is nested deeper than 32"],
+  ])("is refused before anything is built of it: %s", async (_, begin, unit, end, reason) => {
+    const response = await complete(large, full(begin, unit, end));
+    expect(response.status).toBe(400);
+    const error = await errorOf(response);
+    expect(error).toMatchObject({ type: "invalid_request_error", param: null });
+    expect(error.message).toContain(`The body cannot be read as JSON: ${reason}`);
+  });
+
+  test("is taken: a prompt of millions of token ids", async () => {
+    expect((await complete(large, full('{"prompt":[', "999,", "1]}"))).status).toBe(200);
+    expect(engine.requests.pop()?.[0]?.prompt.length).toBeGreaterThan(8_000_000);
+  });
+
+  test("is taken: as many prompts as anyone means, in token ids or in words", async () => {
+    const ids = Array.from({ length: 8000 }, (_, i) => 100 + (i % 900));
+    for (const prompt of [ids, "é".repeat(15_000)]) {
+      expect((await complete(large, { prompt: Array(1024).fill(prompt) })).status).toBe(200);
+      expect(engine.requests.pop()).toHaveLength(1024);
+    }
+  });
+
+  test("is taken: a text full of brackets, colons, quotes and backslashes", async () => {
+    expect((await complete(large, full('{"prompt":"', String.raw`[{:\\\"`, '"}'))).status).toBe(200);
   });
 });
 
@@ -209,6 +261,10 @@ describe("a wrong place", () => {
     ["GET", "/v1/completions", "POST"],
     ["DELETE", "/v1/models", "GET"],
     ["POST", "/v1/models/org/words", "GET"],
+    ["GET", "/v1/features", "POST"],
+    ["POST", "/v1/saes", "GET"],
+    ["PUT", "/v1/saes/early", "GET"],
+    ["POST", "/v1/saes/early/features/1", "GET"],
     ["PUT", "/health", "GET"],
   ])("%s %s: 405", async (method, path, allow) => {
     const response = await app.request(path, { method });

@@ -94,6 +94,9 @@ describe("a completion", () => {
       logit_bias: { "5": -100, foo: 0 },
       seed: 7,
       lm_infinite: { window: 16, sinks: 0, mode: "full" },
+      features: { saes: ["late"], top: 3, activation: { top_k: 9 }, prompt: true },
+      edits: [{ sae: "early", feature: 63, op: "scale", value: -0.5 }],
+      edits_from: "prompt",
       stream: true,
     });
     await response.body?.cancel();
@@ -108,6 +111,9 @@ describe("a completion", () => {
         logprobs: null,
         promptLogprobs: null,
         lambda: { window: 16, sinks: 0, mode: "full" },
+        features: { saes: ["late"], top: 3, activation: { kind: "top-k", k: 9 }, prompt: true },
+        edits: [{ sae: "early", feature: 63, op: "scale", value: -0.5 }],
+        editsFrom: "prompt",
         sampling: {
           temperature: 1.5,
           topP: 0.9,
@@ -255,19 +261,22 @@ describe("a stream", () => {
 
   test("adds up to what the same request returns whole", async () => {
     const app = appOf(scriptedEngine());
-    const whole = await completionOf(await complete(app, request));
-    const chunks = await chunksOf(await complete(app, { ...request, stream: true }));
+    const traced = { ...request, features: { prompt: true } };
+    const whole = await completionOf(await complete(app, traced));
+    const chunks = await chunksOf(await complete(app, { ...traced, stream: true }));
     for (const choice of whole.choices) {
       expect(addUp(chunks, choice.index)).toEqual({
         text: choice.text,
         finishReasons: [choice.finish_reason],
         tokenIds: choice.token_ids,
+        features: choice.features,
         promptTokenIds: choice.prompt_token_ids,
         logprobs: choice.logprobs,
       });
     }
     expect(whole.choices[0]?.prompt_token_ids).toEqual([0, 2, 3]);
     expect(whole.choices[0]?.token_ids).toEqual([100, 101, 102, 103]);
+    expect(whole.choices[0]?.features?.map(({ token_id }) => token_id)).toEqual([0, 2, 3, 100, 101, 102, 103]);
     expect(new Set(chunks.map(({ id }) => id)).size).toBe(1);
   });
 

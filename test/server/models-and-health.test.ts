@@ -31,6 +31,8 @@ describe("GET /v1/models", () => {
         vocab_size: 1000,
         layers: 2,
         hidden_size: 8,
+        hooks: ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"],
+        saes: ["early", "late"],
         has_tokenizer: true,
         bos_token_id: 0,
         eos_token_ids: [1],
@@ -95,6 +97,17 @@ describe("the log", () => {
       { ...common, status: 400, error: "invalid_request_error" },
     ]);
     expect(lines.join("")).not.toContain("secret");
+  });
+
+  test("has an id of our own where the client's belongs in no log", async () => {
+    const app = appOf(scriptedEngine(), { logger });
+    for (const given of ["a b", '"}', "", "x".repeat(101)]) {
+      lines.length = 0;
+      const response = await app.request("/v1/models", { headers: { "X-Request-Id": given } });
+      const id = response.headers.get("x-request-id");
+      expect(id).toMatch(/^[0-9a-f]{32}$/);
+      expect(JSON.parse(lines[0] ?? "")).toMatchObject({ id, status: 200 });
+    }
   });
 
   test("takes a client who hangs up for nothing worse", async () => {

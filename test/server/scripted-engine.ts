@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { InvalidRequest, QueueFull, ShuttingDown } from "../../runtime/errors.js";
+import type { FeatureDescription, FeatureRequest, SaeCard, SaeReading } from "../../runtime/features.js";
 import type { Engine, GenerationEvent, ModelCard, SequenceRequest, TokenLogprobs } from "../../runtime/generation.js";
 
 /** What a sequence says: its events without the engine's turn-taking. */
@@ -21,6 +22,32 @@ export interface ScriptedOptions {
   readonly room?: number;
 }
 
+const EARLY: SaeCard = {
+  id: "early",
+  hook: "blocks.0.hook_resid_post",
+  format: "saelens",
+  activation: "relu",
+  k: null,
+  normalisation: "none",
+  dIn: 8,
+  dSae: 64,
+  precision: "f32",
+  modelName: "org/words",
+  metadata: { dataset: "words" },
+};
+const LATE: SaeCard = {
+  ...EARLY,
+  id: "late",
+  hook: "blocks.1.hook_resid_post",
+  format: "sparsify",
+  activation: "top-k",
+  k: 6,
+  dSae: 128,
+  precision: "q8",
+  modelName: null,
+  metadata: {},
+};
+
 export const CARD: ModelCard = {
   id: "org/words",
   created: 1_700_000_000,
@@ -37,8 +64,8 @@ export const CARD: ModelCard = {
   eosTokenIds: [1],
   hasTokenizer: true,
   sampling: { temperature: 0.8, topP: 0.95 },
-  hooks: [],
-  saes: [],
+  hooks: ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"],
+  saes: [EARLY, LATE],
 };
 
 /** An engine whose tokens are words: "Once upon a" is [2, 3, 4] as it is first met, and it answers " w0 w1 w2 ...". */
@@ -62,9 +89,7 @@ export function scriptedEngine({ card = {}, script = words, room = 1000 }: Scrip
       running += sequences.length;
       return inTurns(sequences, signal);
     },
-    describeFeature: async (sae) => {
-      throw new InvalidRequest(`there is no SAE '${sae}'`, "sae");
-    },
+    describeFeature: async (sae, feature, top) => description(engine.card, sae, feature, top),
     load: () => ({ running, waiting: 0 }),
     async drain() {
       draining = true;
@@ -92,14 +117,17 @@ export function scriptedEngine({ card = {}, script = words, room = 1000 }: Scrip
   return engine;
 }
 
-/** " w100 w101 ..." with the prompt's and its own log-probabilities: token n has -n/1000, its rivals follow it. */
+/** " w100 w101 ..." with the prompt's and its own log-probabilities (token n has -n/1000, its rivals follow it) and readings. */
 export async function* words(sequence: SequenceRequest, index: number): AsyncGenerator<GenerationEvent> {
-  const { prompt, maxTokens, promptLogprobs } = sequence;
-  if (promptLogprobs !== null) {
-    const logprobs = prompt.map((id, position) => (position === 0 ? null : logprobsOf(id, promptLogprobs)));
-    const half = Math.ceil(prompt.length / 2);
-    yield { type: "prompt", index, start: 0, logprobs: logprobs.slice(0, half) };
-    yield { type: "prompt", index, start: half, logprobs: logprobs.slice(half) };
+  const { prompt, maxTokens, promptLogprobs, features } = sequence;
+  const logprobs = prompt.map((id, pos) => (pos === 0 ? null : logprobsOf(id, promptLogprobs ?? 0)));
+  const half = Math.ceil(prompt.length / 2);
+  for (const [start, end] of [[0, half] as const, [half, prompt.length] as const]) {
+    if (promptLogprobs !== null) yield { type: "prompt", index, start, logprobs: logprobs.slice(start, end) };
+    if (features?.prompt) {
+      const readings = prompt.slice(start, end).map((id, i) => readingsOf(features, id, start + i));
+      yield { type: "features", index, start, readings };
+    }
   }
   const count = maxTokens ?? Number.POSITIVE_INFINITY;
   for (let seq = 0; seq < count; seq++) {
@@ -109,18 +137,65 @@ export async function* words(sequence: SequenceRequest, index: number): AsyncGen
   yield endEvent(sequence, index, count);
 }
 
+/** One token, of probability 0. */
+export async function* impossible(sequence: SequenceRequest, index: number): AsyncGenerator<GenerationEvent> {
+  const token = wordEvent(sequence, index, 0);
+  yield token.type === "token" ? { ...token, logprobs: { logprob: Number.NEGATIVE_INFINITY, top: [] } } : token;
+  yield endEvent(sequence, index, 1);
+}
+
 export function wordEvent(sequence: SequenceRequest, index: number, seq: number, text?: string): GenerationEvent {
   const tokenId = 100 + (seq % 800);
-  const logprobs = sequence.logprobs === null ? null : logprobsOf(tokenId, sequence.logprobs);
+  const pos = sequence.prompt.length + seq;
   return {
     type: "token",
     index,
     seq,
-    pos: sequence.prompt.length + seq,
+    pos,
     tokenId,
     text: text ?? ` w${tokenId}`,
-    logprobs,
-    features: null,
+    logprobs: sequence.logprobs === null ? null : logprobsOf(tokenId, sequence.logprobs),
+    features: sequence.features === null ? null : readingsOf(sequence.features, tokenId, pos),
+  };
+}
+
+/** Of token n: n % 7 features, unless a top-k allows fewer; so BOS has none, and nothing to divide by. */
+export function readingsOf({ saes, top, activation }: FeatureRequest, tokenId: number, pos: number): SaeReading[] {
+  return saes.map((sae) => {
+    const { id, dSae } = CARD.saes.find((card) => card.id === sae) ?? EARLY;
+    const offset = id === LATE.id ? 1 : 0;
+    const l0 = Math.min(tokenId % 7, activation.kind === "top-k" ? activation.k : dSae);
+    const indices = Uint32Array.from({ length: l0 }, (_, rank) => (tokenId * 31 + rank * 5 + offset) % dSae);
+    const values = Float32Array.from({ length: l0 }, (_, rank) => ((l0 - rank) * (1 + tokenId + pos / 8)) / 10);
+    const z = 1 + tokenId / 10 + pos / 100;
+    const f = Math.hypot(...values);
+    return {
+      sae,
+      l0,
+      z,
+      f,
+      epsLbo: f === 0 ? null : Math.abs(z ** 2 - f ** 2) / ((dSae - 1) * f ** 2),
+      mse: 1 / (3 + tokenId),
+      indices: indices.slice(0, top),
+      values: values.slice(0, top),
+    };
+  });
+}
+
+function description(card: ModelCard, sae: string, feature: number, top: number): FeatureDescription {
+  const dSae = card.saes.find(({ id }) => id === sae)?.dSae;
+  if (dSae === undefined) throw new InvalidRequest(`there is no SAE '${sae}'`, "sae");
+  if (feature >= dSae) throw new InvalidRequest(`there is no feature ${feature}`, "feature");
+  const places = Array.from({ length: top }, (_, place) => place);
+  return {
+    sae,
+    feature,
+    decoderNorm: 1 + feature / 10,
+    topTokens: places.map((place) => ({ tokenId: 100 + place, logit: (top - place) / 10 })),
+    bottomTokens: places.map((place) => ({ tokenId: 500 + place, logit: (place - top) / 10 })),
+    nearest: places
+      .slice(0, dSae - 1)
+      .map((place) => ({ feature: (feature + 1 + place) % dSae, cosine: 1 / (2 + place) })),
   };
 }
 

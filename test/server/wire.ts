@@ -8,6 +8,16 @@ const Logprobs = z.strictObject({
   top_logprobs: z.array(z.record(z.string(), z.number()).nullable()),
   text_offset: z.array(z.number()),
 });
+const Reading = z.strictObject({
+  sae: z.string(),
+  l0: z.int(),
+  z: z.number().nullable(),
+  f: z.number().nullable(),
+  eps_lbo: z.number().nullable(),
+  mse: z.number().nullable(),
+  top: z.array(z.tuple([z.int(), z.number()])),
+});
+const TokenFeatures = z.strictObject({ pos: z.int(), token_id: z.int(), saes: z.array(Reading) });
 const Choice = z.strictObject({
   index: z.number(),
   text: z.string(),
@@ -16,6 +26,7 @@ const Choice = z.strictObject({
   stop_reason: z.union([z.string(), z.number()]).nullable(),
   prompt_token_ids: z.array(z.number()).optional(),
   token_ids: z.array(z.number()).optional(),
+  features: z.array(TokenFeatures).optional(),
 });
 const Usage = z.strictObject({ prompt_tokens: z.number(), completion_tokens: z.number(), total_tokens: z.number() });
 export const WireCompletion = z.strictObject({
@@ -28,6 +39,14 @@ export const WireCompletion = z.strictObject({
   usage: Usage.nullable().optional(),
 });
 export type WireCompletion = z.output<typeof WireCompletion>;
+export const WireTextFeatures = z.strictObject({
+  object: z.literal("features"),
+  model: z.string(),
+  data: z.array(
+    z.strictObject({ index: z.int(), tokens: z.array(TokenFeatures.extend({ text: z.string() }).strict()) }),
+  ),
+  usage: z.strictObject({ prompt_tokens: z.int(), total_tokens: z.int() }),
+});
 export const WireError = z.strictObject({
   error: z.strictObject({
     message: z.string(),
@@ -61,6 +80,7 @@ export function addUp(chunks: readonly WireCompletion[], index: number) {
     text: parts.map(({ text }) => text).join(""),
     finishReasons: all(({ finish_reason }) => (finish_reason === null ? [] : [finish_reason])),
     tokenIds: all(({ token_ids }) => token_ids),
+    features: all(({ features }) => features),
     promptTokenIds: all(({ prompt_token_ids }) => prompt_token_ids),
     logprobs: {
       tokens: all(({ logprobs }) => logprobs?.tokens),

@@ -7,6 +7,8 @@ import type { GuardRules } from "../../server/guard.js";
 import { type HttpServer, listen } from "../../server/http.js";
 import { createModelRegistry } from "../../server/model-registry.js";
 import type { CompletionSettings } from "../../server/routes/completions.js";
+import type { HeartbeatTimes } from "../../server/traces/heartbeat.js";
+import { createTraceServer, type TraceLoad } from "../../server/traces/trace-server.js";
 
 export interface ServerOptions {
   readonly aliases?: readonly string[];
@@ -14,26 +16,43 @@ export interface ServerOptions {
   readonly guard?: Partial<GuardRules>;
   readonly isDraining?: () => boolean;
   readonly logger?: Logger;
+  readonly heartbeat?: HeartbeatTimes;
 }
 
 /** The app in process, for `app.request()`. */
-export function appOf(engine: Engine, options: ServerOptions = {}): Hono<AppEnv> {
-  return createApp({
-    models: createModelRegistry([{ engine, aliases: options.aliases ?? [] }]),
-    logger: options.logger ?? pino({ level: "silent" }),
-    guard: { boundHost: "127.0.0.1", allowedHosts: [], allowedOrigins: [], ...options.guard },
-    completions: { maxBodyBytes: 1 << 20, pingMs: 10_000, systemFingerprint: "b0.0.0", ...options.settings },
-    isDraining: options.isDraining ?? (() => false),
-  });
+export function appOf(engine: Engine, options: ServerOptions = {}, traceLoad?: () => TraceLoad): Hono<AppEnv> {
+  const isDraining = options.isDraining ?? (() => false);
+  const completions = settingsOf(options);
+  return createApp({ ...commonOf(engine, options), completions, isDraining, ...(traceLoad ? { traceLoad } : {}) });
 }
 
-/** The app on a free port of 127.0.0.1 for as long as `use` runs. */
+const settingsOf = (options: ServerOptions): CompletionSettings => ({
+  maxBodyBytes: 1 << 20,
+  pingMs: 10_000,
+  systemFingerprint: "b0.0.0",
+  ...options.settings,
+});
+
+const commonOf = (engine: Engine, options: ServerOptions) => ({
+  models: createModelRegistry([{ engine, aliases: options.aliases ?? [] }]),
+  logger: options.logger ?? pino({ level: "silent" }),
+  guard: { boundHost: "127.0.0.1", allowedHosts: [], allowedOrigins: [], ...options.guard },
+});
+
+/** The app and its trace sockets on a free port of 127.0.0.1. */
+export function serve(engine: Engine, options: ServerOptions = {}): Promise<HttpServer> {
+  const heartbeat = options.heartbeat === undefined ? {} : { heartbeat: options.heartbeat };
+  const traces = createTraceServer({ ...commonOf(engine, options), ...settingsOf(options), ...heartbeat });
+  return listen(appOf(engine, options, traces.load).fetch, "127.0.0.1", 0, traces);
+}
+
+/** The same for as long as `use` runs. */
 export async function withServer(
   engine: Engine,
   use: (server: HttpServer) => Promise<void>,
   options: ServerOptions = {},
 ): Promise<void> {
-  const server = await listen(appOf(engine, options).fetch, "127.0.0.1", 0);
+  const server = await serve(engine, options);
   try {
     await use(server);
   } finally {

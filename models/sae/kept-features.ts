@@ -1,0 +1,112 @@
+import { type Activating, Activator, type ActiveFeatures } from "./active-features.js";
+import { topAfaPlaces } from "./cut.js";
+import type { ChosenActivation } from "./encode.js";
+import { rankLargest } from "./ranking.js";
+
+/** The features of one row that are kept: the first `count` of each array, in no particular order. */
+export interface KeptFeatures {
+  readonly count: number;
+  readonly features: Uint32Array;
+  readonly activations: Float32Array;
+  /** activation * |decoder row| */
+  readonly sizes: Float32Array;
+  /** Sum of the squares of the kept sizes. */
+  readonly squares: number;
+}
+
+/** Activates and cuts rows of products as `readFeatures` does, one after the other, in the same memory. */
+export class FeatureKeeper {
+  readonly #sae: Activating;
+  readonly #activator: Activator;
+  /** Of kept features among the active ones. */
+  readonly #places: Uint32Array;
+  readonly #features: Uint32Array;
+  readonly #activations: Float32Array;
+  readonly #sizes: Float32Array;
+
+  constructor(sae: Activating) {
+    this.#sae = sae;
+    this.#activator = new Activator(sae);
+    this.#places = new Uint32Array(sae.dSae);
+    this.#features = new Uint32Array(sae.dSae);
+    this.#activations = new Float32Array(sae.dSae);
+    this.#sizes = new Float32Array(sae.dSae);
+  }
+
+  /** [dSae] input W_enc, to be filled by the caller; `keep` works in it. */
+  get row(): Float32Array {
+    return this.#activator.row;
+  }
+
+  /** What is kept of `row`, valid until the next call. @param norm of the input */
+  keep(chosen: ChosenActivation, norm: number): KeptFeatures {
+    const active = this.#activator.activate();
+    const count = this.#cut(active, chosen, norm);
+    const [features, activations, sizes] = [this.#features, this.#activations, this.#sizes];
+    let squares = 0;
+    for (let i = 0; i < count; i++) {
+      const place = this.#places[i]!;
+      const size = active.sizes[place]!;
+      features[i] = active.features[place]!;
+      activations[i] = active.activations[place]!;
+      sizes[i] = size;
+      squares += size * size;
+    }
+    return { count, features, activations, sizes, squares };
+  }
+
+  /** Writes the places of kept features. @returns how many */
+  #cut(active: ActiveFeatures, chosen: ChosenActivation, norm: number): number {
+    const { activation, dSae } = this.#sae;
+    const rule = chosen.kind === "native" ? activation : chosen;
+    switch (rule.kind) {
+      case "top-afa":
+        return topAfa(active, dSae, norm, this.#places) ?? all(active, this.#places);
+      case "top-k":
+        return topK(active, rule.k, this.#places);
+      case "group-max":
+        return groupMax(active, dSae / rule.groups, this.#places);
+      default:
+        return all(active, this.#places);
+    }
+  }
+}
+
+/** @returns null where all are kept */
+function topAfa({ sizes, count }: ActiveFeatures, width: number, norm: number, out: Uint32Array): number | null {
+  const reached = (_: number, squares: number) => Math.sqrt(squares) >= norm || !Number.isFinite(norm);
+  const { places, squares, next } = rankLargest(sizes, count, reached, out);
+  let found = places;
+  const k = topAfaPlaces(width, norm, { places, sum: squares }, () => {
+    const place = next();
+    if (place === undefined) return undefined;
+    out[found++] = place;
+    return sizes[place]! * sizes[place]!;
+  });
+  return k === null ? null : Math.min(k, found);
+}
+
+function topK({ activations, count }: ActiveFeatures, k: number, out: Uint32Array): number {
+  const { places, next } = rankLargest(activations, count, (largest) => largest >= k, out);
+  let found = places;
+  for (let place = next(); place !== undefined && found < k; place = next()) out[found++] = place;
+  return found;
+}
+
+/** The largest of each group, of equal ones the lowest feature. */
+function groupMax({ features, activations, count }: ActiveFeatures, size: number, out: Uint32Array): number {
+  let [found, group] = [0, -1];
+  for (let place = 0; place < count; place++) {
+    const here = Math.floor(features[place]! / size);
+    if (here > group) {
+      out[found++] = place;
+      group = here;
+    } else if (activations[place]! > activations[out[found - 1]!]!) out[found - 1] = place;
+  }
+  return found;
+}
+
+function all({ count }: ActiveFeatures, out: Uint32Array): number {
+  for (let place = 0; place < count; place++) out[place] = place;
+  return count;
+}

@@ -1,0 +1,67 @@
+import { closeSync, openSync, writeSync } from "node:fs";
+import { ModelFormatError } from "../errors.js";
+import type { WeightPlace } from "../onnx/graph.js";
+import { quantiseRows } from "../quantise.js";
+import { transposeRows } from "../transpose.js";
+import { BLOCK, type Precision } from "../weight-plan.js";
+import { rowNorms } from "./folding.js";
+import type { SaeDescription } from "./sae.js";
+import { DECODER, ENCODER, quantised } from "./sae-graphs.js";
+import { vectorsOf } from "./stored-sae.js";
+
+/** Lengths of W_dec's rows, [dSae]. */
+export const DECODER_NORMS = "decoder_norms";
+
+const ALIGNMENT = 64;
+
+type Places = Map<string, WeightPlace & { readonly type: "float32" | "uint8" }>;
+
+/**
+ * Writes an SAE's numbers, in the layout of its graphs, one tensor after the other.
+ * @returns where they are, and the size of the file
+ * @throws ModelFormatError naming a tensor that holds NaN or infinities.
+ */
+export function writeSaeWeights(
+  path: string,
+  sae: SaeDescription,
+  precision: Precision,
+): { readonly places: Places; readonly bytes: number } {
+  const { dIn, dSae, dOut, wEnc, wDec } = sae;
+  const vectors = vectorsOf(sae).set(DECODER_NORMS, Float32Array.from(rowNorms(wDec, dSae)));
+  const places: Places = new Map();
+  let bytes = 0;
+  const fd = openSync(path, "wx");
+  const add = (name: string, values: Float32Array | Uint8Array, shape: readonly number[]) => {
+    if (values instanceof Float32Array && !values.every(Number.isFinite))
+      throw new ModelFormatError(sae.file, `tensor "${name}" holds values that are not finite numbers`);
+    const type = values instanceof Float32Array ? "float32" : "uint8";
+    places.set(name, { type, shape, offset: bytes, bytes: values.byteLength });
+    write(fd, values, bytes);
+    bytes += Math.ceil(values.byteLength / ALIGNMENT) * ALIGNMENT;
+  };
+  try {
+    for (const [name, values, rows, columns] of [
+      [ENCODER, wEnc, dIn, dSae],
+      [DECODER, wDec, dSae, dOut],
+    ] as const) {
+      add(name, values, [rows, columns]);
+      if (precision === "f32") continue;
+      const transposed = new Float32Array(values.length);
+      transposeRows(values, columns, transposed, rows, 0);
+      const { data, scales } = quantiseRows(transposed, columns, rows);
+      const blocks = Math.ceil(rows / BLOCK);
+      add(quantised(name).data, data, [columns, blocks, BLOCK]);
+      add(quantised(name).scales, scales, [columns, blocks]);
+    }
+    for (const [name, values] of vectors) add(name, values, [values.length]);
+    const last = [...places.values()].at(-1);
+    return { places, bytes: last === undefined ? 0 : last.offset + last.bytes };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function write(fd: number, values: Float32Array | Uint8Array, offset: number): void {
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
+}

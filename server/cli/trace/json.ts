@@ -1,0 +1,25 @@
+import { jsonLine } from "./printable.js";
+import type { Trace, TraceView } from "./view.js";
+
+/** NDJSON: the frames of /v1/traces (DESIGN 7) with [feature, activation] pairs; a trace that broke off has no `end`. */
+export function jsonView({ card, sequence }: Trace): TraceView {
+  const promptTokens = sequence.prompt.length;
+  return {
+    start: () =>
+      jsonLine({ type: "start", model: card.id, prompt_tokens: promptTokens, saes: sequence.features?.saes }),
+    token({ seq, pos, tokenId, name, text, logprob, saes }) {
+      if (seq === null) return jsonLine({ type: "prompt", pos, token_id: tokenId, text: name, saes });
+      return jsonLine({ type: "token", seq, pos, token_id: tokenId, text, logprob, saes });
+    },
+    end(ending) {
+      if (ending === null) return "";
+      const { finishReason, stopReason, text, completionTokens } = ending;
+      const usage = {
+        prompt_tokens: promptTokens,
+        completion_tokens: completionTokens,
+        total_tokens: promptTokens + completionTokens,
+      };
+      return jsonLine({ type: "end", finish_reason: finishReason, stop_reason: stopReason, text, usage });
+    },
+  };
+}

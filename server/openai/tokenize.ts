@@ -1,0 +1,43 @@
+import { InvalidRequest } from "../../runtime/errors.js";
+import type { Engine, ModelCard } from "../../runtime/generation.js";
+import type { Prompt } from "./prompt.js";
+
+/** A prompt as the model gets it. */
+export interface TokenizedPrompt {
+  readonly ids: readonly number[];
+  /** What `echo` gives back. */
+  readonly text: string;
+  /** 1 where we put a beginning-of-text token in front, which is no part of `text`. */
+  readonly added: 0 | 1;
+}
+
+/**
+ * Token ids as they are, a text with a beginning-of-text token in front where the model has one.
+ * @throws InvalidRequest naming the prompt that this model cannot read.
+ */
+export async function tokenize(prompt: Prompt, engine: Engine, echo: boolean): Promise<TokenizedPrompt> {
+  const { bosTokenId, hasTokenizer } = engine.card;
+  if ("ids" in prompt) {
+    checkIds(prompt.ids, prompt.at, engine.card);
+    return { ids: prompt.ids, text: echo ? engine.decode(prompt.ids) : "", added: 0 };
+  }
+  if (prompt.text !== "" && !hasTokenizer) {
+    throw new InvalidRequest("this model has no tokenizer; send token ids", prompt.at);
+  }
+  const ids = prompt.text === "" ? [] : await engine.encode(prompt.text);
+  if (bosTokenId !== null) return { ids: [bosTokenId, ...ids], text: prompt.text, added: 1 };
+  if (ids.length > 0) return { ids, text: prompt.text, added: 0 };
+  throw new InvalidRequest("this model has no beginning-of-text token, so it needs a prompt", prompt.at);
+}
+
+/** @throws InvalidRequest naming the first id that is not in the vocabulary. */
+export function checkIds(ids: readonly number[], at: string, card: ModelCard): void {
+  const wrong = ids.findIndex((id) => id >= card.vocabSize);
+  if (wrong !== -1) checkId(ids[wrong] ?? 0, `${at}[${wrong}]`, card);
+}
+
+/** @throws InvalidRequest where the id is not in the vocabulary. */
+export function checkId(id: number, at: string, card: ModelCard): void {
+  if (id < card.vocabSize) return;
+  throw new InvalidRequest(`token id ${id} is not in the vocabulary (0 to ${card.vocabSize - 1})`, at);
+}
