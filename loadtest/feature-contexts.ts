@@ -25,7 +25,7 @@ const STRONGEST = 256;
 /** Strongest tokens that are kept of a feature. */
 const KEPT = 20;
 /** Features that are above 0 on fewer tokens say too little, and on a larger share of all tokens too much. */
-const [FEWEST, LARGEST_SHARE] = [KEPT, 0.03];
+const [FEWEST, LARGEST_SHARE] = [KEPT, 0.05];
 /** Of a feature's strongest tokens so many must have this many letters: single letters say little about a text. */
 const [WORDS, LETTERS] = [0.8 * KEPT, 3];
 /** Tokens shown before and after the one that drives a feature. */
@@ -52,19 +52,31 @@ interface Feature {
   strongest: Context[];
 }
 
-if (values.text === undefined) throw new Error("say --text <file>");
-const ids = Saes.parse(await ask("/v1/saes")).data.map(({ id }) => id);
-const found = new Map(ids.map((id) => [id, new Map<number, Feature>()]));
-const pieces = piecesOf(readFileSync(values.text, "utf8").slice(0, Number(values.characters)));
+const found = new Map<string, Map<number, Feature>>();
 let tokens = 0;
-for (const [done, input] of pieces.entries()) {
-  const [piece] = Features.parse(await ask("/v1/features", { input, saes: ids, top: STRONGEST })).data;
-  tokens += piece?.tokens.length ?? 0;
-  note(piece?.tokens ?? []);
-  if (process.stderr.isTTY) process.stderr.write(`\r${done + 1} of ${pieces.length} pieces`);
+try {
+  await readText();
+  const report = [...found].map(([sae, features]) => ({ sae, features: standouts([...features.values()]) }));
+  process.stdout.write(values.json ? `${JSON.stringify({ tokens, saes: report })}\n` : markdown(report));
+} catch (error) {
+  const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : "";
+  process.stderr.write(`contexts: ${error instanceof Error ? error.message : error}${cause}\n`);
+  process.exitCode = 1;
 }
-const report = ids.map((sae) => ({ sae, features: standouts([...(found.get(sae)?.values() ?? [])]) }));
-process.stdout.write(values.json ? `${JSON.stringify({ tokens, saes: report })}\n` : markdown());
+
+/** Reads the text piece by piece, by all SAEs. */
+async function readText(): Promise<void> {
+  if (values.text === undefined) throw new Error("say --text <file>");
+  const saes = Saes.parse(await ask("/v1/saes")).data.map(({ id }) => id);
+  for (const sae of saes) found.set(sae, new Map());
+  const pieces = piecesOf(readFileSync(values.text, "utf8").slice(0, Number(values.characters)));
+  for (const [done, input] of pieces.entries()) {
+    const [piece] = Features.parse(await ask("/v1/features", { input, saes, top: STRONGEST })).data;
+    tokens += piece?.tokens.length ?? 0;
+    note(piece?.tokens ?? []);
+    if (process.stderr.isTTY) process.stderr.write(`\r${done + 1} of ${pieces.length} pieces`);
+  }
+}
 
 async function ask(path: string, body?: object): Promise<unknown> {
   const url = new URL(path, values.target);
@@ -131,8 +143,10 @@ function standouts(features: readonly Feature[]): Feature[] {
   return chosen;
 }
 
-function markdown(): string {
-  const line = ({ value, token, before, after }: Context) => `${value.toFixed(1)} …${before}**${token}**${after}…`;
+function markdown(report: readonly { readonly sae: string; readonly features: readonly Feature[] }[]): string {
+  // Markdown wants no space within the stars.
+  const bold = (token: string) => token.replace(/\S.*\S|\S/s, "**$&**");
+  const line = ({ value, token, before, after }: Context) => `${value.toFixed(1)} …${before}${bold(token)}${after}…`;
   const rows = report.flatMap(({ sae, features }) =>
     features.map(
       ({ feature, active, strongest }) =>

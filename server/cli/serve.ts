@@ -68,13 +68,15 @@ function firstSignal(): Promise<NodeJS.Signals> {
 }
 
 function banner(url: string, engine: Engine, options: ServeOptions): string {
-  const { id, architecture, window, sinks, precision, threads, trainedLength, hasTokenizer } = engine.card;
+  const { id, architecture, window, sinks, precision, threads, trainedLength, hasTokenizer, saes } = engine.card;
+  const read = saes.map((sae) => sae.id).join(", ") || "none (--sae <folder> attaches one)";
   const example = JSON.stringify({ prompt: hasTokenizer ? "Once upon a time" : [1, 2, 3], max_tokens: 200 });
   return [
     `lambdatap ${packageVersion()} at ${url}`,
     `  model    ${[id, ...options.servedModelName].join(", ")} (${architecture}, trained on ${trainedLength} tokens)`,
     `  window   ${window} tokens and ${sinks} sinks, no length limit`,
     `  runs in  ${precision}, on ${threads} ${threads === 1 ? "thread" : "threads"}`,
+    `  SAEs     ${read}`,
     `  try      curl ${url}/v1/completions --json '${example}'`,
     "",
   ].join("\n");

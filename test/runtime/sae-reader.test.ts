@@ -262,20 +262,23 @@ describe("an SAE of thousands of features", () => {
 });
 
 describe("rows that are no residuals", () => {
-  it("have no features where they hold NaN, and leave their neighbours alone", async () => {
-    const reader = await readerOf(WIDE);
-    const x = noise(3, 40);
-    const [first, , last] = reader.read(x, { kind: "native" }, 8);
-    x[45] = Number.NaN;
-    for (const rows of [x, Float32Array.from([...x, ...noise(100, 40)])]) {
-      const [before, broken, after] = reader.read(rows, { kind: "native" }, 8);
-      expect(broken).toMatchObject({ l0: 0, z: Number.NaN, f: 0, epsLbo: null, mse: Number.NaN });
-      expect([broken?.indices.length, broken?.values.length]).toEqual([0, 0]);
-      expect(before?.indices).toEqual(first?.indices);
-      expect(after?.indices).toEqual(last?.indices);
-    }
-    expect(reader.read(rowOf(x, 0, 40), { kind: "native" }, 8)[0]?.indices).toEqual(first?.indices);
-  });
+  it.each(["f32", "q8"] as const)(
+    "have no features where they hold NaN, and leave others alone (%s)",
+    async (precision) => {
+      const reader = await readerOf(WIDE, precision);
+      const x = noise(3, 40);
+      const [first, , last] = reader.read(x, { kind: "native" }, 8);
+      x[45] = Number.NaN;
+      for (const rows of [x, Float32Array.from([...x, ...noise(100, 40)])]) {
+        const [before, broken, after] = reader.read(rows, { kind: "native" }, 8);
+        expect(broken).toMatchObject({ l0: 0, z: Number.NaN, f: 0, epsLbo: null, mse: Number.NaN });
+        expect([broken?.indices.length, broken?.values.length]).toEqual([0, 0]);
+        expect(before?.indices).toEqual(first?.indices);
+        expect(after?.indices).toEqual(last?.indices);
+      }
+      expect(reader.read(rowOf(x, 0, 40), { kind: "native" }, 8)[0]?.indices).toEqual(first?.indices);
+    },
+  );
 
   it("are zeros, or too large for float32", async () => {
     const reader = await readerOf({ ...WIDE, normalisation: "none" });
