@@ -11,7 +11,7 @@ import type { GenerationEvent, SequenceRequest } from "../../runtime/generation.
 import { Runner } from "../../runtime/runner.js";
 import type { Residuals } from "../../runtime/tap-outputs.js";
 import { maxDifference } from "../golden-tensors.js";
-import { idsOf, ofKind, promptLogprobs } from "./requests.js";
+import { idsOf, ofKind, promptLogprobs, sequenceRequest } from "./requests.js";
 import { begin, cacheDir, read, run, startEngine } from "./small-engine.js";
 
 /** The embedded model with its SAEs, and a window that texts of the tests leave. */
@@ -81,7 +81,7 @@ describe("features of a token", () => {
     const events = await run(engine, asked);
     const whole = [...prompt, ...idsOf(events)];
     const decoded = readingsOf(events);
-    const sampled = { ...asked, sampling: { ...sampling(), temperature: 1 } };
+    const sampled = { ...asked, sampling: { ...sequenceRequest({}).sampling, temperature: 1 } };
     const [prefilled, beside] = await Promise.all([
       run(engine, { prompt: whole, maxTokens: 0, features: features() }),
       run(engine, { prompt: whole, maxTokens: 0, features: features() }, asked, sampled),
@@ -291,16 +291,3 @@ describe("a feature's description", () => {
     expect(idsOf(events)).toEqual(idsOf(await run(engine, { prompt, maxTokens: 60 })));
   });
 });
-
-function sampling(): SequenceRequest["sampling"] {
-  return {
-    temperature: 0,
-    topP: 1,
-    topK: 0,
-    minP: 0,
-    repetitionPenalty: 1,
-    presencePenalty: 0,
-    frequencyPenalty: 0,
-    logitBias: [],
-  };
-}
