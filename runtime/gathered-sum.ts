@@ -4,8 +4,8 @@ import type { Session } from "./ort/session.js";
 import { Tensor } from "./ort/tensor.js";
 import type { SaeResources } from "./sae-resources.js";
 
-/** Decoder rows that are gathered at a time. */
-const GATHERED_BYTES = 4 << 20;
+/** Rows that a thread gathers at a time: they stay in its cache. */
+const PART_BYTES = 512 << 10;
 const MOST_PARTS = 8;
 
 /**
@@ -30,8 +30,7 @@ export class GatheredSum implements Disposable {
   constructor(resources: SaeResources) {
     const { dSae, dOut } = resources.sae.description;
     this.#parts = Math.min(resources.options.threads, MOST_PARTS);
-    const gathered = Math.min(dSae, Math.max(1, Math.floor(GATHERED_BYTES / (4 * dOut))));
-    this.#capacity = Math.ceil(gathered / this.#parts);
+    this.#capacity = Math.min(dSae, Math.max(1, Math.floor(PART_BYTES / (4 * dOut))));
     this.#session = resources.session("sum", false);
     this.#activations = Tensor.zeros("float32", [this.#parts * this.#capacity]);
     this.#features = Tensor.zeros("int32", [this.#parts * this.#capacity]);
