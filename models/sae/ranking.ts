@@ -40,15 +40,13 @@ export function rankLargest(
     if (more === count || enough(more, larger)) break;
     [places, squares] = [more, larger];
   }
-  const members: number[] = [];
+  const [members, sizes]: [number[], number[]] = [[], []];
   for (let first = 0, found = 0; first < count; first += SLICE) {
-    const length = load(values, first, count);
-    const here = split(first, length, bucket);
+    const here = split(load(values, first, count), first, bucket, bucket === last, members, sizes);
     out.set(indices.subarray(0, here), found);
     found += here;
-    findMembers(first, length, bucket, bucket === last, members);
   }
-  const next = largestFirst(Float64Array.from(members, (i) => values[i]!));
+  const next = largestFirst(Float64Array.from(sizes));
   return {
     places,
     squares,
@@ -84,20 +82,28 @@ function addToBuckets(length: number): void {
   }
 }
 
-/** @returns the number of values above the bucket, whose indices are in `indices` then */
-function split(first: number, length: number, bucket: number): number {
+/**
+ * Values of the bucket go to `members` and `sizes`, with all below if it is the last.
+ * @returns the number of values above the bucket, whose indices are in `indices` then
+ */
+function split(
+  length: number,
+  first: number,
+  bucket: number,
+  isLast: boolean,
+  members: number[],
+  sizes: number[],
+): number {
   let found = 0;
   for (let i = 0; i < length; i++) {
+    const below = bucket - (bits[i]! >> SHIFT);
     indices[found] = first + i;
     // No branch: which values are large cannot be predicted.
-    found += (bucket - (bits[i]! >> SHIFT)) >>> 31;
+    found += below >>> 31;
+    if (below === 0 || (isLast && below > 0)) {
+      members.push(first + i);
+      sizes.push(slice[i]!);
+    }
   }
   return found;
-}
-
-function findMembers(first: number, length: number, bucket: number, andBelow: boolean, members: number[]): void {
-  for (let i = 0; i < length; i++) {
-    const here = bits[i]! >> SHIFT;
-    if (here === bucket || (andBelow && here < bucket)) members.push(first + i);
-  }
 }

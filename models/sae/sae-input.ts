@@ -15,13 +15,19 @@ type Preparing = Pick<SaeDescription, "kind" | "dIn" | "bDec" | "subtractsBDec" 
 
 /** @param x one row of dIn values */
 export function prepareInput(sae: Preparing, x: Float32Array): SaeInput {
+  const { dIn, bDec, subtractsBDec } = sae;
+  const isAutoencoder = sae.kind === "autoencoder";
   const { factor, mean, scale, shift } = normalisation(sae, x);
-  const encoded = new Float64Array(sae.dIn);
-  for (let i = 0; i < sae.dIn; i++) encoded[i] = (x[i]! - mean) * factor;
-  if (sae.kind === "transcoder") return { encoded, norm: length(encoded), scale: 1, shift: 0 };
-  const centred = new Float64Array(sae.dIn);
-  for (let i = 0; i < sae.dIn; i++) centred[i] = encoded[i]! - sae.bDec[i]!;
-  return { encoded: sae.subtractsBDec ? centred : encoded, norm: length(centred), scale, shift };
+  const encoded = new Float64Array(dIn);
+  let squares = 0;
+  for (let i = 0; i < dIn; i++) {
+    const normalised = (x[i]! - mean) * factor;
+    const centred = isAutoencoder ? normalised - bDec[i]! : normalised;
+    squares += centred * centred;
+    encoded[i] = subtractsBDec ? centred : normalised;
+  }
+  const norm = Math.sqrt(squares);
+  return isAutoencoder ? { encoded, norm, scale, shift } : { encoded, norm, scale: 1, shift: 0 };
 }
 
 function normalisation({ normalisation, dIn }: Preparing, x: Float32Array) {
@@ -29,7 +35,10 @@ function normalisation({ normalisation, dIn }: Preparing, x: Float32Array) {
     let [sum, squares] = [0, 0];
     for (let i = 0; i < dIn; i++) sum += x[i]!;
     const mean = sum / dIn;
-    for (let i = 0; i < dIn; i++) squares += (x[i]! - mean) ** 2;
+    for (let i = 0; i < dIn; i++) {
+      const centred = x[i]! - mean;
+      squares += centred * centred;
+    }
     const std = Math.sqrt(squares / (dIn - 1));
     return { factor: 1 / (std + 1e-5), mean, scale: std, shift: mean };
   }
@@ -44,6 +53,6 @@ function normalisation({ normalisation, dIn }: Preparing, x: Float32Array) {
 
 export function length(vector: Float32Array | Float64Array): number {
   let sum = 0;
-  for (const value of vector) sum += value * value;
+  for (let i = 0; i < vector.length; i++) sum += vector[i]! * vector[i]!;
   return Math.sqrt(sum);
 }
