@@ -22,10 +22,19 @@ const cacheDir = flag(z.string().min(1).optional(), {
 });
 
 /** "name=folder" or "folder"; a name has no slash, so that a folder with an equals sign can still be given as ./a=b. */
-function toSaeFolder(text: string): { readonly id?: string; readonly folder: string } {
-  const [, id, folder] = /^([\w.:@-]{1,128})=(.+)$/.exec(text) ?? [];
-  return id === undefined || folder === undefined ? { folder: text } : { id, folder };
-}
+const SaeFolder = z
+  .string()
+  .min(1)
+  .regex(/^(?!=)(?![\w.:@-]+=$)/, "expected a folder, or a name, = and a folder")
+  .transform((text): { readonly id?: string; readonly folder: string } => {
+    const [, id, folder] = /^([\w.:@-]{1,128})=(.+)$/.exec(text) ?? [];
+    return id === undefined || folder === undefined ? { folder: text } : { id, folder };
+  });
+const SaeFolders = z
+  .array(SaeFolder)
+  .refine((saes) => saes.length < 2 || saes.every(({ folder }) => folder !== "none"), {
+    error: "none goes with no other",
+  });
 
 /** Which model, and how it runs: shared by all commands that load one. */
 const engine = {
@@ -38,7 +47,7 @@ const engine = {
   sinks: value(integer(0).optional(), "tokens", "starting tokens that stay visible for ever; default: 10"),
   threads: value(integer(1, 1024).optional(), "n", "threads of the computation; default: chosen for this machine"),
   precision: value(z.enum(["auto", "f32", "q8"]).default("auto"), "auto|f32|q8", "precision of the weights"),
-  sae: flag(z.array(z.string().min(1).transform(toSaeFolder)).optional(), {
+  sae: flag(SaeFolders.optional(), {
     kind: "list",
     value: "[name=]folder",
     help: "attach a sparse autoencoder (repeatable), or none; default: those in the model's folder saes",

@@ -1,3 +1,4 @@
+import { countNumbers } from "./answer-size.js";
 import type { ChoiceDelta, Tally } from "./choice-deltas.js";
 import type { CompletionRequest } from "./completion-request.js";
 import type { TokenFeatures } from "./features.js";
@@ -40,7 +41,7 @@ export interface Completion extends CompletionHead {
   readonly usage?: Usage | null;
 }
 
-/** The whole answer. */
+/** The whole answer. @throws InvalidRequest where the readings of its tokens become too many for one. */
 export async function completion(
   head: CompletionHead,
   request: CompletionRequest,
@@ -59,12 +60,16 @@ export async function completion(
       stopReason: null,
     }),
   );
+  const count = countNumbers();
   for await (const delta of deltas) {
     const sum = sums[delta.index];
     if (sum === undefined) continue;
     sum.text += delta.text;
     sum.tokenIds.push(...delta.tokenIds);
-    for (const token of delta.features) sum.features.push(token);
+    for (const token of delta.features) {
+      count(token);
+      sum.features.push(token);
+    }
     if (sum.logprobs && delta.logprobs) appendLogprobs(sum.logprobs, delta.logprobs);
     sum.finishReason = delta.finishReason;
     sum.stopReason = delta.stopReason;

@@ -1,7 +1,6 @@
 import * as z from "zod";
-import { InvalidRequest } from "../../runtime/errors.js";
-import type { FeatureRequest } from "../../runtime/features.js";
-import type { Engine, ModelCard, SamplingParams, SequenceRequest } from "../../runtime/generation.js";
+import type { Engine, SamplingParams, SequenceRequest } from "../../runtime/generation.js";
+import { checkAnswerSize } from "./answer-size.js";
 import { checkEdits, Edits } from "./edits.js";
 import { ReadingFields, toFeatureRequest } from "./feature-request.js";
 import { LambdaInfinite, toLambdaOptions } from "./lambda-infinite.js";
@@ -39,7 +38,7 @@ export async function toReadSequences(
   checkEdits(request.edits ?? [], engine.card);
   const inputs = await Promise.all(request.input.map((input) => tokenize(input, engine, false)));
   const promptTokens = inputs.reduce((sum, { ids }) => sum + ids.length, 0);
-  if (!request.stream) checkLength(promptTokens, features, engine.card);
+  if (!request.stream) checkAnswerSize(promptTokens, features, engine.card);
   const sequences = inputs.map(
     ({ ids }): SequenceRequest => ({
       prompt: ids,
@@ -58,29 +57,6 @@ export async function toReadSequences(
     }),
   );
   return { sequences, promptTokens };
-}
-
-/** Of an answer in one piece: 12 MB and 0.2 s of JSON.stringify (8 features each of 3 SAEs), in which nobody else is served. */
-const MOST_NUMBERS = 1_000_000;
-/** l0, z, f, eps_lbo and mse. */
-const SCALARS = 5;
-
-function checkLength(tokens: number, features: FeatureRequest, card: ModelCard): void {
-  const numbers = tokens * mostNumbers(features, card);
-  if (numbers <= MOST_NUMBERS) return;
-  throw new InvalidRequest(
-    `${tokens} tokens may give ${numbers} numbers, more than the ${MOST_NUMBERS} that are sent in one answer; set stream: true`,
-    "stream",
-  );
-}
-
-/** Numbers that the readings of one token can have. */
-function mostNumbers({ saes, top, activation }: FeatureRequest, card: ModelCard): number {
-  const asked = card.saes.filter(({ id }) => saes.includes(id));
-  return asked.reduce((sum, { dSae, k }) => {
-    const kept = activation.kind === "top-k" ? activation.k : activation.kind === "native" ? (k ?? dSae) : dSae;
-    return sum + SCALARS + 2 * Math.min(top, kept);
-  }, 0);
 }
 
 /** What no token is drawn with. */

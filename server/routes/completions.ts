@@ -1,7 +1,9 @@
 import { Hono } from "hono";
+import type { ModelCard, SequenceRequest } from "../../runtime/generation.js";
 import { readJson } from "../body.js";
 import type { AppEnv } from "../exchange.js";
 import type { ModelRegistry } from "../model-registry.js";
+import { checkAnswerSize } from "../openai/answer-size.js";
 import { choiceDeltas, type Tally } from "../openai/choice-deltas.js";
 import { type CompletionHead, completion, completionChunks } from "../openai/completion.js";
 import { parseCompletionRequest } from "../openai/completion-request.js";
@@ -24,6 +26,7 @@ export function completions(models: ModelRegistry, settings: CompletionSettings)
     const request = parseCompletionRequest(await readJson(c.req.raw, settings.maxBodyBytes));
     const { name, engine } = models.get(request.model);
     const work = await toSequences(request, engine, settings.maxTokensLimit);
+    if (!request.stream) checkWholeAnswer(work.sequences, engine.card);
     const head: CompletionHead = {
       id: `cmpl-${c.var.exchange.id}`,
       object: "text_completion",
@@ -39,4 +42,13 @@ export function completions(models: ModelRegistry, settings: CompletionSettings)
       ? reply.stream(completionChunks(head, request, work, deltas, tally))
       : reply.whole(completion(head, request, work, deltas, tally));
   });
+}
+
+/** What is known before of the readings in an answer in one piece; what is not is counted as it comes (completion.ts). */
+function checkWholeAnswer(sequences: readonly SequenceRequest[], card: ModelCard): void {
+  const [features] = sequences.map((sequence) => sequence.features);
+  if (!features) return;
+  const read = (sum: number, { prompt, maxTokens }: SequenceRequest) =>
+    sum + (features.prompt ? prompt.length : 0) + (maxTokens ?? 0);
+  checkAnswerSize(sequences.reduce(read, 0), features, card);
 }

@@ -151,6 +151,41 @@ describe("features of a completion", () => {
   });
 });
 
+describe("readings that are too many for an answer in one piece", () => {
+  const refusal = { status: 400, param: "stream" };
+  const errorParam = async (answer: Response) => ({ status: answer.status, param: (await errorOf(answer)).param });
+
+  test("are refused before anything is computed, where that can be told", async () => {
+    const engine = scriptedEngine();
+    const prompt = Array.from({ length: 30_000 }, () => 5);
+    for (const body of [
+      { prompt: [5], max_tokens: 30_000, features: {} },
+      { prompt: [5], max_tokens: 10_000, n: 3, features: {} },
+      { prompt, max_tokens: 1, features: { prompt: true } },
+    ])
+      expect(await errorParam(await complete(appOf(engine), body))).toEqual(refusal);
+    expect(engine.requests).toEqual([]);
+    expect((await complete(appOf(engine), { prompt, max_tokens: 1, features: {} })).status).toBe(200);
+  });
+
+  test("else as soon as they are, and the engine stops", async () => {
+    const reading = { sae: "early", l0: 0, z: 1, f: 1, epsLbo: 0, mse: 0 };
+    const wide = { ...reading, indices: new Uint32Array(10_000), values: new Float32Array(10_000) };
+    const engine = scriptedEngine({
+      async *script(sequence, index): AsyncGenerator<GenerationEvent> {
+        for (let seq = 0; ; seq++) {
+          const event = wordEvent(sequence, index, seq);
+          yield event.type === "token" ? { ...event, features: [wide] } : event;
+        }
+      },
+    });
+    const body = { prompt: [5], max_tokens: null, features: { top: 10_000 } };
+    expect(await errorParam(await complete(appOf(engine), body))).toEqual(refusal);
+    expect(engine.stopped).toBe(1);
+    expect(engine.taken).toBeLessThan(100);
+  });
+});
+
 describe("a number on the wire", () => {
   test.each([0, 1, -0.1, 0.3, 1 / 3, 123456.789, 16777217, 3.4028234663852886e38, 2 ** -126, 8.5e9])(
     "is the f32 of %d, in as few digits as say so",
