@@ -134,5 +134,3 @@ export interface LensInterface {
   /** The weights it needs. */
   readonly weights: readonly Value[];
 }
-
-export type GraphInterface = DecodeInterface | PrefillInterface;

@@ -21,10 +21,13 @@ interface Bound extends Disposable {
   readonly taps: ReadonlyMap<string, Tensor>;
 }
 
-/** What a run of the decode graph does besides computing logits; `edits` are those of each row. */
+/** What a run of the decode graph does besides computing logits. */
 export interface DecodeOptions {
+  /** Position of the text's first token: 0 but for tests of far positions. */
   readonly origin?: number;
+  /** Is given the tensors of all taps, [rows, hiddenSize] each. */
   readonly residuals?: Residuals;
+  /** Those of each row; null: none. */
   readonly edits?: readonly (ResidualEdits | null)[];
 }
 

@@ -9,19 +9,23 @@ import { type ElementType, Tensor } from "./ort/tensor.js";
 import { editTensors, type ResidualEdits } from "./residual-edits.js";
 import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
 
-export interface PrefillRun {
+/** What a run of a prefill graph does besides filling the cache. */
+export interface PrefillOptions {
+  /** Position of the text's first token: 0 but for tests of far positions. */
+  readonly origin?: number;
+  /** Is given the tensors of all taps, [chunk.tokens, hiddenSize] each. */
+  readonly residuals?: Residuals;
+  /** Those of the row; null: none. */
+  readonly edits?: ResidualEdits | null;
+}
+
+export interface PrefillRun extends PrefillOptions {
   readonly chunk: Chunk;
   /** [chunk.tokens, chunk.keys]. */
   readonly mask: Float32Array;
   readonly ids: ArrayLike<number>;
   /** Tokens of the chunk (0-based) whose logits are returned. */
   readonly wanted: readonly number[];
-  /** Position of the text's first token. */
-  readonly origin?: number;
-  /** Is given the tensors of all taps, [chunk.tokens, hiddenSize] each. */
-  readonly residuals?: Residuals;
-  /** For a graph with edit inputs. */
-  readonly edits?: ResidualEdits | null;
 }
 
 /** A prefill graph of a model: a chunk of one row's text, whose keys and values are stored once the run has succeeded. */

@@ -1,24 +1,14 @@
 import type { CompiledModel } from "../models/compile.js";
 import type { HookName } from "../models/hooks.js";
 import { chunkMask, planChunk } from "./chunk.js";
-import { DecodeGraph } from "./decode-graph.js";
+import { DecodeGraph, type DecodeOptions } from "./decode-graph.js";
 import type { GraphResources } from "./graph-resources.js";
 import { LambdaCache, type LambdaGeometry } from "./lambda-cache.js";
 import { LensGraph } from "./lens-graph.js";
 import { PrepackedWeights } from "./ort/session.js";
-import { PrefillGraph } from "./prefill-graph.js";
-import type { ResidualEdits } from "./residual-edits.js";
+import { PrefillGraph, type PrefillOptions } from "./prefill-graph.js";
 import { RotaryTable } from "./rotary-table.js";
-import type { Residuals } from "./tap-outputs.js";
 import { openWeights } from "./weights.js";
-
-/** What a run does besides computing logits. */
-export interface RunOptions {
-  /** Position of the text's first token: 0 but for tests of far positions. */
-  readonly origin?: number;
-  /** Is given the tensors of all taps, [tokens of the run, hiddenSize] each. */
-  readonly residuals?: Residuals;
-}
 
 export interface RunnerOptions {
   /** The server's window, which longrope's choice of frequencies depends on. */
@@ -37,7 +27,7 @@ export class Runner implements Disposable {
   readonly #resources: GraphResources;
   readonly #decode = new Map<string, DecodeGraph>();
   readonly #prefill = new Map<string, PrefillGraph>();
-  readonly #lens = new Map<string, LensGraph>();
+  #lens: LensGraph | undefined;
   readonly #taps: ReadonlySet<HookName>;
 
   constructor(
@@ -77,14 +67,9 @@ export class Runner implements Disposable {
 
   /**
    * Runs one token in each of the rows [first, first + tokens.length): logits [tokens.length, vocab], valid until the next
-   * run. `edits`: those of each row; null: none.
+   * run.
    */
-  decode(
-    cache: LambdaCache,
-    first: number,
-    tokens: readonly number[],
-    options: RunOptions & { readonly edits?: readonly (ResidualEdits | null)[] } = {},
-  ): Float32Array {
+  decode(cache: LambdaCache, first: number, tokens: readonly number[], options: DecodeOptions = {}): Float32Array {
     for (const i of tokens.keys()) cache.reserve(first + i, 1);
     const { edits = [], ...rest } = options;
     const edited = edits.some((each) => each !== null);
@@ -103,7 +88,7 @@ export class Runner implements Disposable {
     row: number,
     ids: ArrayLike<number>,
     wanted: readonly number[] = [],
-    options: RunOptions & { readonly edits?: ResidualEdits | null } = {},
+    options: PrefillOptions = {},
   ): Float32Array {
     if (ids.length > cache.window) throw new RangeError(`a chunk of ${ids.length} tokens is longer than the window`);
     cache.reserve(row, ids.length);
@@ -116,9 +101,10 @@ export class Runner implements Disposable {
 
   /** Logits [vocab] that a direction [hiddenSize] in the residual stream adds, through the final norm's gain. */
   lens(direction: Float32Array): Float32Array {
-    const graph = this.#settled(() =>
-      remembered(this.#lens, "", () => new LensGraph(this.#resources, this.model.lens())),
-    );
+    const graph = this.#settled(() => {
+      this.#lens ??= new LensGraph(this.#resources, this.model.lens());
+      return this.#lens;
+    });
     return graph.run(direction, this.model.shape.vocabSize);
   }
 
@@ -139,7 +125,7 @@ export class Runner implements Disposable {
   }
 
   #graphs(): Disposable[] {
-    return [...this.#decode.values(), ...this.#prefill.values(), ...this.#lens.values()];
+    return [...this.#decode.values(), ...this.#prefill.values(), ...(this.#lens ? [this.#lens] : [])];
   }
 
   #hooks(edited: boolean): { taps: ReadonlySet<HookName>; edits: ReadonlySet<HookName> } {

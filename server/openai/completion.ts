@@ -4,6 +4,7 @@ import type { CompletionRequest } from "./completion-request.js";
 import type { TokenFeatures } from "./features.js";
 import { appendLogprobs, type LegacyLogprobs, noLogprobs } from "./legacy-logprobs.js";
 import type { CompletionWork } from "./sequences.js";
+import { toUsage, type Usage } from "./usage.js";
 
 /** What the object and every one of its chunks begin with. */
 export interface CompletionHead {
@@ -27,12 +28,6 @@ export interface CompletionChoice {
   readonly token_ids?: readonly number[];
   /** With features. */
   readonly features?: readonly TokenFeatures[];
-}
-
-export interface Usage {
-  readonly prompt_tokens: number;
-  readonly completion_tokens: number;
-  readonly total_tokens: number;
 }
 
 export interface Completion extends CompletionHead {
@@ -122,13 +117,5 @@ function toChoice(delta: ChoiceDelta, request: CompletionRequest, promptIds?: re
     ...(request.return_token_ids && promptIds ? { prompt_token_ids: promptIds } : {}),
     ...(request.return_token_ids ? { token_ids: delta.tokenIds } : {}),
     ...(request.features ? { features: delta.features } : {}),
-  };
-}
-
-function toUsage({ promptTokens, completionTokens }: Tally): Usage {
-  return {
-    prompt_tokens: promptTokens,
-    completion_tokens: completionTokens,
-    total_tokens: promptTokens + completionTokens,
   };
 }

@@ -2,6 +2,7 @@ import type { SaeReading } from "../../runtime/features.js";
 import type { Engine, GenerationEvent } from "../../runtime/generation.js";
 import { toWireScalars } from "../openai/features.js";
 import { toWireLogprob } from "../openai/logprob.js";
+import { toUsage } from "../openai/usage.js";
 import type { ServerFrame } from "./frames.js";
 
 type TokenEvent = Extract<GenerationEvent, { type: "token" }>;
@@ -30,24 +31,16 @@ export function* promptFrames(
 }
 
 export function endFrame(id: string, event: EndEvent): ServerFrame {
-  const { index, finishReason, stopReason, text, promptTokens, completionTokens } = event;
-  const usage = toUsage(promptTokens, completionTokens);
+  const { index, finishReason, stopReason, text } = event;
+  const usage = toUsage(event);
   return { type: "end", id, index, finish_reason: finishReason, stop_reason: stopReason, text, usage };
 }
 
 export function cancelledFrame(id: string, index: number, promptTokens: number, completionTokens: number): ServerFrame {
-  const usage = toUsage(promptTokens, completionTokens);
+  const usage = toUsage({ promptTokens, completionTokens });
   return { type: "end", id, index, finish_reason: "cancelled", stop_reason: null, text: "", usage };
 }
 
 function reading(from: SaeReading) {
   return { ...toWireScalars(from), idx: from.indices, val: from.values };
-}
-
-function toUsage(promptTokens: number, completionTokens: number) {
-  return {
-    prompt_tokens: promptTokens,
-    completion_tokens: completionTokens,
-    total_tokens: promptTokens + completionTokens,
-  };
 }

@@ -4,7 +4,7 @@ import * as z from "zod";
 import type { GenerationEvent } from "../../runtime/generation.js";
 import { endEvent, readingsOf, scriptedEngine } from "./scripted-engine.js";
 import { completionOf, errorOf, WireError, WireTextFeatures } from "./wire.js";
-import { appOf, complete, eventsOf, until, withServer } from "./with-server.js";
+import { appOf, complete, eventsOf, until, untilStill, withServer } from "./with-server.js";
 
 const app = appOf(scriptedEngine());
 const edit = { sae: "early", feature: 1, op: "add", value: 1 };
@@ -238,14 +238,8 @@ describe("POST /v1/features with stream", () => {
     });
     await withServer(engine, async ({ url }) => {
       const response = await fetch(`${url}/v1/features`, json({ input: Array(total).fill(5), stream: true }));
-      let before = -1;
       await until(() => engine.taken > 0);
-      // Full sockets show as an engine that is not asked any more: the same count over many turns of the loop.
-      for (let same = 0; same < 20; ) {
-        await new Promise((resolve) => setTimeout(resolve, 10));
-        same = engine.taken === before ? same + 1 : 0;
-        before = engine.taken;
-      }
+      await untilStill(() => engine.taken);
       expect(engine.taken).toBeLessThan(total / 2);
 
       const seen = [...(await response.text()).matchAll(/"pos":(\d+),/g)].map((match) => Number(match[1]));

@@ -6,7 +6,7 @@ import { connectTraces } from "../../loadtest/client/index.js";
 import { LocalEngine } from "../../runtime/engine.js";
 import { HIGH_WATER } from "../../server/traces/outbox.js";
 import { countedEngine } from "./counted-engine.js";
-import { withServer } from "./with-server.js";
+import { untilStill, withServer } from "./with-server.js";
 
 const TOKENS = 2000;
 const STOPS = 3;
@@ -40,7 +40,7 @@ describe("a reader of a long trace that stops again and again", () => {
         expect(frame.seq).toBe(ids.length);
         ids.push(frame.token_id);
         if (ids.length % Math.floor(TOKENS / (STOPS + 2)) !== 1 || stops.length === STOPS) continue;
-        await stillness(counted.taken);
+        await untilStill(counted.taken, 400);
         stops.push(counted.taken());
         const { queued_bytes } = Object(await health());
         expect(queued_bytes).toBeLessThan(HIGH_WATER + LARGEST_FRAME);
@@ -57,11 +57,3 @@ describe("a reader of a long trace that stops again and again", () => {
     });
   });
 });
-
-/** Waits until a count has not changed for a while. */
-async function stillness(count: () => number, quietMs = 400): Promise<void> {
-  for (let before = -1; before !== count(); ) {
-    before = count();
-    await new Promise((resolve) => setTimeout(resolve, quietMs));
-  }
-}

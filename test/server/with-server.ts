@@ -85,3 +85,13 @@ export function eventsOf(text: string): string[] {
     .filter((block) => block.startsWith("data: "))
     .map((block) => block.slice("data: ".length));
 }
+
+/** Waits until a count has not changed for `quietMs`: an engine whose reader's sockets are full is not asked any more. */
+export async function untilStill(count: () => number, quietMs = 200): Promise<void> {
+  let before = count();
+  for (let still = 0; still < quietMs; ) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    still = count() === before ? still + 10 : 0;
+    before = count();
+  }
+}

@@ -1,3 +1,4 @@
+import { toUsage } from "../../openai/usage.js";
 import { jsonLine } from "./printable.js";
 import type { Trace, TraceView } from "./view.js";
 
@@ -14,11 +15,7 @@ export function jsonView({ card, sequence }: Trace): TraceView {
     end(ending) {
       if (ending === null) return "";
       const { finishReason, stopReason, text, completionTokens } = ending;
-      const usage = {
-        prompt_tokens: promptTokens,
-        completion_tokens: completionTokens,
-        total_tokens: promptTokens + completionTokens,
-      };
+      const usage = toUsage({ promptTokens, completionTokens });
       return jsonLine({ type: "end", finish_reason: finishReason, stop_reason: stopReason, text, usage });
     },
   };
