@@ -15,10 +15,17 @@ export interface Checkpoint extends Disposable {
   shape(name: string): readonly number[];
   /** Path of the file that holds the tensor. @throws ModelFormatError if there is no such tensor. */
   file(name: string): string;
+  /** How its elements are stored: F32, F16, BF16, or a block type of GGUF (Q8_0, Q4_K, ...). */
+  dtype(name: string): string;
   /** As `SafetensorsFile.readF32`. */
   readF32(name: string, start?: number, count?: number): Float32Array<ArrayBuffer>;
   /** As `SafetensorsFile.readF32Into`. */
   readF32Into(name: string, start: number, out: Float32Array): void;
+  /**
+   * Stored bytes of rows [row, row + rows) of a matrix, of a block type: whole blocks, each row's behind the other.
+   * @throws RangeError if it is stored in another way.
+   */
+  readBlocks(name: string, row: number, rows: number): Uint8Array;
   /** @throws ModelFormatError if the tensor is missing, has another shape, or does not hold floating-point numbers. */
   expect(name: string, shape: readonly number[]): void;
   close(): void;
@@ -106,6 +113,10 @@ function checkpoint(
     has: (name) => tensors.has(name),
     shape: (name) => find(name).entry.shape,
     file: (name) => find(name).file.path,
+    dtype: (name) => find(name).entry.dtype,
+    readBlocks: (name) => {
+      throw new RangeError(`tensor "${name}" is stored as ${find(name).entry.dtype}, which has no blocks`);
+    },
     readF32: (name, start, count) => find(name).file.readF32(name, start, count),
     readF32Into: (name, start, out) => find(name).file.readF32Into(name, start, out),
     expect: (name, shape) => {

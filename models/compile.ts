@@ -5,13 +5,13 @@ import type { DescribedModel } from "./architectures/architecture.js";
 import { describeModel } from "./architectures/index.js";
 import { cacheError } from "./cache-error.js";
 import { temporaryName } from "./cache-owner.js";
-import { openCheckpoint } from "./checkpoint.js";
 import { publish } from "./compile-cache.js";
-import { type GenerationConfig, readConfig, readGenerationConfig } from "./config.js";
+import type { GenerationConfig } from "./config.js";
 import { contentHash } from "./content-hash.js";
 import type { DecodeInterface, LensInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
 import { type BuiltGraph, buildDecode, buildLens, buildPrefill } from "./graphs.js";
 import type { HookName } from "./hooks.js";
+import { openModelSource } from "./model-source.js";
 import type { WeightPlace } from "./onnx/graph.js";
 import { type Precision, WeightPlan } from "./weight-plan.js";
 import { writeWeights } from "./weights-file.js";
@@ -21,8 +21,8 @@ const WEIGHTS_VERSION = 1;
 const WEIGHTS_FILE = "weights.bin";
 
 export interface CompileOptions {
-  /** Folder in Hugging Face layout. */
-  readonly folder: string;
+  /** Of the model. */
+  readonly path: string;
   readonly precision: Precision;
   readonly cacheRoot: string;
   /** Called with the share of the weights written; not at all where the cache has them. */
@@ -61,24 +61,18 @@ export interface CompiledModel {
 }
 
 /**
- * Reads a model folder and makes sure that its weights are in the cache.
+ * Reads a model and makes sure that its weights are in the cache.
  * @throws ModelFormatError naming the file and what is wrong with it; CacheError when the cache cannot be written.
  */
-export async function compileModel({
-  folder,
-  precision,
-  cacheRoot,
-  onProgress,
-}: CompileOptions): Promise<CompiledModel> {
-  const path = resolve(folder);
-  const config = readConfig(path);
-  const model = describeModel(config);
-  const generation = readGenerationConfig(path);
-  using checkpoint = openCheckpoint(path);
+export async function compileModel({ path, precision, cacheRoot, onProgress }: CompileOptions): Promise<CompiledModel> {
+  const source = openModelSource(path);
+  const model = describeModel(source.config());
+  const generation = source.generation();
+  using checkpoint = source.openCheckpoint();
   const { plan, hooks } = survey(model, precision);
-  const content = await contentHash(cacheRoot, [config.file, ...checkpoint.files]);
+  const content = await contentHash(cacheRoot, [source.configFile, ...checkpoint.files]);
   const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);
-  const item = { key: `${hash}-${precision}-v${WEIGHTS_VERSION}`, model: path, precision };
+  const item = { key: `${hash}-${precision}-v${WEIGHTS_VERSION}`, model: source.path, precision };
   const entry = await publish(cacheRoot, item, (to) =>
     writeWeights(join(to, WEIGHTS_FILE), plan, checkpoint, onProgress ?? (() => {})),
   );

@@ -1,8 +1,7 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { ModelFormatError } from "./errors.js";
+import { type ModelJson, openModelSource } from "./model-source.js";
 import { exactSplits } from "./pre-tokenizer.js";
 import { cutPattern, textPieces } from "./text-pieces.js";
 import { packTokenBytes, type TokenBytes } from "./token-bytes.js";
@@ -66,15 +65,17 @@ const TokenizerFile = z.looseObject({
 type TokenizerFile = z.infer<typeof TokenizerFile>;
 
 /**
- * Opens `folder`/tokenizer.json; null where there is none.
+ * The tokenizer of the model at `path`; null where it has none.
  * @param vocabSize number of ids that the model knows
- * @throws ModelFormatError where the file is broken, of an unsupported kind, or has ids that the model does not know.
+ * @throws ModelFormatError where it is broken, of an unsupported kind, or has ids that the model does not know.
  */
-export function openTokenizer(folder: string, vocabSize: number): Tokenizer | null {
-  const file = join(folder, "tokenizer.json");
-  const json = read(file);
-  if (json === null) return null;
-  const parsed = TokenizerFile.safeParse(json);
+export function openTokenizer(path: string, vocabSize: number): Tokenizer | null {
+  const json = openModelSource(path).tokenizer();
+  return json === null ? null : readTokenizer(json, vocabSize);
+}
+
+function readTokenizer({ file, value }: ModelJson, vocabSize: number): Tokenizer {
+  const parsed = TokenizerFile.safeParse(value);
   if (!parsed.success) throw new ModelFormatError(file, z.prettifyError(parsed.error).replaceAll(/\s+/g, " "));
   const { data } = parsed;
   return attempt(file, () => {
@@ -115,18 +116,6 @@ function tokenBytes(data: TokenizerFile, vocabSize: number): TokenBytes {
     new Set(added.filter((token) => token.special).map((token) => token.id)),
     decoder.strip,
   );
-}
-
-function read(file: string): unknown {
-  let text: string;
-  try {
-    text = readFileSync(file, "utf8");
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
-    if (code === "ENOENT") return null;
-    throw new ModelFormatError(file, `cannot be read (${code})`);
-  }
-  return attempt(file, () => JSON.parse(text) as unknown);
 }
 
 function attempt<T>(file: string, open: () => T): T {

@@ -37,9 +37,9 @@ const tokenizer = open();
 if (tokenizer) serve(tokenizer);
 
 function open(): Tokenizer | null {
-  const { folder, vocabSize } = z.object({ folder: z.string(), vocabSize: z.int() }).parse(workerData);
+  const { path, vocabSize } = z.object({ path: z.string(), vocabSize: z.int() }).parse(workerData);
   try {
-    const opened = openTokenizer(folder, vocabSize);
+    const opened = openTokenizer(path, vocabSize);
     send(opened ? { type: "ready", tokens: opened.tokens.data } : { type: "absent" });
     return opened;
   } catch (error) {

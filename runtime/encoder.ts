@@ -28,12 +28,12 @@ export class Encoder {
   }
 
   /**
-   * Opens `folder`/tokenizer.json on a new thread; null where there is none.
+   * Opens the tokenizer of the model at `path` on a new thread; null where it has none.
    * @param vocabSize number of ids that the model knows
    * @throws ModelFormatError as `openTokenizer` does.
    */
-  static async start(folder: string, vocabSize: number): Promise<Encoder | null> {
-    const worker = new Worker(new URL("./encoder-worker.js", import.meta.url), { workerData: { folder, vocabSize } });
+  static async start(path: string, vocabSize: number): Promise<Encoder | null> {
+    const worker = new Worker(new URL("./encoder-worker.js", import.meta.url), { workerData: { path, vocabSize } });
     const first = await new Promise<EncoderMessage>((resolve, reject) => {
       worker.once("message", resolve);
       worker.once("error", reject);

@@ -33,11 +33,11 @@ try {
   report({ type: "failed", fault: toFault(error) });
 }
 
-async function serve({ folder, id, cacheRoot, spin, saes: choice, ...asked }: EngineThreadOptions): Promise<void> {
+async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: EngineThreadOptions): Promise<void> {
   const precision = asked.precision === "auto" ? "f32" : asked.precision;
   const onProgress = (share: number) => report({ type: "progress", share });
   const tokenizer = nextCommand();
-  const model = await compileModel({ folder, precision, cacheRoot, onProgress });
+  const model = await compileModel({ path, precision, cacheRoot, onProgress });
   const { shape, generation } = model;
   const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);
   const sinks = asked.sinks ?? DEFAULT_SINKS;
@@ -45,8 +45,8 @@ async function serve({ folder, id, cacheRoot, spin, saes: choice, ...asked }: En
   const bytesPerToken = shape.layers * shape.kvHeads * shape.headDim * 4 * 2;
   const fullLength = Math.floor((totalmem() * FULL_MODE_SHARE) / bytesPerToken);
   const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : availableParallelism());
-  const names = [id, ...folderNames(folder)].filter((name) => name !== "");
-  const saes = await AttachedSaes.attach({ choice, model, folder, names, cacheRoot, threads, spin });
+  const names = [id, ...folderNames(path)].filter((name) => name !== "");
+  const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, threads, spin });
   const runner = new Runner(model, { window, threads, spin, taps: saes.hooks });
   runner.load({ window, sinks });
   const first = await tokenizer;
@@ -55,7 +55,7 @@ async function serve({ folder, id, cacheRoot, spin, saes: choice, ...asked }: En
   const loop = new EngineLoop(runner, options, (request, events) => report({ type: "events", request, events }));
   listen(loop, runner, saes, asked.stallTimeoutMs);
   const card: ModelCard = {
-    id: id === "" ? basename(folder) : id,
+    id: id === "" ? basename(path) : id,
     created: Math.floor(Date.now() / 1000),
     architecture: model.modelType,
     vocabSize: shape.vocabSize,

@@ -2,7 +2,7 @@ import { basename, resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describeModel } from "../models/architectures/index.js";
 import { cacheRoot } from "../models/compile-cache.js";
-import { readConfig } from "../models/config.js";
+import { openModelSource } from "../models/model-source.js";
 import { unnamedToken } from "../models/token-bytes.js";
 import { admit } from "./admission.js";
 import { Encoder } from "./encoder.js";
@@ -14,7 +14,7 @@ import type { EngineCommand, EngineReport, EngineThreadOptions } from "./message
 import { fromFault } from "./thread-fault.js";
 
 export interface LocalEngineOptions {
-  /** Folder in Hugging Face layout. */
+  /** Path of the model. */
   readonly model: string;
   /** Name in the API; default: the folder's. */
   readonly id?: string | undefined;
@@ -84,13 +84,13 @@ export class LocalEngine implements Engine {
    * @throws ModelFormatError, CacheError or SetupError with a sentence for the user.
    */
   static async start(options: LocalEngineOptions, onProgress?: (share: number) => void): Promise<LocalEngine> {
-    const folder = resolve(options.model);
-    const { vocabSize } = describeModel(readConfig(folder)).shape;
+    const { path, config } = openModelSource(options.model);
+    const { vocabSize } = describeModel(config()).shape;
     // First, and not beside the engine's thread: a thread that is ended inside a native call takes the process along.
-    const encoder = await Encoder.start(folder, vocabSize);
+    const encoder = await Encoder.start(path, vocabSize);
     const workerData: EngineThreadOptions = {
-      folder,
-      id: options.id ?? basename(folder),
+      path,
+      id: options.id ?? basename(path),
       precision: options.precision,
       cacheRoot: options.cacheDir ?? cacheRoot(process.env),
       window: options.window,

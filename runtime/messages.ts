@@ -6,7 +6,7 @@ import type { Fault } from "./thread-fault.js";
 
 /** What the engine's thread is started with. */
 export interface EngineThreadOptions {
-  readonly folder: string;
+  readonly path: string;
   readonly id: string;
   readonly precision: "auto" | "f32" | "q8";
   readonly cacheRoot: string;

@@ -43,7 +43,7 @@ function figuresOf(sizes: LlamaSizes): Figure[] {
 async function compileAndMeasure(folder: string, precision: Precision): Promise<void> {
   const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-bench-"));
   const before = peakRss();
-  const { weights } = await compileModel({ folder, precision, cacheRoot });
+  const { weights } = await compileModel({ path: folder, precision, cacheRoot });
   const peak = peakRss();
   rmSync(cacheRoot, { recursive: true });
   process.stdout.write(JSON.stringify({ before, peak, compiled: weights.bytes }));

@@ -35,7 +35,7 @@ using bandwidth = new MatMul(1, 16384, 16384, threads);
 const gigabytesPerSecond: number[] = [];
 const running: Running[] = [];
 for (const precision of precisions) {
-  const model = await compileModel({ folder, precision, cacheRoot: benchFolder("cache") });
+  const model = await compileModel({ path: folder, precision, cacheRoot: benchFolder("cache") });
   const runner = new Runner(model, { window: WINDOW, threads });
   const cache = runner.openCache({ window: WINDOW, sinks: SINKS });
   const row = cache.allocate();

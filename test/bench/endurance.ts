@@ -59,7 +59,7 @@ async function memorySlope(): Promise<Figure[]> {
 }
 
 async function stepRatio(): Promise<Figure[]> {
-  const model = await compileModel({ folder, precision: "f32", cacheRoot: benchFolder("cache") });
+  const model = await compileModel({ path: folder, precision: "f32", cacheRoot: benchFolder("cache") });
   using runner = new Runner(model, { window: WINDOW, threads: 1 });
   const cache = runner.openCache({ window: WINDOW, sinks: SINKS });
   const rows = [TOKENS, WINDOW + SINKS + 1].map((length) => {

@@ -20,7 +20,7 @@ const text = readFileSync(argument("text") ?? join("test", "data", "the-wind-in-
 const folder = argument("model") ?? join("models", "default");
 
 const model = await compileModel({
-  folder,
+  path: folder,
   precision: argument("precision") === "q8" ? "q8" : "f32",
   cacheRoot: benchFolder("cache"),
 });

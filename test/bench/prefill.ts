@@ -15,7 +15,7 @@ const SINKS = 10;
 const GOAL = 0.7;
 
 const threads = Number(argument("threads") ?? availableParallelism());
-const model = await compileModel({ folder: randomLlama(SMOLLM2), precision: "f32", cacheRoot: benchFolder("cache") });
+const model = await compileModel({ path: randomLlama(SMOLLM2), precision: "f32", cacheRoot: benchFolder("cache") });
 using runner = new Runner(model, { window: WINDOW, threads });
 const chunks = new ChunkSize(WINDOW, model.weights.bytes);
 const figures: Figure[] = [];

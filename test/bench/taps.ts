@@ -25,7 +25,7 @@ const GOAL = { f32: 1.3, q8: 0.1 };
 const threads = Number(argument("threads") ?? availableParallelism());
 const cacheRoot = benchFolder("cache");
 const folder = randomLlama(SMOLLM2);
-const model = await compileModel({ folder, precision: "f32", cacheRoot });
+const model = await compileModel({ path: folder, precision: "f32", cacheRoot });
 const folders = LAYERS.map((layer) => ({ folder: randomSaeFolder(hook.residPost(layer), SMOLLM2.hidden, WIDTH) }));
 const attach = (precision: "f32" | "q8") =>
   AttachedSaes.attach({

@@ -18,7 +18,7 @@ function onProgress(): void {
 if (how === "as nobody" && process.getuid?.() === 0) process.setuid?.(65534);
 try {
   const before = peak();
-  const model = await compileModel({ folder, precision: how === "q8" ? "q8" : "f32", cacheRoot, onProgress });
+  const model = await compileModel({ path: folder, precision: how === "q8" ? "q8" : "f32", cacheRoot, onProgress });
   const grown = peak() - before;
   console.log(JSON.stringify({ logits: [...runTokens(model, Number(sinks))], compiled, grown }));
 } catch (error) {

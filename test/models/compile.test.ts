@@ -46,7 +46,7 @@ interface Compilation {
 
 async function compileAndRun(folder: string, cacheRoot: string, precision: Precision = "f32"): Promise<Compilation> {
   const shares: number[] = [];
-  const model = await compileModel({ folder, cacheRoot, precision, onProgress: (share) => shares.push(share) });
+  const model = await compileModel({ path: folder, cacheRoot, precision, onProgress: (share) => shares.push(share) });
   return { model, logits: runTokens(model), shares };
 }
 

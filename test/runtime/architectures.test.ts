@@ -22,7 +22,10 @@ describe.each(Object.entries(MODELS))("%s, logits of transformers", (name, expec
   it("prefilled and token by token", async () => {
     const folder = goldenFolder(`architectures/${name}`);
     const expected = expectedTensors(`architectures/${expectedFrom}`);
-    using runner = new Runner(await compileModel({ folder, precision: "f32", cacheRoot }), { window: 64, threads: 1 });
+    using runner = new Runner(await compileModel({ path: folder, precision: "f32", cacheRoot }), {
+      window: 64,
+      threads: 1,
+    });
     for (const [i, ids] of goldenSequences(`architectures/${name}`).entries()) {
       const want = expected.get(`seq${i}.logits`)?.values ?? [];
       const cache = runner.openCache({ window: 64, sinks: 2 });

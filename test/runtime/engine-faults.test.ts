@@ -28,7 +28,7 @@ describe("logits that are no numbers", () => {
   let engine: LocalEngine;
   beforeAll(async () => {
     const cacheRoot = join(cacheDir, "poisoned");
-    const { weights, shape } = await compileModel({ folder: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
+    const { weights, shape } = await compileModel({ path: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
     const place = weights.places.get("model.embed_tokens.weight");
     if (place === undefined) throw new Error("where is the embedding?");
     const row = shape.hiddenSize * 4;

@@ -12,7 +12,7 @@ import { idsOf, ofKind, sequenceRequest, textOf } from "./requests.js";
 
 /** The engine's loop without its thread: every turn is taken by the test, so that what happens in between is known. */
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
-const model = await compileModel({ folder: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
+const model = await compileModel({ path: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
 const runner = new Runner(model, { window: 32, threads: 1 });
 const golden = goldenIds("lm-infinite");
 const prompt = (length: number): number[] => Array.from({ length }, (_, i) => golden[i % golden.length] ?? 0);

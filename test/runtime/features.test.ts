@@ -95,7 +95,7 @@ describe("features of a token", () => {
   });
 
   it("are what the reference finds in the residual stream of its own position", async () => {
-    const model = await compileModel({ folder: MODEL, precision: "f32", cacheRoot: cacheDir });
+    const model = await compileModel({ path: MODEL, precision: "f32", cacheRoot: cacheDir });
     using runner = new Runner(model, { window: 48, threads: 1, taps: new Set([hook.residPost(3)]) });
     const cache = runner.openCache({ window: 48, sinks: 4 });
     const residuals: Residuals = new Map();

@@ -15,7 +15,7 @@ const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
 let runner: Runner;
 
 beforeAll(async () => {
-  const model = await compileModel({ folder: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
+  const model = await compileModel({ path: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
   runner = new Runner(model, { window: 32, threads: 2 });
 });
 

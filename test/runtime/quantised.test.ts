@@ -126,7 +126,7 @@ describe("the embedded model in 8 bit", () => {
 
   /** nat per token, window 256, sinks 10. */
   async function meanNll(precision: Precision): Promise<number> {
-    using runner = new Runner(await compileModel({ folder: model, precision, cacheRoot: join(folder, "cache") }), {
+    using runner = new Runner(await compileModel({ path: model, precision, cacheRoot: join(folder, "cache") }), {
       window: 256,
       threads: 2,
     });

@@ -71,7 +71,7 @@ describe("editing features of SAEs of every normalisation and activation", () =>
       intermediate: 48,
       vocab: 64,
     });
-    using runner = new Runner(await compileModel({ folder: model, precision: "f32", cacheRoot }), {
+    using runner = new Runner(await compileModel({ path: model, precision: "f32", cacheRoot }), {
       window: 16,
       threads: 1,
       taps: new Set(places),
@@ -132,7 +132,7 @@ describe("add on hook_resid_post at every position", () => {
       decoderRow: () => direction,
     };
     const edits = residualEdits([{ sae: "a", feature: 0, op: "add", value }], () => sae);
-    const compile = (from: string) => compileModel({ folder: from, precision: "f32", cacheRoot });
+    const compile = (from: string) => compileModel({ path: from, precision: "f32", cacheRoot });
     using edited = new Runner(await compile(golden), { window: 64, threads: 1, taps: new Set([sae.hook]) });
     using plain = new Runner(await compile(biased), { window: 64, threads: 1 });
     using untouched = new Runner(await compile(golden), { window: 64, threads: 1 });
@@ -162,7 +162,7 @@ describe("add on hook_resid_post at every position", () => {
 
 describe("edits far beyond the window", () => {
   it("give the same logits prefilled in chunks and token by token", async () => {
-    const model = await compileModel({ folder: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
+    const model = await compileModel({ path: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
     using runner = new Runner(model, { window: 32, threads: 1, taps: new Set([hook.residPost(0)]) });
     const sae: EditableSae = {
       hook: hook.residPost(0),
@@ -203,7 +203,7 @@ describe("edits far beyond the window", () => {
 describe("a row beside one with edits", () => {
   it("computes what it computes alone, and what a build without edit inputs does", async () => {
     const golden = goldenFolder("architectures/llama_bias");
-    const model = await compileModel({ folder: golden, precision: "f32", cacheRoot });
+    const model = await compileModel({ path: golden, precision: "f32", cacheRoot });
     const at = [hook.residPost(0), hook.residPre(1), hook.mlpOut(1)];
     using runner = new Runner(model, { window: 64, threads: 1, taps: new Set(at) });
     using plain = new Runner(model, { window: 64, threads: 1 });

@@ -12,7 +12,7 @@ const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
 afterAll(() => rmSync(cacheRoot, { recursive: true }));
 
 const compiled = (name: string): Promise<CompiledModel> =>
-  compileModel({ folder: goldenFolder(name), precision: "f32", cacheRoot });
+  compileModel({ path: goldenFolder(name), precision: "f32", cacheRoot });
 
 /** All hooks at all tokens, [tokens, hiddenSize] each: prefilled in chunks, or decoded (chunk 1). */
 function residualsOf(runner: Runner, geometry: { window: number; sinks: number }, ids: number[], chunk: number) {

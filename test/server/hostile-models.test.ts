@@ -160,7 +160,7 @@ describe("the same model, sound,", () => {
 
   it("computes the logits of transformers", async () => {
     const [ids = []] = goldenSequences("architectures/hostile/ok");
-    using runner = new Runner(await compileModel({ folder: OK, precision: "f32", cacheRoot }), {
+    using runner = new Runner(await compileModel({ path: OK, precision: "f32", cacheRoot }), {
       window: 64,
       threads: 1,
     });

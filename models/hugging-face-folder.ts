@@ -1,0 +1,20 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { openCheckpoint } from "./checkpoint.js";
+import { readConfig, readGenerationConfig } from "./config.js";
+import { readJsonObject } from "./model-file.js";
+import type { ModelSource } from "./model-source.js";
+
+/** A folder as transformers saves it: config.json, safetensors, tokenizer.json, generation_config.json. */
+export function openFolder(path: string): ModelSource {
+  const tokenizerFile = join(path, "tokenizer.json");
+  return {
+    path,
+    configFile: join(path, "config.json"),
+    config: () => readConfig(path),
+    generation: () => readGenerationConfig(path),
+    tokenizer: () => (existsSync(tokenizerFile) ? { file: tokenizerFile, value: readJsonObject(tokenizerFile) } : null),
+    chatTemplate: () => null,
+    openCheckpoint: () => openCheckpoint(path),
+  };
+}

@@ -1,0 +1,52 @@
+import { statSync } from "node:fs";
+import { resolve } from "node:path";
+import type { Checkpoint } from "./checkpoint.js";
+import type { ConfigFields, GenerationConfig } from "./config.js";
+import { ModelFormatError } from "./errors.js";
+import { openFolder } from "./hugging-face-folder.js";
+
+/** A JSON value of a model, and the file that errors about it name. */
+export interface ModelJson {
+  readonly file: string;
+  readonly value: unknown;
+}
+
+/** What turns a conversation into a prompt: a Jinja template, and the special tokens that it may name. */
+export interface ChatTemplate {
+  /** The file it stands in, for errors. */
+  readonly file: string;
+  readonly template: string;
+  /** By the names that templates use: bos_token, eos_token, unk_token, pad_token; absent where the model has none. */
+  readonly tokens: Readonly<Record<string, string>>;
+}
+
+/**
+ * A model on the disk in Hugging Face's terms, whatever its format: config.json's fields, tokenizer.json, tensors under
+ * the names and in the row order that transformers gives them. Each part is read when it is asked for.
+ */
+export interface ModelSource {
+  /** Absolute: the folder or the file. */
+  readonly path: string;
+  /** Contents that decide what is compiled besides the weights' files. */
+  readonly configFile: string;
+  /** @throws ModelFormatError as all of these, naming file and field. */
+  config(): ConfigFields;
+  generation(): GenerationConfig;
+  /** As tokenizer.json holds it; null where the model has none. */
+  tokenizer(): ModelJson | null;
+  /** null where the model has none. */
+  chatTemplate(): ChatTemplate | null;
+  /** The caller closes it. */
+  openCheckpoint(): Checkpoint;
+}
+
+/**
+ * The model at a path: a folder in Hugging Face layout.
+ * @throws ModelFormatError if there is nothing there, or nothing that is a model.
+ */
+export function openModelSource(path: string): ModelSource {
+  const found = resolve(path);
+  if (statSync(found, { throwIfNoEntry: false })?.isFile())
+    throw new ModelFormatError(found, "a model is a folder in Hugging Face layout");
+  return openFolder(found);
+}
