@@ -1,5 +1,7 @@
-import type { Geometry, RotaryInputs } from "./graph-interface.js";
+import type { Geometry, ModelShape, Positions, RotaryInputs } from "./graph-interface.js";
 import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
+
+export type Rotary = Extract<Positions, { kind: "rotary" }>;
 
 /** Sizes of one layer's attention. */
 export interface AttentionSizes {
@@ -8,6 +10,8 @@ export interface AttentionSizes {
   readonly headDim: number;
   /** Scores are multiplied by this; usually 1 / sqrt(headDim). */
   readonly scale: number;
+  /** Scores are limited to +-softcap by tanh before they are masked; null or left out: not. */
+  readonly softcap?: number | null;
 }
 
 /** Queries, keys and values of a layer, each [batch, heads, tokens, headDim], before any rotation. */
@@ -21,35 +25,92 @@ export interface QueryKeyValue {
 export interface LayerAttention {
   /** Cuts [batch, tokens, sum of heads * headDim] into [batch, heads, tokens, headDim] each. */
   splitHeads(projected: Value, heads: readonly number[], headDim: number): Value[];
-  attend(layer: number, geometry: number, sizes: AttentionSizes, qkv: QueryKeyValue): Value;
+  attend(layer: number, sizes: AttentionSizes, qkv: QueryKeyValue): Value;
 }
 
-/** Sizes of the cache that a graph works on. */
-export interface CacheShape {
-  readonly layers: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
+/** The cache that a graph works on. */
+export interface CacheShape
+  extends Pick<ModelShape, "layers" | "kvHeads" | "headDim" | "geometries" | "layerGeometries"> {
   readonly sinks: number;
 }
+
+/** How many layers have a geometry. */
+export const layersOf = ({ layerGeometries }: Pick<CacheShape, "layerGeometries">, geometry: number): number =>
+  layerGeometries.filter((each) => each === geometry).length;
+
+/** The geometry of a layer, and which of that geometry's layers it is. */
+export function placeOf({ layerGeometries }: CacheShape, layer: number): { geometry: number; nth: number } {
+  const geometry = layerGeometries[layer];
+  if (geometry === undefined) throw new RangeError(`the model says nothing of layer ${layer}'s geometry`);
+  return { geometry, nth: layersOf({ layerGeometries: layerGeometries.slice(0, layer) }, geometry) };
+}
+
+/**
+ * Whether starting tokens are kept unrotated to be turned to where they must stand: only where a window limits the
+ * distances of rotary positions.
+ */
+export const turnsSinks = ({ window, positions }: Geometry, sinks: number): boolean =>
+  sinks > 0 && window === "lambda" && positions.kind === "rotary";
 
 export function rotaryInputs(
   graph: GraphBuilder,
   prefix: string,
   positions: Dimension,
-  { rotaryDim }: Geometry,
+  { rotaryDim }: Rotary,
 ): RotaryInputs {
   const shape = ["batch", positions, rotaryDim / 2];
   return { cos: graph.input(`${prefix}cos`, "float32", shape), sin: graph.input(`${prefix}sin`, "float32", shape) };
 }
 
-export const sinkKeysInput = (graph: GraphBuilder, { layers, kvHeads, sinks, headDim }: CacheShape): Value =>
-  graph.input("sink_keys", "float32", ["batch", layers * kvHeads, sinks, headDim]);
+/** Unrotated keys of the starting tokens in all layers of a geometry, [batch, layers of it * kvHeads, sinks, headDim]. */
+export const sinkKeysInput = (graph: GraphBuilder, prefix: string, cache: CacheShape, geometry: number): Value =>
+  graph.input(`${prefix}sink_keys`, "float32", [
+    "batch",
+    layersOf(cache, geometry) * cache.kvHeads,
+    cache.sinks,
+    cache.headDim,
+  ]);
 
-export const rotate = (graph: GraphBuilder, x: Value, { cos, sin }: RotaryInputs): Value =>
-  graph.op("RotaryEmbedding", [x, cos, sin]);
+export const rotate = (
+  graph: GraphBuilder,
+  x: Value,
+  { cos, sin }: RotaryInputs,
+  { rotaryDim, interleaved }: Rotary,
+  headDim: number,
+): Value =>
+  graph.op("RotaryEmbedding", [x, cos, sin], {
+    ...(rotaryDim === headDim ? {} : { rotary_embedding_dim: rotaryDim }),
+    ...(interleaved ? { interleaved: 1 } : {}),
+  });
+
+/** What ALiBi adds to the scores, [batch, heads, tokens, keys], from distances [batch, 1, tokens, keys]. */
+export const alibiBias = (graph: GraphBuilder, distances: Value, slopes: readonly number[]): Value =>
+  graph.op("Mul", [
+    distances,
+    graph.constant(
+      "float32",
+      [1, slopes.length, 1, 1],
+      slopes.map((slope) => -slope),
+    ),
+  ]);
+
+/** ONNX Attention (opset 24): scaled, limited, masked, in this order. */
+export function attention(
+  graph: GraphBuilder,
+  inputs: readonly Value[],
+  { scale, softcap: cap }: Pick<AttentionSizes, "scale" | "softcap">,
+): Value {
+  return graph.op("Attention", inputs, { scale: { float: scale }, ...(cap ? { softcap: { float: cap } } : {}) });
+}
 
 /** Cuts the second axis into pieces of the given sizes. */
 export const splitAxis1 = (graph: GraphBuilder, x: Value, sizes: readonly number[]): Value[] =>
   graph.multi("Split", [x, graph.constant("int64", [sizes.length], sizes)], sizes.length, { axis: 1 });
 
 export const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+
+/** cap * tanh(x / cap), as Gemma 2 limits scores and logits. */
+export function softcap(graph: GraphBuilder, x: Value, cap: number): Value {
+  const by = (factor: number, of: Value) => graph.op("Mul", [of, graph.constant("float32", [1], [factor])]);
+  return by(cap, graph.op("Tanh", [by(1 / cap, x)]));
+}

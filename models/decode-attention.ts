@@ -1,41 +1,47 @@
 import {
   type AttentionSizes,
+  alibiBias,
+  attention,
   type CacheShape,
   type LayerAttention,
+  layersOf,
+  placeOf,
   type QueryKeyValue,
   rotaryInputs,
   rotate,
   sinkKeysInput,
   splitAxis1,
   sum,
+  turnsSinks,
 } from "./attention.js";
 import type { DecodeInterface, Geometry } from "./graph-interface.js";
 import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
 
+type DecodeGeometry = DecodeInterface["geometries"][number];
+
 /**
- * Lambda attention of one token per row, on a cache of [sinks | ring] slots (DESIGN: "LM-Infinite, exactly"). Ring keys
- * stand rotated at their own positions; the starting tokens are rotated anew to max(s, t - W) and written over their
- * slots, so that one ordinary attention over the slots in use has every key at its right distance.
+ * Attention of one token per row, on a cache of [sinks | ring] slots (DESIGN: "LM-Infinite, exactly"). Ring keys stand
+ * rotated at their own positions; the starting tokens are rotated anew to max(s, t - W) and written over their slots, so
+ * that one ordinary attention over the slots in use has every key at its right distance. Keys of layers without rotation,
+ * or with a trained window, are read as they stand.
  */
 export class DecodeAttention implements LayerAttention {
-  readonly sinkKeys: Value | null;
-  readonly geometries: DecodeInterface["geometries"][number][] = [];
+  readonly geometries: readonly DecodeGeometry[];
   readonly layers: DecodeInterface["layers"][number][] = [];
-  readonly #rotatedSinks: readonly Value[];
+  /** Per geometry: the turned starting tokens of each of its layers, and what ALiBi adds to the scores. */
+  readonly #turned: readonly (readonly Value[])[];
+  readonly #biases: readonly (Value | null)[];
 
   constructor(
     readonly graph: GraphBuilder,
     readonly cache: CacheShape,
-    geometries: readonly Geometry[],
   ) {
-    this.geometries = geometries.map((geometry, i) => ({
-      rotary: rotaryInputs(graph, `g${i}.`, 1, geometry),
-      sinkRotary: cache.sinks > 0 ? rotaryInputs(graph, `g${i}.sink_`, cache.sinks, geometry) : null,
-      writeIndex: graph.input(`g${i}.write_index`, "int64", ["batch"]),
-      length: graph.input(`g${i}.length`, "int64", ["batch"]),
-    }));
-    this.sinkKeys = cache.sinks > 0 ? sinkKeysInput(graph, cache) : null;
-    this.#rotatedSinks = this.#rotateSinks();
+    this.geometries = cache.geometries.map((geometry, i) => this.#inputs(geometry, i));
+    this.#turned = this.geometries.map(({ sinks }, i) => this.#turn(sinks, i));
+    this.#biases = this.geometries.map(({ distances }, i) => {
+      const positions = cache.geometries[i]?.positions;
+      return distances === null || positions?.kind !== "alibi" ? null : alibiBias(graph, distances, positions.slopes);
+    });
   }
 
   /** With one token, [tokens, heads] and [heads, tokens] are the same memory. */
@@ -44,16 +50,12 @@ export class DecodeAttention implements LayerAttention {
     return splitAxis1(this.graph, this.graph.op("Reshape", [projected, shape]), heads);
   }
 
-  attend(
-    layer: number,
-    geometry: number,
-    { heads, kvHeads, headDim, scale }: AttentionSizes,
-    { query, key, value }: QueryKeyValue,
-  ): Value {
-    const { graph } = this;
-    const inputs = this.geometries[geometry];
-    if (inputs === undefined) throw new RangeError(`layer ${layer} names geometry ${geometry}`);
-    const shape: Dimension[] = ["batch", kvHeads, "slots", headDim];
+  attend(layer: number, sizes: AttentionSizes, { query, key, value }: QueryKeyValue): Value {
+    const { graph, cache } = this;
+    const { heads, kvHeads, headDim } = sizes;
+    const { geometry, nth } = placeOf(cache, layer);
+    const { writeIndex, length } = this.geometries[geometry]!;
+    const shape: Dimension[] = ["batch", kvHeads, `g${geometry}.slots`, headDim];
     const keys = graph.input(`keys.${layer}`, "float32", shape);
     const values = graph.input(`values.${layer}`, "float32", shape);
     const keyOutputs: Value[] = [];
@@ -62,32 +64,59 @@ export class DecodeAttention implements LayerAttention {
       return graph.output(name, "float32", shape);
     };
     let current = keys;
-    const sinks = this.#rotatedSinks[layer];
-    if (sinks !== undefined) {
-      current = scatter(current, sinks, null, `keys.${layer}.sinks`);
+    const turned = this.#turned[geometry]?.[nth];
+    if (turned !== undefined) {
+      current = scatter(current, turned, null, `keys.${layer}.sinks`);
       keyOutputs.push(current);
     }
-    current = scatter(current, rotate(graph, key, inputs.rotary), inputs.writeIndex, `keys.${layer}.out`);
+    current = scatter(current, this.#rotate(key, geometry), writeIndex, `keys.${layer}.out`);
     keyOutputs.push(current);
-    const valueOutput = scatter(values, value, inputs.writeIndex, `values.${layer}.out`);
-    const queries = rotate(graph, query, inputs.rotary);
-    const attended = graph.op("Attention", [queries, current, valueOutput, "", "", "", inputs.length], {
-      scale: { float: scale },
-    });
+    const valueOutput = scatter(values, value, writeIndex, `values.${layer}.out`);
+    const bias = this.#biases[geometry] ?? null;
+    const seen = bias === null ? ["", "", "", length ?? ""] : [bias];
+    const attended = attention(graph, [this.#rotate(query, geometry), current, valueOutput, ...seen], sizes);
     this.layers.push({
       geometry,
       keys: { input: keys, outputs: keyOutputs },
       values: { input: values, outputs: [valueOutput] },
-      rawKey: sinks === undefined ? null : graph.output(key, "float32", ["batch", kvHeads, 1, headDim]),
+      rawKey: turned === undefined ? null : graph.output(key, "float32", ["batch", kvHeads, 1, headDim]),
     });
     return graph.op("Reshape", [attended, graph.constant("int64", [3], [0, 1, heads * headDim])]);
   }
 
-  /** One rotation for the starting tokens of all layers, which stand at the same positions. */
-  #rotateSinks(): Value[] {
-    const rotary = this.geometries[0]?.sinkRotary;
-    if (this.sinkKeys === null || rotary === undefined || rotary === null) return [];
-    const rotated = this.graph.op("RotaryEmbedding", [this.sinkKeys, rotary.cos, rotary.sin]);
-    return this.graph.multi("Split", [rotated], this.cache.layers, { axis: 1, num_outputs: this.cache.layers });
+  #inputs(geometry: Geometry, i: number): DecodeGeometry {
+    const { graph, cache } = this;
+    const { positions } = geometry;
+    const prefix = `g${i}.`;
+    const alibi = positions.kind === "alibi";
+    return {
+      rotary: positions.kind === "rotary" ? rotaryInputs(graph, prefix, 1, positions) : null,
+      sinks:
+        positions.kind === "rotary" && turnsSinks(geometry, cache.sinks)
+          ? {
+              rotary: rotaryInputs(graph, `${prefix}sink_`, cache.sinks, positions),
+              keys: sinkKeysInput(graph, prefix, cache, i),
+            }
+          : null,
+      writeIndex: graph.input(`${prefix}write_index`, "int64", ["batch"]),
+      length: alibi ? null : graph.input(`${prefix}length`, "int64", ["batch"]),
+      distances: alibi ? graph.input(`${prefix}distances`, "float32", ["batch", 1, 1, `${prefix}slots`]) : null,
+    };
+  }
+
+  /** One rotation for the starting tokens of all layers of a geometry, which stand at the same positions. */
+  #turn(sinks: DecodeGeometry["sinks"], geometry: number): Value[] {
+    const positions = this.cache.geometries[geometry]?.positions;
+    if (sinks === null || positions?.kind !== "rotary") return [];
+    const turned = rotate(this.graph, sinks.keys, sinks.rotary, positions, this.cache.headDim);
+    const layers = layersOf(this.cache, geometry);
+    return this.graph.multi("Split", [turned], layers, { axis: 1, num_outputs: layers });
+  }
+
+  #rotate(x: Value, geometry: number): Value {
+    const positions = this.cache.geometries[geometry]?.positions;
+    const inputs = this.geometries[geometry]?.rotary ?? null;
+    if (inputs === null || positions?.kind !== "rotary") return x;
+    return rotate(this.graph, x, inputs, positions, this.cache.headDim);
   }
 }

@@ -1,16 +1,34 @@
-import type { LayerAttention } from "./attention.js";
+import { type Activation, activate } from "./activation.js";
+import { type LayerAttention, softcap } from "./attention.js";
 import type { EditInputs, PrefillInterface, TapOutput } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import type { GraphBuilder, Value } from "./onnx/graph.js";
 import { editResidual } from "./residual-edit.js";
+import type { WeightPart } from "./weight-part.js";
 import type { Precision, WeightPlan } from "./weight-plan.js";
 
 /** Matrices of a checkpoint that are multiplied with the same input, side by side. */
 export interface Linear {
-  /** Their names without `.weight` or `.bias`, and their output sizes. */
-  readonly parts: readonly { readonly name: string; readonly out: number }[];
+  readonly parts: readonly LinearPart[];
   readonly in: number;
   readonly bias?: boolean;
+}
+
+export interface LinearPart {
+  /** Without `.weight` or `.bias`. */
+  readonly name: string;
+  /** Outputs of the whole matrix. */
+  readonly out: number;
+  /** The outputs taken, in this order, as [first, count] each; left out: all. */
+  readonly rows?: WeightPart["rows"];
+  /** Stored [in, out]. */
+  readonly inOut?: true;
+}
+
+/** A norm's gain: its length, if it is not the hidden size, and whether it is stored as its distance from 1. */
+export interface Gain {
+  readonly size?: number;
+  readonly plusOne?: boolean;
 }
 
 export interface ForwardOptions {
@@ -24,12 +42,25 @@ export interface ForwardOptions {
   readonly hiddenSize: number;
 }
 
-/** How hidden values become logits: the gain of the norm before it (null: none), and the output matrix [vocab, d]. */
-export interface Head {
-  readonly gain: string | null;
+/** The output matrix [vocab, d]; tied: it is the embedding matrix. Logits are limited to +-cap by tanh. */
+export interface Unembedding {
   readonly name: string;
   readonly vocab: number;
   readonly tied: boolean;
+  readonly bias?: boolean;
+  readonly cap?: number | null;
+}
+
+/** How hidden values become logits: the output matrix, and the norm before it (null: none). */
+export interface Head extends Unembedding {
+  readonly norm: FinalNorm | null;
+}
+
+/** Place and name of a norm's gain, and whether it takes the mean off. */
+interface FinalNorm {
+  readonly gain: Value;
+  readonly part: WeightPart;
+  readonly centres: boolean;
 }
 
 /**
@@ -41,10 +72,12 @@ export class Forward {
   readonly hooks: HookName[] = [];
   readonly taps: TapOutput[] = [];
   readonly edits: EditInputs[] = [];
-  /** The output matrix, known once `unembed` was called. */
+  /** Positions of the tokens, [batch, tokens] int64; null where no layer asked for them. */
+  positions: Value | null = null;
+  /** Known once `unembed` was called. */
   head: Head | null = null;
-  /** Gains of norms, by what the norm gave. */
-  readonly #gains = new Map<Value, string>();
+  /** Norms, by what they gave. */
+  readonly #norms = new Map<Value, FinalNorm>();
   readonly #tapped = new Set<Value>();
   /** Edited tensors, and what they were before. */
   readonly #edited = new Map<Value, { readonly from: Value; readonly inputs: EditInputs }>();
@@ -60,33 +93,61 @@ export class Forward {
 
   /** Rows of an embedding matrix [vocab, width]. */
   embed(name: string, vocab: number, width: number): Value {
-    return this.graph.op("Gather", [this.#plain(`${name}.weight`, [vocab, width]), this.ids]);
+    return this.graph.op("Gather", [this.#whole(`${name}.weight`, [vocab, width]), this.ids]);
+  }
+
+  /** Learned vectors [count, d] of the tokens' positions: [batch, tokens, d]. */
+  learnedPositions(name: string, count: number): Value {
+    this.positions ??= this.graph.input("positions", "int64", ["batch", "tokens"]);
+    return this.graph.op("Gather", [this.#whole(`${name}.weight`, [count, this.options.hiddenSize]), this.positions]);
   }
 
   linear(x: Value, { parts, in: columns, bias }: Linear): Value {
     const product = this.#product(
       x,
-      parts.map(({ name, out }) => ({ tensor: `${name}.weight`, shape: [out, columns] })),
+      parts.map(({ name, out, rows, inOut }) => ({
+        tensor: `${name}.weight`,
+        shape: inOut ? [columns, out] : [out, columns],
+        ...(rows ? { rows } : {}),
+        ...(inOut ? { inOut } : {}),
+      })),
       columns,
     );
     if (bias !== true) return product;
-    const name = parts.map((part) => part.name).join("+");
+    const name = `${parts.map((part) => part.name).join("+")}.bias`;
     const place = this.plan.stacked(
-      `${name}.bias`,
-      parts.map((part) => ({ tensor: `${part.name}.bias`, shape: [part.out] })),
+      name,
+      parts.map(({ name: of, out, rows }) => ({ tensor: `${of}.bias`, shape: [out], ...(rows ? { rows } : {}) })),
     );
-    return this.graph.op("Add", [product, this.graph.weight(`${name}.bias`, place, this.options.weightsFile)]);
+    return this.graph.op("Add", [product, this.graph.weight(name, place, this.options.weightsFile)]);
   }
 
-  rmsNorm(x: Value, name: string, epsilon: number): Value {
-    const gain = `${name}.weight`;
-    const normed = this.graph.rmsNorm(x, this.#plain(gain, [this.options.hiddenSize]), epsilon);
-    this.#gains.set(normed, gain);
-    return normed;
+  /** Over the last axis. Zhang and Sennrich 2019, arXiv 1910.07467. */
+  rmsNorm(x: Value, name: string, epsilon: number, gain: Gain = {}): Value {
+    const norm = this.#gain(name, gain, false);
+    return this.#remember(this.graph.rmsNorm(x, norm.gain, epsilon), norm);
   }
 
+  /** Over the last axis. Ba et al. 2016, arXiv 1607.06450. */
+  layerNorm(x: Value, name: string, epsilon: number, { bias }: { readonly bias: boolean }): Value {
+    const norm = this.#gain(name, {}, true);
+    const shift = bias ? this.#whole(`${name}.bias`, norm.part.shape) : null;
+    return this.#remember(this.graph.layerNorm(x, norm.gain, shift, epsilon), norm);
+  }
+
+  /** Of two tensors of one shape. */
   add(a: Value, b: Value): Value {
     return this.graph.add(a, b);
+  }
+
+  scale(x: Value, factor: number): Value {
+    return this.graph.op("Mul", [x, this.graph.constant("float32", [1], [factor])]);
+  }
+
+  /** Limits values to [-limit, limit]. */
+  clip(x: Value, limit: number): Value {
+    const bound = (value: number) => this.graph.constant("float32", [], [value]);
+    return this.graph.op("Clip", [x, bound(-limit), bound(limit)]);
   }
 
   /** Cuts the last axis into pieces of the given sizes. */
@@ -96,9 +157,13 @@ export class Forward {
     });
   }
 
-  /** silu(gate) * up (Shazeer 2020, arXiv 2002.05202). QuickGelu with alpha 1 is silu. */
-  swiglu(gate: Value, up: Value): Value {
-    return this.graph.op("Mul", [this.graph.microsoft("QuickGelu", [gate], { alpha: { float: 1 } }), up]);
+  activate(activation: Activation, x: Value): Value {
+    return activate(this.graph, activation, x);
+  }
+
+  /** activation(gate) * up (Shazeer 2020, arXiv 2002.05202). */
+  gated(activation: Activation, gate: Value, up: Value): Value {
+    return this.graph.op("Mul", [this.activate(activation, gate), up]);
   }
 
   /**
@@ -127,42 +192,65 @@ export class Forward {
     return edited;
   }
 
-  /** Logits [wanted, vocab] of the wanted rows of normed hidden values; tied: with the embedding matrix `name`. */
-  unembed(x: Value, name: string, vocab: number, tied: boolean): void {
+  /** Logits [wanted, vocab] of the wanted rows of normed hidden values. */
+  unembed(x: Value, unembedding: Unembedding): void {
     const { graph, options } = this;
     const rows = graph.op("Reshape", [x, graph.constant("int64", [2], [-1, options.hiddenSize])]);
     const wanted = this.wanted === null ? rows : graph.op("Gather", [rows, this.wanted]);
-    this.head = { gain: this.#gains.get(x) ?? null, name, vocab, tied };
-    this.#logits(wanted, this.head);
-  }
-
-  /** What directions in the residual stream do to the logits: [rows, vocab], through the final norm's gain (logit lens). */
-  lens(directions: Value, head: Head): void {
-    const { graph, options } = this;
-    const gain = head.gain === null ? null : this.#plain(head.gain, [options.hiddenSize]);
-    this.#logits(gain === null ? directions : graph.op("Mul", [directions, gain]), head);
-  }
-
-  #logits(rows: Value, { name, vocab, tied }: Head): void {
-    const { graph, options } = this;
-    const tensor = `${name}.weight`;
-    const width = options.hiddenSize;
-    if (tied && options.precision === "f32")
-      graph.op("Gemm", [rows, this.#plain(tensor, [vocab, width])], { transB: 1 }, "logits");
-    else graph.op("Identity", [this.#product(rows, [{ tensor, shape: [vocab, width] }], width, "head")], {}, "logits");
+    this.head = { ...unembedding, norm: this.#norms.get(x) ?? null };
+    const { name, vocab, bias, cap } = unembedding;
+    let logits = this.#logits(wanted, unembedding);
+    if (bias) logits = graph.op("Add", [logits, this.#whole(`${name}.bias`, [vocab])]);
+    if (cap) logits = softcap(graph, logits, cap);
+    graph.op("Identity", [logits], {}, "logits");
     graph.output("logits", "float32", ["wanted", vocab]);
   }
 
-  #plain(tensor: string, shape: readonly number[]): Value {
-    return this.graph.weight(tensor, this.plan.plain(tensor, shape), this.options.weightsFile);
+  /**
+   * What directions in the residual stream add to the logits: [rows, vocab], through the final norm's gain (logit lens);
+   * where the norm takes the mean off, off the direction too. A bias and a limit of the logits are left out.
+   */
+  lens(directions: Value, { norm, ...unembedding }: Head): void {
+    const { graph } = this;
+    let x = directions;
+    if (norm?.centres) {
+      const mean = graph.op("ReduceMean", [x, graph.constant("int64", [1], [-1])], { keepdims: 1 });
+      x = graph.op("Sub", [x, mean]);
+    }
+    if (norm) x = graph.op("Mul", [x, this.#part(norm.gain, norm.part)]);
+    graph.op("Identity", [this.#logits(x, unembedding)], {}, "logits");
+    graph.output("logits", "float32", ["wanted", unembedding.vocab]);
   }
 
-  #product(
-    x: Value,
-    parts: readonly { tensor: string; shape: readonly number[] }[],
-    columns: number,
-    as?: string,
-  ): Value {
+  #logits(rows: Value, { name, vocab, tied }: Unembedding): Value {
+    const tensor = `${name}.weight`;
+    const width = this.options.hiddenSize;
+    if (tied && this.options.precision === "f32")
+      return this.graph.op("Gemm", [rows, this.#whole(tensor, [vocab, width])], { transB: 1 });
+    return this.#product(rows, [{ tensor, shape: [vocab, width] }], width, "head");
+  }
+
+  #gain(name: string, { size = this.options.hiddenSize, plusOne = false }: Gain, centres: boolean): FinalNorm {
+    const tensor = `${name}.weight`;
+    const gain = plusOne ? `${tensor}+1` : tensor;
+    const part = { tensor, shape: [size], ...(plusOne ? { plus: 1 } : {}) };
+    return { gain: this.#part(gain, part), part, centres };
+  }
+
+  #remember(normed: Value, norm: FinalNorm): Value {
+    this.#norms.set(normed, norm);
+    return normed;
+  }
+
+  #whole(tensor: string, shape: readonly number[]): Value {
+    return this.#part(tensor, { tensor, shape });
+  }
+
+  #part(name: string, part: WeightPart): Value {
+    return this.graph.weight(name, this.plan.plain(name, part), this.options.weightsFile);
+  }
+
+  #product(x: Value, parts: readonly WeightPart[], columns: number, as?: string): Value {
     const { graph, plan, options } = this;
     const name = as ?? parts.map((part) => part.tensor).join("+");
     if (options.precision === "f32") {

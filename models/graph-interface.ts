@@ -2,13 +2,29 @@ import type { HookName } from "./hooks.js";
 import type { Value } from "./onnx/graph.js";
 import type { RopeParameters } from "./rope.js";
 
+/** How the place of a token in the text enters attention. */
+export type Positions =
+  /** Queries and keys are rotated (Su et al. 2021, arXiv 2104.09864) in their first `rotaryDim` dimensions. */
+  | {
+      readonly kind: "rotary";
+      readonly rope: RopeParameters;
+      readonly rotaryDim: number;
+      /** Pairs are neighbours (2i, 2i + 1), as in GPT-J, not halves (i, i + rotaryDim / 2). */
+      readonly interleaved?: true;
+    }
+  /** Scores are lowered by slope * distance, a slope per query head (Press et al. 2021, arXiv 2108.12409). */
+  | { readonly kind: "alibi"; readonly slopes: readonly number[] }
+  /** Not at all: the mask alone. */
+  | { readonly kind: "none" };
+
 /** What the layers of a model see of the text, and how positions enter; layers with equal geometry share their inputs. */
 export interface Geometry {
-  /** LM-Infinite: the starting tokens and a window, distances limited to the window. */
-  readonly kind: "lambda";
-  readonly rope: RopeParameters;
-  /** Rotated dimensions of a head. */
-  readonly rotaryDim: number;
+  /**
+   * lambda: LM-Infinite's starting tokens and window, distances limited to the window. A number: the window, tokens, that
+   * these layers were trained with; they keep it, see no starting tokens, and their distances need no limit.
+   */
+  readonly window: "lambda" | number;
+  readonly positions: Positions;
 }
 
 /** Sizes of a model that its caches, tables and requests depend on. */
@@ -23,6 +39,12 @@ export interface ModelShape {
   readonly bosTokenId: number | null;
   readonly eosTokenIds: readonly number[];
   readonly geometries: readonly Geometry[];
+  /** For each layer, which of the geometries is its. */
+  readonly layerGeometries: readonly number[];
+  /** Positions that the model has learned vectors for, which no text can be longer than; null: it has none. */
+  readonly learnedPositions: number | null;
+  /** Modules return what their norm is applied to before it is added (Gemma 2, OLMo 2): `attn_out` and `mlp_out` are not their own output. */
+  readonly postNorm: boolean;
 }
 
 /** Rotary tables: two inputs [batch, n, rotaryDim / 2] for n positions. */
@@ -42,6 +64,8 @@ export interface SinkScoreInputs {
   readonly near: Value;
   /** [batch, 1, tokens, sinks], added to these scores: hides starting tokens that are not in the cache yet. */
   readonly hidden: Value;
+  /** Unrotated keys of the starting tokens, [batch, layers of the geometry * kvHeads, sinks, headDim]. */
+  readonly keys: Value;
 }
 
 export interface TapOutput {
@@ -68,32 +92,40 @@ interface Names {
   readonly ids: Value;
   /** [wanted, vocabSize]. */
   readonly logits: Value;
-  /** Unrotated keys of the starting tokens, [batch, layers * kvHeads, sinks, headDim]; null without sinks. */
-  readonly sinkKeys: Value | null;
+  /** Positions of the tokens, [batch, tokens] int64; null where the model has learned none. */
+  readonly positions: Value | null;
   readonly taps: readonly TapOutput[];
   /** Hooks that are one tensor share their inputs. */
   readonly edits: readonly EditInputs[];
 }
 
+/** A distance that no score survives, with the smallest slopes there are. */
+export const UNSEEN = 1e30;
+
 /** Names of the decode graph: one token per row; keys and values are written into the cache in place. */
 export interface DecodeInterface extends Names {
   readonly phase: "decode";
   readonly geometries: readonly {
-    /** The token's own position. */
-    readonly rotary: RotaryInputs;
-    /** Where each starting token stands now. */
-    readonly sinkRotary: RotaryInputs | null;
+    /** The token's own position; null where positions do not rotate. */
+    readonly rotary: RotaryInputs | null;
+    /**
+     * Where each starting token stands now, and their unrotated keys [batch, layers of the geometry * kvHeads, sinks,
+     * headDim]; null where none are turned.
+     */
+    readonly sinks: { readonly rotary: RotaryInputs; readonly keys: Value } | null;
     /** Slot the token's key and value go to, [batch] int64. */
     readonly writeIndex: Value;
-    /** Slots in use after the write, [batch] int64. */
-    readonly length: Value;
+    /** Slots in use after the write, [batch] int64; null where `distances` says it. */
+    readonly length: Value | null;
+    /** ALiBi: of the token in each slot, [batch, 1, 1, slots], UNSEEN in slots that are not in use; else null. */
+    readonly distances: Value | null;
   }[];
   readonly layers: readonly {
     readonly geometry: number;
     /** [batch, kvHeads, slots, headDim]; every output is the input's own memory. */
     readonly keys: { readonly input: Value; readonly outputs: readonly Value[] };
     readonly values: { readonly input: Value; readonly outputs: readonly Value[] };
-    /** The token's unrotated key, [batch, kvHeads, 1, headDim]; null without sinks. */
+    /** The token's unrotated key, [batch, kvHeads, 1, headDim]; null where no starting tokens are turned. */
     readonly rawKey: Value | null;
   }[];
 }
@@ -104,14 +136,16 @@ export interface PrefillInterface extends Names {
   /** Positions in the chunk whose logits are wanted, [wanted] int64. */
   readonly wanted: Value;
   readonly geometries: readonly {
-    readonly rotary: RotaryInputs;
+    readonly rotary: RotaryInputs | null;
     /** First and last + 1 of the cache slots to attend to, each [1] int64; null where all are (hidden ones by the mask). */
     readonly past: { readonly start: Value; readonly end: Value } | null;
     /**
      * Added to the scores: [batch, 1 or heads, tokens, keys], keys being past, chunk (starting tokens, if scored apart).
-     * `outputs` are the same memory, into which each layer writes its scores of the starting tokens.
+     * `outputs` are the same memory, into which each layer writes its scores of the starting tokens. null with ALiBi.
      */
-    readonly mask: { readonly input: Value; readonly outputs: readonly Value[] };
+    readonly mask: { readonly input: Value; readonly outputs: readonly Value[] } | null;
+    /** ALiBi: distance of every key from every token, [batch, 1, tokens, keys], UNSEEN where it is not seen; else null. */
+    readonly distances: Value | null;
     /** Starting tokens scored apart, because queries of the chunk stand at different distances from them; else null. */
     readonly sinks: SinkScoreInputs | null;
   }[];
@@ -120,7 +154,7 @@ export interface PrefillInterface extends Names {
     /** Cache buffers [batch, kvHeads, slots, headDim], and the chunk's [batch, kvHeads, tokens, headDim]. */
     readonly keys: { readonly input: Value; readonly output: Value };
     readonly values: { readonly input: Value; readonly output: Value };
-    /** The chunk's unrotated keys, [batch, kvHeads, tokens, headDim]; null without sinks. */
+    /** The chunk's unrotated keys, [batch, kvHeads, tokens, headDim]; null where no starting tokens are turned. */
     readonly rawKey: Value | null;
   }[];
 }

@@ -2,7 +2,7 @@ import type { DescribedModel } from "./architectures/architecture.js";
 import type { LayerAttention } from "./attention.js";
 import { DecodeAttention } from "./decode-attention.js";
 import { Forward } from "./forward.js";
-import type { DecodeInterface, LensInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
+import type { DecodeInterface, LensInterface, PrefillInterface } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import { GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
@@ -35,11 +35,11 @@ export function buildDecode(
 ): BuiltGraph<DecodeInterface> {
   const graph = new GraphBuilder();
   const ids = graph.input("ids", "int64", ["batch", 1]);
-  const attention = new DecodeAttention(graph, cacheShape(model.shape, options), model.shape.geometries);
-  const { taps, edits, hooks } = run(model, plan, options, graph, attention, ids, null);
-  const { sinkKeys, geometries, layers } = attention;
+  const attention = new DecodeAttention(graph, { ...model.shape, sinks: options.sinks });
+  const { taps, edits, hooks, positions } = run(model, plan, options, graph, attention, ids, null);
+  const { geometries, layers } = attention;
   return {
-    interface: { phase: "decode", ids, logits: "logits", sinkKeys, taps, edits, geometries, layers },
+    interface: { phase: "decode", ids, logits: "logits", positions, taps, edits, geometries, layers },
     bytes: graph.serialize("decode"),
     hooks,
   };
@@ -54,11 +54,11 @@ export function buildPrefill(
   const graph = new GraphBuilder();
   const ids = graph.input("ids", "int64", ["batch", "tokens"]);
   const wanted = graph.input("wanted", "int64", ["wanted"]);
-  const attention = new PrefillAttention(graph, cacheShape(model.shape, options), model.shape.geometries, options.far);
-  const { taps, edits, hooks } = run(model, plan, options, graph, attention, ids, wanted);
-  const { sinkKeys, geometries, layers } = attention;
+  const attention = new PrefillAttention(graph, { ...model.shape, sinks: options.sinks }, options.far);
+  const { taps, edits, hooks, positions } = run(model, plan, options, graph, attention, ids, wanted);
+  const { geometries, layers } = attention;
   return {
-    interface: { phase: "prefill", ids, wanted, logits: "logits", sinkKeys, taps, edits, geometries, layers },
+    interface: { phase: "prefill", ids, wanted, logits: "logits", positions, taps, edits, geometries, layers },
     bytes: graph.serialize(options.far ? "prefill-far" : "prefill"),
     hooks,
   };
@@ -71,7 +71,7 @@ export function buildLens(
   options: GraphOptions,
 ): { readonly interface: LensInterface; readonly bytes: Uint8Array } {
   const whole = new GraphBuilder();
-  const attention = new DecodeAttention(whole, cacheShape(model.shape, options), model.shape.geometries);
+  const attention = new DecodeAttention(whole, { ...model.shape, sinks: options.sinks });
   const { head } = run(model, plan, options, whole, attention, whole.input("ids", "int64", ["batch", 1]), null);
   if (head === null) throw new RangeError(`${model.modelType} has no output matrix`);
   const graph = new GraphBuilder();
@@ -97,10 +97,3 @@ function run(
   model.forward(pass);
   return pass;
 }
-
-const cacheShape = ({ layers, kvHeads, headDim }: ModelShape, { sinks }: GraphOptions) => ({
-  layers,
-  kvHeads,
-  headDim,
-  sinks,
-});

@@ -1,13 +1,20 @@
 import {
   type AttentionSizes,
+  alibiBias,
+  attention,
   type CacheShape,
   type LayerAttention,
+  layersOf,
+  placeOf,
   type QueryKeyValue,
+  type Rotary,
   rotaryInputs,
   rotate,
   sinkKeysInput,
+  softcap,
   splitAxis1,
   sum,
+  turnsSinks,
 } from "./attention.js";
 import type { Geometry, PrefillInterface, RotaryInputs, SinkScoreInputs } from "./graph-interface.js";
 import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
@@ -20,9 +27,11 @@ interface SinkKeys {
 
 /** Inputs of one geometry. `mask` is the newest link of the chain of masks that layers write their scores into. */
 interface ChunkInputs {
-  readonly rotary: RotaryInputs;
+  readonly rotary: { readonly inputs: RotaryInputs; readonly positions: Rotary } | null;
   readonly past: { readonly start: Value; readonly end: Value } | null;
   readonly sinks: Omit<SinkScoreInputs, "heads"> | null;
+  readonly sinkKeys: readonly SinkKeys[];
+  readonly distances: Value | null;
   readonly maskInput: Value;
   readonly maskOutputs: Value[];
   mask: Value;
@@ -30,36 +39,33 @@ interface ChunkInputs {
 }
 
 /**
- * Lambda attention of a chunk: over [cache as it was before | the chunk], masked by position. With `far`, queries of the
- * chunk stand at different distances from the starting tokens: within W they meet them where they were written, else at
- * distance exactly W. These few scores are computed apart and enter the one softmax through the mask, in columns whose
- * keys are zero.
+ * Attention of a chunk: over [cache as it was before | the chunk], masked by position. With `far`, queries of the chunk
+ * stand at different distances from the starting tokens that are turned: within W they meet them where they were written,
+ * else at distance exactly W. These few scores are computed apart and enter the one softmax through the mask, in columns
+ * whose keys are zero.
  */
 export class PrefillAttention implements LayerAttention {
-  readonly sinkKeys: Value | null;
   readonly layers: PrefillInterface["layers"][number][] = [];
   readonly #inputs: readonly ChunkInputs[];
-  readonly #sinks: readonly SinkKeys[];
   readonly #noKeys: Value;
 
   constructor(
     readonly graph: GraphBuilder,
     readonly cache: CacheShape,
-    geometries: readonly Geometry[],
     readonly far: boolean,
   ) {
-    this.#inputs = geometries.map((geometry, i) => this.#geometryInputs(`g${i}.`, geometry));
-    this.sinkKeys = far ? sinkKeysInput(graph, cache) : null;
-    this.#sinks = this.#sinksByLayer();
+    this.#inputs = cache.geometries.map((geometry, i) => this.#geometryInputs(geometry, i));
     const shape = [1, cache.kvHeads, cache.sinks, cache.headDim];
-    this.#noKeys = far ? graph.op("ConstantOfShape", [graph.constant("int64", [4], shape)]) : "";
+    const apart = this.#inputs.some(({ sinks }) => sinks !== null);
+    this.#noKeys = apart ? graph.op("ConstantOfShape", [graph.constant("int64", [4], shape)]) : "";
   }
 
   get geometries(): PrefillInterface["geometries"] {
-    return this.#inputs.map(({ rotary, past, sinks, maskInput, maskOutputs, heads }) => ({
-      rotary,
+    return this.#inputs.map(({ rotary, past, sinks, distances, maskInput, maskOutputs, heads }) => ({
+      rotary: rotary?.inputs ?? null,
       past,
-      mask: { input: maskInput, outputs: maskOutputs },
+      mask: distances === null ? { input: maskInput, outputs: maskOutputs } : null,
+      distances,
       sinks: sinks === null ? null : { ...sinks, heads },
     }));
   }
@@ -70,44 +76,52 @@ export class PrefillAttention implements LayerAttention {
     return splitAxis1(this.graph, byHead, heads);
   }
 
-  attend(layer: number, geometry: number, sizes: AttentionSizes, { query, key, value }: QueryKeyValue): Value {
+  attend(layer: number, sizes: AttentionSizes, { query, key, value }: QueryKeyValue): Value {
     const { graph, cache } = this;
-    const { heads, kvHeads, headDim, scale } = sizes;
-    const inputs = this.#inputs[geometry];
-    if (inputs === undefined) throw new RangeError(`layer ${layer} names geometry ${geometry}`);
-    const buffer: Dimension[] = ["batch", kvHeads, "slots", headDim];
+    const { heads, kvHeads, headDim } = sizes;
+    const { geometry, nth } = placeOf(cache, layer);
+    const inputs = this.#inputs[geometry]!;
+    const buffer: Dimension[] = ["batch", kvHeads, `g${geometry}.slots`, headDim];
     const chunk: Dimension[] = ["batch", kvHeads, "tokens", headDim];
     const keys = graph.input(`keys.${layer}`, "float32", buffer);
     const values = graph.input(`values.${layer}`, "float32", buffer);
-    const newKeys = rotate(graph, key, inputs.rotary);
-    const sinks = this.#sinks[layer];
+    const turned = (x: Value): Value =>
+      inputs.rotary === null ? x : rotate(graph, x, inputs.rotary.inputs, inputs.rotary.positions, headDim);
+    const newKeys = turned(key);
+    const queries = turned(query);
+    const sinks = inputs.sinkKeys[nth];
     const sinkValues =
       sinks === undefined
         ? []
         : [this.#slice(values, graph.constant("int64", [1], [0]), graph.constant("int64", [1], [cache.sinks]))];
     const k = this.#concat([this.#past(keys, inputs), newKeys, ...(sinks === undefined ? [] : [this.#noKeys])]);
     const v = this.#concat([this.#past(values, inputs), value, ...sinkValues]);
-    if (sinks !== undefined) this.#scoreSinks(layer, inputs, sizes, query, sinks);
-    const attended = graph.op("Attention", [rotate(graph, query, inputs.rotary), k, v, inputs.mask], {
-      scale: { float: scale },
-    });
+    if (sinks !== undefined) this.#scoreSinks(layer, inputs, sizes, { query, queries }, sinks);
+    const attended = attention(graph, [queries, k, v, inputs.mask], sizes);
     graph.output(newKeys, "float32", chunk);
     graph.output(value, "float32", chunk);
+    const keepsRaw = turnsSinks(cache.geometries[geometry]!, cache.sinks);
     this.layers.push({
       geometry,
       keys: { input: keys, output: newKeys },
       values: { input: values, output: value },
-      rawKey: cache.sinks > 0 ? graph.output(key, "float32", chunk) : null,
+      rawKey: keepsRaw ? graph.output(key, "float32", chunk) : null,
     });
     const byToken = graph.op("Transpose", [attended], { perm: [0, 2, 1, 3] });
     return graph.op("Reshape", [byToken, graph.constant("int64", [3], [0, 0, heads * headDim])]);
   }
 
   /** Writes a layer's scores of the starting tokens into the last columns of the mask. */
-  #scoreSinks(layer: number, inputs: ChunkInputs, sizes: AttentionSizes, query: Value, keys: SinkKeys): void {
+  #scoreSinks(
+    layer: number,
+    inputs: ChunkInputs,
+    sizes: AttentionSizes,
+    { query, queries }: { readonly query: Value; readonly queries: Value },
+    keys: SinkKeys,
+  ): void {
     const { graph, cache } = this;
-    const { heads, kvHeads, headDim, scale } = sizes;
-    if (inputs.sinks === null) throw new RangeError("a graph without sinks scores none");
+    const { heads, kvHeads, headDim, scale, softcap: cap } = sizes;
+    if (inputs.sinks === null || inputs.rotary === null) throw new RangeError("a graph without sinks scores none");
     const { near, hidden, farQuery } = inputs.sinks;
     const byKeyHead = graph.constant("int64", [4], [0, kvHeads, -1, headDim]);
     const byQueryHead = graph.constant("int64", [4], [0, heads, -1, cache.sinks]);
@@ -120,56 +134,67 @@ export class PrefillAttention implements LayerAttention {
     };
     const scores = graph.op("Where", [
       near,
-      score(rotate(graph, query, inputs.rotary), keys.near),
-      score(rotate(graph, query, farQuery), keys.far),
+      score(queries, keys.near),
+      score(rotate(graph, query, farQuery, inputs.rotary.positions, headDim), keys.far),
     ]);
+    const limited = cap ? softcap(graph, scores, cap) : scores;
     const shape: Dimension[] = ["batch", heads, "tokens", "keys"];
     const at = graph.op("Sub", [
       graph.op("Shape", [inputs.maskInput], { start: 3, end: 4 }),
       graph.constant("int64", [1], [cache.sinks]),
     ]);
     const name = `mask.${layer}`;
-    graph.op("TensorScatter", [inputs.mask, graph.op("Add", [scores, hidden]), at], { axis: -1 }, name);
+    graph.op("TensorScatter", [inputs.mask, graph.op("Add", [limited, hidden]), at], { axis: -1 }, name);
     inputs.maskOutputs.push(graph.output(name, "float32", shape));
     inputs.mask = name;
     inputs.heads = heads;
   }
 
-  #geometryInputs(prefix: string, geometry: Geometry): ChunkInputs {
-    const { graph, cache, far } = this;
-    const rotary = rotaryInputs(graph, prefix, "tokens", geometry);
+  #geometryInputs(geometry: Geometry, i: number): ChunkInputs {
+    const { graph, cache } = this;
+    const { positions } = geometry;
+    const prefix = `g${i}.`;
+    const rotary =
+      positions.kind === "rotary" ? { inputs: rotaryInputs(graph, prefix, "tokens", positions), positions } : null;
+    const apart = this.far && turnsSinks(geometry, cache.sinks) ? rotary : null;
     const perSink: Dimension[] = ["batch", 1, "tokens", cache.sinks];
-    const mask = graph.input(`${prefix}mask`, "float32", ["batch", `${prefix}mask_heads`, "tokens", `${prefix}keys`]);
-    return {
-      rotary,
-      past: far
-        ? null
-        : {
+    const sinks = apart && {
+      farQuery: rotaryInputs(graph, `${prefix}far_`, "tokens", apart.positions),
+      nearSinks: rotaryInputs(graph, `${prefix}sink_`, cache.sinks, apart.positions),
+      near: graph.input(`${prefix}sink_near`, "bool", perSink),
+      hidden: graph.input(`${prefix}sink_hidden`, "float32", perSink),
+      keys: sinkKeysInput(graph, prefix, cache, i),
+    };
+    const past =
+      apart === null
+        ? {
             start: graph.input(`${prefix}past_start`, "int64", [1]),
             end: graph.input(`${prefix}past_end`, "int64", [1]),
-          },
-      sinks: far
-        ? {
-            farQuery: rotaryInputs(graph, `${prefix}far_`, "tokens", geometry),
-            nearSinks: rotaryInputs(graph, `${prefix}sink_`, cache.sinks, geometry),
-            near: graph.input(`${prefix}sink_near`, "bool", perSink),
-            hidden: graph.input(`${prefix}sink_hidden`, "float32", perSink),
           }
-        : null,
-      maskInput: mask,
+        : null;
+    const byPosition = (name: string, heads: Dimension): Value =>
+      graph.input(`${prefix}${name}`, "float32", ["batch", heads, "tokens", `${prefix}keys`]);
+    const alibi = positions.kind === "alibi";
+    const distances = alibi ? byPosition("distances", 1) : null;
+    const maskInput = alibi ? "" : byPosition("mask", `${prefix}mask_heads`);
+    return {
+      rotary,
+      past,
+      sinks,
+      sinkKeys: apart && sinks ? this.#sinksByLayer(sinks, apart.positions, layersOf(cache, i)) : [],
+      distances,
+      maskInput,
       maskOutputs: [],
-      mask,
+      mask: alibi && distances !== null ? alibiBias(graph, distances, positions.slopes) : maskInput,
       heads: 1,
     };
   }
 
-  #sinksByLayer(): SinkKeys[] {
-    const { graph, cache, sinkKeys } = this;
-    const rotary = this.#inputs[0]?.sinks?.nearSinks;
-    if (sinkKeys === null || rotary === undefined) return [];
-    const byLayer = (x: Value) => graph.multi("Split", [x], cache.layers, { axis: 1, num_outputs: cache.layers });
-    const near = byLayer(rotate(graph, sinkKeys, rotary));
-    return byLayer(sinkKeys).map((far, layer) => ({ far, near: near[layer] ?? "" }));
+  #sinksByLayer({ keys, nearSinks }: Omit<SinkScoreInputs, "heads">, positions: Rotary, layers: number): SinkKeys[] {
+    const { graph, cache } = this;
+    const byLayer = (x: Value) => graph.multi("Split", [x], layers, { axis: 1, num_outputs: layers });
+    const near = byLayer(rotate(graph, keys, nearSinks, positions, cache.headDim));
+    return byLayer(keys).map((far, nth) => ({ far, near: near[nth] ?? "" }));
   }
 
   /** The cached keys or values that a chunk attends to. */

@@ -1,4 +1,5 @@
 import type { WeightPlace } from "./onnx/graph.js";
+import { partRows, type WeightPart } from "./weight-part.js";
 
 /** How a matrix multiplication keeps its weights. */
 export type Precision = "f32" | "q8";
@@ -6,9 +7,9 @@ export type Precision = "f32" | "q8";
 /** Weights of one 8-bit block, which share a scale (MatMulNBits). */
 export const BLOCK = 32;
 
-/** Tensors of a checkpoint with their shapes as the architecture expects them, stacked along the first axis. */
+/** Parts of a checkpoint, stacked along their outputs. */
 export interface WeightSource {
-  readonly parts: readonly { readonly tensor: string; readonly shape: readonly number[] }[];
+  readonly parts: readonly WeightPart[];
   /**
    * plain: as in the checkpoint. transposed: [out, in] stored as [in, out]. q8: [out, in] as unsigned bytes
    * [out, in / 32, 32] around 128, with a scale per block in `scales`.
@@ -33,22 +34,23 @@ export class WeightPlan {
     return this.#bytes;
   }
 
-  plain(tensor: string, shape: readonly number[]): WeightPlace {
-    return this.#place(tensor, { parts: [{ tensor, shape }], store: "plain" }, "float32", shape);
+  /** A whole tensor as it is. */
+  plain(name: string, part: WeightPart): WeightPlace {
+    return this.#place(name, { parts: [part], store: "plain" }, "float32", part.shape);
   }
 
   /** Several vectors, one behind the other. */
-  stacked(name: string, parts: WeightSource["parts"]): WeightPlace {
+  stacked(name: string, parts: readonly WeightPart[]): WeightPlace {
     return this.#place(name, { parts, store: "plain" }, "float32", [rows(parts)]);
   }
 
-  transposed(name: string, parts: WeightSource["parts"], columns: number): WeightPlace {
+  transposed(name: string, parts: readonly WeightPart[], columns: number): WeightPlace {
     return this.#place(name, { parts, store: "transposed" }, "float32", [columns, rows(parts)]);
   }
 
   quantised(
     name: string,
-    parts: WeightSource["parts"],
+    parts: readonly WeightPart[],
     columns: number,
   ): { readonly data: WeightPlace; readonly scales: WeightPlace } {
     const blocks = Math.ceil(columns / BLOCK);
@@ -76,4 +78,4 @@ export class WeightPlan {
   }
 }
 
-const rows = (parts: WeightSource["parts"]): number => parts.reduce((sum, part) => sum + (part.shape[0] ?? 0), 0);
+const rows = (parts: readonly WeightPart[]): number => parts.reduce((sum, part) => sum + partRows(part), 0);

@@ -4,6 +4,7 @@ import { ModelFormatError } from "./errors.js";
 import type { WeightPlace } from "./onnx/graph.js";
 import { quantiseRows } from "./quantise.js";
 import { transposeRows } from "./transpose.js";
+import { partColumns, partRows, readPart } from "./weight-part.js";
 import { BLOCK, type WeightPlan, type WeightSource } from "./weight-plan.js";
 
 /** Rows of a matrix are read in pieces of about this many elements. */
@@ -60,15 +61,15 @@ function writeOne(
   const panel = source.store === "transposed" ? columnWriter(fd, place) : undefined;
   const scales = source.scales === undefined ? undefined : placeOf(plan, source.scales);
   let row = 0;
-  for (const { tensor, shape } of source.parts) {
-    const columns = shape[1] ?? 1;
+  for (const part of source.parts) {
+    const [all, columns] = [partRows(part), partColumns(part)];
     const step = Math.max(1, Math.floor(PIECE / columns));
-    const buffer = new Float32Array(Math.min(step, shape[0] ?? 0) * columns);
-    for (let at = 0; at < (shape[0] ?? 0); at += step) {
-      const rows = Math.min(step, (shape[0] ?? 0) - at);
+    const buffer = new Float32Array(Math.min(step, all) * columns);
+    for (let at = 0; at < all; at += step) {
+      const rows = Math.min(step, all - at);
       const values = buffer.subarray(0, rows * columns);
-      checkpoint.readF32Into(tensor, at * columns, values);
-      if (!allFinite(values)) broken.set(tensor, checkpoint.file(tensor));
+      readPart(checkpoint, part, at, values);
+      if (!allFinite(values)) broken.set(part.tensor, checkpoint.file(part.tensor));
       if (panel !== undefined) panel.add(values, rows);
       else if (scales === undefined) write(fd, values, place.offset + row * columns * 4);
       else {

@@ -15,7 +15,10 @@ export const llama: Architecture<LlamaConfig> = {
     trainedLength: c.maxPositionEmbeddings,
     bosTokenId: c.bosTokenId,
     eosTokenIds: c.eosTokenIds,
-    geometries: [{ kind: "lambda", rope: c.rope, rotaryDim: c.headDim }],
+    geometries: [{ window: "lambda", positions: { kind: "rotary", rope: c.rope, rotaryDim: c.headDim } }],
+    layerGeometries: Array.from({ length: c.layers }, () => 0),
+    learnedPositions: null,
+    postNorm: false,
   }),
   forward(pass, c) {
     const [queries, keys] = [c.heads * c.headDim, c.kvHeads * c.headDim];
@@ -38,7 +41,7 @@ export const llama: Architecture<LlamaConfig> = {
         [c.heads, c.kvHeads, c.kvHeads],
         c.headDim,
       ); // [batch, heads, tokens, headDim]
-      const attended = pass.attention.attend(layer, 0, sizes, { query, key, value }); // [batch, tokens, heads * headDim]
+      const attended = pass.attention.attend(layer, sizes, { query, key, value }); // [batch, tokens, heads * headDim]
       const attentionOutput = linear(attended, { "self_attn.o_proj": c.hiddenSize }, queries, c.attentionBias);
       h = pass.tap(hook.residMid(layer), pass.add(h, pass.tap(hook.attnOut(layer), attentionOutput)));
 
@@ -48,10 +51,11 @@ export const llama: Architecture<LlamaConfig> = {
         linear(mlpInput, { "mlp.gate_proj": wide, "mlp.up_proj": wide }, c.hiddenSize, c.mlpBias),
         [wide, wide],
       );
-      const mlpOutput = linear(pass.swiglu(gate, up), { "mlp.down_proj": c.hiddenSize }, wide, c.mlpBias);
+      const mlpOutput = linear(pass.gated("silu", gate, up), { "mlp.down_proj": c.hiddenSize }, wide, c.mlpBias);
       h = pass.tap(hook.residPost(layer), pass.add(h, pass.tap(hook.mlpOut(layer), mlpOutput)));
     }
     const head = c.tieWordEmbeddings ? "model.embed_tokens" : "lm_head";
-    pass.unembed(pass.rmsNorm(h, "model.norm", c.rmsNormEps), head, c.vocabSize, c.tieWordEmbeddings); // [wanted, vocab]
+    const last = pass.rmsNorm(h, "model.norm", c.rmsNormEps);
+    pass.unembed(last, { name: head, vocab: c.vocabSize, tied: c.tieWordEmbeddings }); // [wanted, vocab]
   },
 };

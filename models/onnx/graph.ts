@@ -150,20 +150,34 @@ export class GraphBuilder {
   }
 
   /**
-   * RMSNorm over the last axis. Where its input comes from `add`, sum and norm become one SkipSimplifiedLayerNormalization:
-   * one pass over the data instead of two; the sum keeps its name.
+   * RMSNorm over the last axis. Where its input comes from `add`, sum and norm become one node: one pass over the data
+   * instead of two; the sum keeps its name.
    */
   rmsNorm(x: Value, gain: Value, epsilon: number): Value {
+    return (
+      this.#fused("SkipSimplifiedLayerNormalization", x, [gain], epsilon) ??
+      this.op("RMSNormalization", [x, gain], { axis: -1, epsilon: { float: epsilon } })
+    );
+  }
+
+  /** Layer normalisation over the last axis, without a shift where `shift` is null; fused as `rmsNorm` is. */
+  layerNorm(x: Value, gain: Value, shift: Value | null, epsilon: number): Value {
+    const parameters = shift === null ? [gain] : [gain, shift];
+    return (
+      this.#fused("SkipLayerNormalization", x, parameters, epsilon) ??
+      this.op("LayerNormalization", [x, ...parameters], { axis: -1, epsilon: { float: epsilon } })
+    );
+  }
+
+  #fused(opType: string, x: Value, parameters: readonly Value[], epsilon: number): Value | null {
     const sum = this.#producer.get(x);
-    const attributes = { epsilon: { float: epsilon } };
-    if (sum === undefined || !this.#sums.delete(x))
-      return this.op("RMSNormalization", [x, gain], { axis: -1, ...attributes });
+    if (sum === undefined || !this.#sums.delete(x)) return null;
     const output = this.#temporary();
-    sum.opType = "SkipSimplifiedLayerNormalization";
+    sum.opType = opType;
     sum.domain = MICROSOFT;
-    sum.input = [...sum.input, gain];
+    sum.input = [...sum.input, ...parameters];
     sum.output = [output, "", "", x];
-    sum.attribute = attributeList(attributes);
+    sum.attribute = attributeList({ epsilon: { float: epsilon } });
     this.#producer.set(output, sum);
     return output;
   }
