@@ -23,7 +23,7 @@ export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fu
       "logit_bias",
     );
     const rules = [
-      ...lengthRules(sequence),
+      ...lengthRules(sequence, card),
       ...samplingRules(sequence.sampling),
       ...lambdaRules(sequence.lambda, prompt.length, card, fullLength),
       ...featureRules(sequence, card),
@@ -37,9 +37,14 @@ export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fu
 
 const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
 
-function lengthRules({ prompt, maxTokens, minTokens, logprobs, promptLogprobs }: SequenceRequest): Rule[] {
+function lengthRules(
+  { prompt, maxTokens, minTokens, logprobs, promptLogprobs }: SequenceRequest,
+  { id, longest }: ModelCard,
+): Rule[] {
+  const room = longest === null || prompt.length + (maxTokens === 0 ? 0 : 1) <= longest;
   return [
     [prompt.length > 0, "prompt", "one token or more"],
+    [room, "prompt", `shorter: ${id} has learned ${longest} positions, and there is no text beyond them`],
     [maxTokens === null || isCount(maxTokens), "max_tokens", "an integer of 0 or more"],
     [isCount(minTokens), "min_tokens", "an integer of 0 or more"],
     [[logprobs, promptLogprobs].every((n) => n === null || isCount(n)), "logprobs", "an integer of 0 or more"],

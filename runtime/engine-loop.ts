@@ -129,7 +129,9 @@ export class EngineLoop implements Disposable {
 
   #schedulable(id: number, index: number, request: AdmittedSequence): Scheduled {
     const geometry = this.#geometry(request.lambda);
-    const maxLength = geometry.window === Number.POSITIVE_INFINITY ? this.options.fullLength : Number.POSITIVE_INFINITY;
+    const longest = this.runner.model.shape.learnedPositions ?? Number.POSITIVE_INFINITY;
+    const maxLength =
+      geometry.window === Number.POSITIVE_INFINITY ? Math.min(longest, this.options.fullLength) : longest;
     const context = { ...this.options, window: geometry.window, maxLength, candidates: this.#candidates };
     const edits = request.edits.length === 0 ? null : this.options.saes.edits(request.edits);
     return { sequence: new Sequence(id, index, request, edits, context), geometry, paused: false };

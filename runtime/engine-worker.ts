@@ -42,7 +42,8 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);
   const sinks = asked.sinks ?? DEFAULT_SINKS;
   const eosTokenIds = generation.eosTokenIds ?? shape.eosTokenIds;
-  const bytesPerToken = shape.layers * shape.kvHeads * shape.headDim * 4 * 2;
+  const growing = shape.layerGeometries.filter((geometry) => shape.geometries[geometry]?.window === "lambda").length;
+  const bytesPerToken = Math.max(1, growing) * shape.kvHeads * shape.headDim * 4 * 2;
   const fullLength = Math.floor((totalmem() * FULL_MODE_SHARE) / bytesPerToken);
   const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : availableParallelism());
   const names = [id, ...folderNames(path)].filter((name) => name !== "");
@@ -62,6 +63,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     layers: shape.layers,
     hiddenSize: shape.hiddenSize,
     trainedLength: shape.trainedLength,
+    longest: shape.learnedPositions,
     window,
     sinks,
     precision,

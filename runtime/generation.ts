@@ -129,6 +129,8 @@ export interface ModelCard {
   readonly layers: number;
   readonly hiddenSize: number;
   readonly trainedLength: number;
+  /** Tokens that no text can be longer than, for models with learned positions; null: no limit. */
+  readonly longest: number | null;
   readonly window: number;
   readonly sinks: number;
   readonly precision: "f32" | "q8";

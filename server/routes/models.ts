@@ -22,6 +22,7 @@ function toModelObject({ name, engine: { card } }: NamedModel) {
       window: card.window,
       sinks: card.sinks,
       trained_length: card.trainedLength,
+      longest: card.longest,
       vocab_size: card.vocabSize,
       layers: card.layers,
       hidden_size: card.hiddenSize,

@@ -28,6 +28,7 @@ describe("GET /v1/models", () => {
         window: 32,
         sinks: 4,
         trained_length: 64,
+        longest: null,
         vocab_size: 1000,
         layers: 2,
         hidden_size: 8,

@@ -56,6 +56,7 @@ export const CARD: ModelCard = {
   layers: 2,
   hiddenSize: 8,
   trainedLength: 64,
+  longest: null,
   window: 32,
   sinks: 4,
   precision: "f32",
