@@ -1,8 +1,10 @@
-import { statSync } from "node:fs";
-import { resolve } from "node:path";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
 import type { Checkpoint } from "./checkpoint.js";
 import type { ConfigFields, GenerationConfig } from "./config.js";
 import { ModelFormatError } from "./errors.js";
+import { splitNames } from "./gguf/gguf-files.js";
+import { openGguf } from "./gguf/gguf-source.js";
 import { openFolder } from "./hugging-face-folder.js";
 
 /** A JSON value of a model, and the file that errors about it name. */
@@ -41,12 +43,26 @@ export interface ModelSource {
 }
 
 /**
- * The model at a path: a folder in Hugging Face layout.
+ * The model at a path: a GGUF file (of a split model the first), a folder in Hugging Face layout, or a folder that holds
+ * one GGUF model.
  * @throws ModelFormatError if there is nothing there, or nothing that is a model.
  */
 export function openModelSource(path: string): ModelSource {
   const found = resolve(path);
-  if (statSync(found, { throwIfNoEntry: false })?.isFile())
-    throw new ModelFormatError(found, "a model is a folder in Hugging Face layout");
-  return openFolder(found);
+  const entry = statSync(found, { throwIfNoEntry: false });
+  if (entry?.isFile()) return openGguf(found);
+  const [only, ...more] = entry?.isDirectory() && !existsSync(join(found, "config.json")) ? ggufModels(found) : [];
+  if (more.length > 0)
+    throw new ModelFormatError(
+      found,
+      `there are several models in this folder; name one: ${[only, ...more].join(", ")}`,
+    );
+  return only === undefined ? openFolder(found) : openGguf(join(found, only));
 }
+
+/** Names of the GGUF files in a folder, of split models the first only. */
+const ggufModels = (folder: string): string[] =>
+  readdirSync(folder)
+    .filter((name) => name.endsWith(".gguf"))
+    .filter((name) => (splitNames(name)?.number ?? 1) === 1)
+    .sort();

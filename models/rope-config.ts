@@ -29,6 +29,7 @@ const Yarn = z.object({
   truncate: z.boolean("it must be true or false").nullish(),
 });
 const LongRope = z.object({ factor, attention_factor: factor, short_factor: list, long_factor: list });
+const Divided = z.object({ divisors: list });
 
 /** The part of a config that describes rotary positions: `rope_scaling` (older spelling) or `rope_parameters`, possibly empty. */
 function ropeSection(config: ConfigFields): ConfigFields {
@@ -81,6 +82,8 @@ export function readRope(
       return yarn(section, theta, originalLength(), maxPositionEmbeddings);
     case "longrope":
       return longrope(section, theta, originalLength(), maxPositionEmbeddings, rotaryDim);
+    case "divided":
+      return { type, theta, ...divided(section, rotaryDim) };
     case "dynamic":
       throw fieldError(
         section,
@@ -91,7 +94,7 @@ export function readRope(
       throw fieldError(
         section,
         [kind.rope_type ? "rope_type" : "type"],
-        "the rope types known here are default, linear, llama3, yarn and longrope",
+        "the rope types known here are default, linear, llama3, yarn, longrope and divided",
       );
   }
 }
@@ -128,6 +131,12 @@ function yarn(
   };
 }
 
+function divided(section: ConfigFields, rotaryDim: number) {
+  const found = parseFields(Divided, section);
+  checkLength(section, "divisors", found.divisors, rotaryDim);
+  return found;
+}
+
 function longrope(
   section: ConfigFields,
   theta: number,
@@ -136,9 +145,7 @@ function longrope(
   rotaryDim: number,
 ): RopeParameters {
   const found = parseFields(LongRope, section);
-  for (const name of ["short_factor", "long_factor"] as const)
-    if (found[name].length !== rotaryDim / 2)
-      throw fieldError(section, [name], `it must have ${rotaryDim / 2} entries, one per pair of rotated dimensions`);
+  for (const name of ["short_factor", "long_factor"] as const) checkLength(section, name, found[name], rotaryDim);
   const factor = found.factor ?? maxPositionEmbeddings / originalLength;
   const magnitude = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalLength));
   return {
@@ -149,4 +156,9 @@ function longrope(
     longFactors: found.long_factor,
     attentionFactor: found.attention_factor ?? magnitude,
   };
+}
+
+function checkLength(section: ConfigFields, name: string, list: readonly number[], rotaryDim: number): void {
+  if (list.length !== rotaryDim / 2)
+    throw fieldError(section, [name], `it must have ${rotaryDim / 2} entries, one per pair of rotated dimensions`);
 }

@@ -32,7 +32,9 @@ export type RopeParameters =
       readonly shortFactors: readonly number[];
       readonly longFactors: readonly number[];
       readonly attentionFactor: number;
-    };
+    }
+  /** Frequencies divided one by one, as GGUF files store what a scaling has done; one divisor per pair of rotated dimensions. */
+  | { readonly type: "divided"; readonly theta: number; readonly divisors: readonly number[] };
 
 /** `inverseFrequencies[i]`: radians per position of pair i. `attentionFactor`: cos and sin are both multiplied by it. */
 export interface RopeFrequencies {
@@ -44,7 +46,7 @@ export interface RopeFrequencies {
  * The frequencies of rotary positions, as transformers 5 computes them (modeling_rope_utils.py), in float64.
  * longrope takes its long factors if `window`, the largest distance that occurs, exceeds the original length, and keeps them.
  * @param rotaryDim rotated dimensions of a head, even; the result has half as many frequencies
- * @throws RangeError if `rotaryDim` is odd or does not fit longrope's lists.
+ * @throws RangeError if `rotaryDim` is odd or does not fit the lists of longrope or divided.
  */
 export function ropeFrequencies(
   rope: RopeParameters,
@@ -65,14 +67,17 @@ export function ropeFrequencies(
       return { inverseFrequencies: yarn(rope, plain), attentionFactor: rope.attentionFactor };
     case "longrope": {
       const factors = window > rope.originalLength ? rope.longFactors : rope.shortFactors;
-      if (factors.length !== plain.length)
-        throw new RangeError(`longrope has ${factors.length} factors for ${plain.length} pairs of dimensions`);
-      return {
-        inverseFrequencies: plain.map((frequency, i) => frequency / factors[i]!),
-        attentionFactor: rope.attentionFactor,
-      };
+      return { inverseFrequencies: divided(plain, factors), attentionFactor: rope.attentionFactor };
     }
+    case "divided":
+      return { inverseFrequencies: divided(plain, rope.divisors), attentionFactor: 1 };
   }
+}
+
+function divided(frequencies: Float64Array, divisors: readonly number[]): Float64Array {
+  if (divisors.length !== frequencies.length)
+    throw new RangeError(`${divisors.length} divisors for ${frequencies.length} pairs of dimensions`);
+  return frequencies.map((frequency, i) => frequency / divisors[i]!);
 }
 
 type Of<T extends RopeParameters["type"]> = Extract<RopeParameters, { type: T }>;

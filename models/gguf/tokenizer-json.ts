@@ -1,0 +1,40 @@
+import type { JsonObject } from "../model-file.js";
+import { bytePairTokenizer, preTokenizer } from "./byte-pair-tokenizer.js";
+import type { MetadataFields } from "./metadata-fields.js";
+import { sentencePieceTokenizer } from "./sentencepiece-tokenizer.js";
+
+interface Kind {
+  readonly json: (fields: MetadataFields) => JsonObject;
+  /** Whether a prompt begins with the beginning-of-text token where the file does not say. */
+  readonly addsBos: (fields: MetadataFields) => boolean;
+}
+
+/** By tokenizer.ggml.model. */
+const KINDS: ReadonlyMap<string, Kind> = new Map([
+  ["gpt2", { json: bytePairTokenizer, addsBos: (fields: MetadataFields) => preTokenizer(fields).addsBos }],
+  ["llama", { json: sentencePieceTokenizer, addsBos: () => true }],
+]);
+
+/**
+ * What a tokenizer.json would hold for the vocabulary of a GGUF file; null where the file has none.
+ * @throws ModelFormatError naming the key.
+ */
+export const tokenizerJson = (fields: MetadataFields): JsonObject | null => kindOf(fields)?.json(fields) ?? null;
+
+/** Whether the model expects the beginning-of-text token before a prompt. */
+export const addsBos = (fields: MetadataFields): boolean => {
+  const kind = kindOf(fields);
+  return kind !== null && (fields.flag("tokenizer.ggml.add_bos_token", null) ?? kind.addsBos(fields));
+};
+
+function kindOf(fields: MetadataFields): Kind | null {
+  const name = fields.text("tokenizer.ggml.model", null);
+  if (name === null && !fields.has("tokenizer.ggml.tokens")) return null;
+  const kind = name === null ? undefined : KINDS.get(name);
+  if (kind === undefined)
+    throw fields.refuse(
+      "tokenizer.ggml.model",
+      `the kinds of tokenizer known here are ${[...KINDS.keys()].join(", ")}`,
+    );
+  return kind;
+}
