@@ -3,27 +3,29 @@ import { mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join, resolve } from "node:path";
 import type { DescribedModel } from "./architectures/architecture.js";
 import { describeModel } from "./architectures/index.js";
+import { ownPrecision, type Precision } from "./block-format.js";
 import { cacheError } from "./cache-error.js";
 import { temporaryName } from "./cache-owner.js";
 import { publish } from "./compile-cache.js";
 import type { GenerationConfig } from "./config.js";
 import { contentHash } from "./content-hash.js";
 import type { DecodeInterface, LensInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
-import { type BuiltGraph, buildDecode, buildLens, buildPrefill } from "./graphs.js";
+import { type BuiltGraph, buildDecode, buildLens, buildPrefill, type GraphOptions } from "./graphs.js";
 import type { HookName } from "./hooks.js";
 import { openModelSource } from "./model-source.js";
 import type { WeightPlace } from "./onnx/graph.js";
-import { type Precision, WeightPlan } from "./weight-plan.js";
+import { WeightPlan } from "./weight-plan.js";
 import { writeWeights } from "./weights-file.js";
 
 /** Raised when the bytes of a weights file would come out differently from the same model and plan. */
-const WEIGHTS_VERSION = 1;
+const WEIGHTS_VERSION = 2;
 const WEIGHTS_FILE = "weights.bin";
 
 export interface CompileOptions {
   /** Of the model. */
   readonly path: string;
-  readonly precision: Precision;
+  /** auto: the file's own blocks where it has some, else f32. */
+  readonly precision: Precision | "auto";
   readonly cacheRoot: string;
   /** Called with the share of the weights written; not at all where the cache has them. */
   readonly onProgress?: (share: number) => void;
@@ -64,12 +66,19 @@ export interface CompiledModel {
  * Reads a model and makes sure that its weights are in the cache.
  * @throws ModelFormatError naming the file and what is wrong with it; CacheError when the cache cannot be written.
  */
-export async function compileModel({ path, precision, cacheRoot, onProgress }: CompileOptions): Promise<CompiledModel> {
+export async function compileModel({
+  path,
+  precision: asked,
+  cacheRoot,
+  onProgress,
+}: CompileOptions): Promise<CompiledModel> {
   const source = openModelSource(path);
   const model = describeModel(source.config());
   const generation = source.generation();
   using checkpoint = source.openCheckpoint();
-  const { plan, hooks } = survey(model, precision);
+  const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
+  const precision = asked === "auto" ? ownPrecision(dtypes.values()) : asked;
+  const { plan, hooks } = survey(model, { precision, dtypes });
   const content = await contentHash(cacheRoot, [source.configFile, ...checkpoint.files]);
   const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);
   const item = { key: `${hash}-${precision}-v${WEIGHTS_VERSION}`, model: source.path, precision };
@@ -78,7 +87,13 @@ export async function compileModel({ path, precision, cacheRoot, onProgress }: C
   );
   const keep = <Interface>(name: string, graph: Pick<BuiltGraph<Interface>, "interface" | "bytes">) =>
     store(resolve(cacheRoot), entry, name, graph);
-  const options = { precision, weightsFile: WEIGHTS_FILE, taps: new Set<HookName>(), edits: new Set<HookName>() };
+  const options = {
+    precision,
+    dtypes,
+    weightsFile: WEIGHTS_FILE,
+    taps: new Set<HookName>(),
+    edits: new Set<HookName>(),
+  };
   return {
     modelType: model.modelType,
     shape: model.shape,
@@ -94,9 +109,12 @@ export async function compileModel({ path, precision, cacheRoot, onProgress }: C
 }
 
 /** Building any one graph names every weight and every hook. */
-function survey(model: DescribedModel, precision: Precision): { plan: WeightPlan; hooks: readonly HookName[] } {
+function survey(
+  model: DescribedModel,
+  stored: Pick<GraphOptions, "precision" | "dtypes">,
+): { plan: WeightPlan; hooks: readonly HookName[] } {
   const plan = new WeightPlan();
-  const options = { sinks: 0, precision, taps: new Set<HookName>(), edits: new Set<HookName>() };
+  const options = { sinks: 0, ...stored, taps: new Set<HookName>(), edits: new Set<HookName>() };
   const { hooks } = buildDecode(model, plan, { ...options, weightsFile: WEIGHTS_FILE });
   return { plan, hooks };
 }

@@ -1,18 +1,21 @@
 import type { DescribedModel } from "./architectures/architecture.js";
 import type { LayerAttention } from "./attention.js";
+import type { Precision } from "./block-format.js";
 import { DecodeAttention } from "./decode-attention.js";
 import { Forward } from "./forward.js";
 import type { DecodeInterface, LensInterface, PrefillInterface } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import { GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
-import type { Precision, WeightPlan } from "./weight-plan.js";
+import type { WeightPlan } from "./weight-plan.js";
 
 /** What makes one graph of a model differ from another. */
 export interface GraphOptions {
   /** Starting tokens that stay visible (G). */
   readonly sinks: number;
   readonly precision: Precision;
+  /** How the checkpoint stores its tensors. */
+  readonly dtypes: ReadonlyMap<string, string>;
   readonly taps: ReadonlySet<HookName>;
   /** Hooks at which features can be edited; empty: the graph has no edit inputs. */
   readonly edits: ReadonlySet<HookName>;

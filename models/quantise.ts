@@ -1,5 +1,6 @@
-import { BLOCK } from "./weight-plan.js";
+import { PLAIN_8 } from "./block-format.js";
 
+const BLOCK = PLAIN_8.size;
 /** Zero in unsigned 8-bit weights. */
 const ZERO_POINT = 128;
 

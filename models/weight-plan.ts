@@ -1,21 +1,30 @@
+import { type BlockFormat, blocksOf, codeBytes } from "./block-format.js";
 import type { WeightPlace } from "./onnx/graph.js";
 import { partRows, type WeightPart } from "./weight-part.js";
-
-/** How a matrix multiplication keeps its weights. */
-export type Precision = "f32" | "q8";
-
-/** Weights of one 8-bit block, which share a scale (MatMulNBits). */
-export const BLOCK = 32;
 
 /** Parts of a checkpoint, stacked along their outputs. */
 export interface WeightSource {
   readonly parts: readonly WeightPart[];
-  /**
-   * plain: as in the checkpoint. transposed: [out, in] stored as [in, out]. q8: [out, in] as unsigned bytes
-   * [out, in / 32, 32] around 128, with a scale per block in `scales`.
-   */
-  readonly store: "plain" | "transposed" | "q8";
-  readonly scales?: string;
+  /** plain: as in the checkpoint. transposed: [out, in] stored as [in, out]. blocks: [out, in] in the format beside it. */
+  readonly store: "plain" | "transposed" | "blocks";
+  readonly blocks?: {
+    readonly format: BlockFormat;
+    /** The type of all parts' own blocks, which are held as they are; null: quantised here. */
+    readonly held: string | null;
+    /** Names of their places. */
+    readonly scales: string;
+    readonly minima: string | null;
+  };
+}
+
+/** Where a matrix in blocks lies. */
+export interface BlockPlaces {
+  /** Codes [out, blocks, bytes]. */
+  readonly codes: WeightPlace;
+  /** [out, blocks] */
+  readonly scales: WeightPlace;
+  /** [blocks, out]; null in formats without. */
+  readonly minima: WeightPlace | null;
 }
 
 const ALIGNMENT = 64;
@@ -48,16 +57,23 @@ export class WeightPlan {
     return this.#place(name, { parts, store: "transposed" }, "float32", [columns, rows(parts)]);
   }
 
-  quantised(
+  /** @param held the type of all parts' own blocks, where these are held; null: they are quantised */
+  blocks(
     name: string,
     parts: readonly WeightPart[],
     columns: number,
-  ): { readonly data: WeightPlace; readonly scales: WeightPlace } {
-    const blocks = Math.ceil(columns / BLOCK);
+    format: BlockFormat,
+    held: string | null,
+  ): BlockPlaces {
+    const blocks = blocksOf(columns, format);
     const scales = `${name}.scales`;
+    const minima = format.minima ? `${name}.minima` : null;
+    const out = rows(parts);
+    const source: WeightSource = { parts, store: "blocks", blocks: { format, held, scales, minima } };
     return {
-      data: this.#place(name, { parts, store: "q8", scales }, "uint8", [rows(parts), blocks, BLOCK]),
-      scales: this.#place(scales, undefined, "float32", [rows(parts), blocks]),
+      codes: this.#place(name, source, "uint8", [out, blocks, codeBytes(format)]),
+      scales: this.#place(scales, undefined, "float32", [out, blocks]),
+      minima: minima === null ? null : this.#place(minima, undefined, "float32", [blocks, out]),
     };
   }
 

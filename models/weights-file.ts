@@ -1,11 +1,14 @@
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
+import { type BlockFormat, codeBytes, type PackedRows } from "./block-format.js";
 import type { Checkpoint } from "./checkpoint.js";
 import { ModelFormatError } from "./errors.js";
+import { repackRows } from "./gguf/repack.js";
 import type { WeightPlace } from "./onnx/graph.js";
 import { quantiseRows } from "./quantise.js";
+import { quantiseRows4 } from "./quantise-4.js";
 import { transposeRows } from "./transpose.js";
-import { partColumns, partRows, readPart } from "./weight-part.js";
-import { BLOCK, type WeightPlan, type WeightSource } from "./weight-plan.js";
+import { partColumns, partRows, readPart, storedRows } from "./weight-part.js";
+import type { WeightPlan, WeightSource } from "./weight-plan.js";
 
 /** Rows of a matrix are read in pieces of about this many elements. */
 const PIECE = 1 << 20;
@@ -33,7 +36,7 @@ export async function writeWeights(
     ftruncateSync(fd, plan.bytes);
     for (const [name, source] of plan.sources) {
       writeOne(fd, name, source, plan, checkpoint, broken);
-      const { offset, bytes } = placeOf(plan, source.scales ?? name);
+      const { offset, bytes } = placeOf(plan, source.blocks?.minima ?? source.blocks?.scales ?? name);
       onProgress((offset + bytes) / plan.bytes);
       await new Promise(setImmediate);
     }
@@ -57,31 +60,74 @@ function writeOne(
   checkpoint: Checkpoint,
   broken: Map<string, string>,
 ): void {
-  const place = placeOf(plan, name);
-  const panel = source.store === "transposed" ? columnWriter(fd, place) : undefined;
-  const scales = source.scales === undefined ? undefined : placeOf(plan, source.scales);
-  let row = 0;
+  const sink = rowSink(fd, name, source, plan);
   for (const part of source.parts) {
     const [all, columns] = [partRows(part), partColumns(part)];
     const step = Math.max(1, Math.floor(PIECE / columns));
-    const buffer = new Float32Array(Math.min(step, all) * columns);
+    const held = source.blocks?.held ?? null;
+    const buffer = new Float32Array(held === null ? Math.min(step, all) * columns : 0);
     for (let at = 0; at < all; at += step) {
       const rows = Math.min(step, all - at);
+      if (held !== null) {
+        for (const [first, count] of storedRows(part, at, rows))
+          sink.packed(repackRows(held, checkpoint.readBlocks(part.tensor, first, count), count, columns), count);
+        continue;
+      }
       const values = buffer.subarray(0, rows * columns);
       readPart(checkpoint, part, at, values);
       if (!allFinite(values)) broken.set(part.tensor, checkpoint.file(part.tensor));
-      if (panel !== undefined) panel.add(values, rows);
-      else if (scales === undefined) write(fd, values, place.offset + row * columns * 4);
-      else {
-        const blocks = scales.shape[1] ?? 0;
-        const quantised = quantiseRows(values, rows, columns);
-        write(fd, quantised.data, place.offset + row * blocks * BLOCK);
-        write(fd, quantised.scales, scales.offset + row * blocks * 4);
-      }
-      row += rows;
+      sink.values(values, rows, columns);
     }
   }
-  panel?.flush();
+  sink.flush();
+}
+
+/** Takes the rows of a source, one behind the other, to where the plan wants them. */
+interface RowSink {
+  values(values: Float32Array, rows: number, columns: number): void;
+  /** Rows that are in the source's format already. */
+  packed(rows: PackedRows, count: number): void;
+  flush(): void;
+}
+
+function rowSink(fd: number, name: string, source: WeightSource, plan: WeightPlan): RowSink {
+  const place = placeOf(plan, name);
+  let row = 0;
+  if (source.blocks !== undefined) {
+    const { format, scales, minima } = source.blocks;
+    const scalePlace = placeOf(plan, scales);
+    const minimaPanel = minima === null ? null : columnWriter(fd, placeOf(plan, minima));
+    const blocks = scalePlace.shape[1] ?? 0;
+    const packed = (found: PackedRows, count: number): void => {
+      write(fd, found.codes, place.offset + row * blocks * codeBytes(format));
+      write(fd, found.scales, scalePlace.offset + row * blocks * 4);
+      minimaPanel?.add(found.minima, count);
+      row += count;
+    };
+    return {
+      packed,
+      values: (values, rows, columns) => packed(quantiseTo(format, values, rows, columns), rows),
+      flush: () => minimaPanel?.flush(),
+    };
+  }
+  const packed = () => {
+    throw new RangeError(`${name} is not kept in blocks`);
+  };
+  if (source.store === "transposed") {
+    const panel = columnWriter(fd, place);
+    return { packed, values: (values, rows) => panel.add(values, rows), flush: () => panel.flush() };
+  }
+  const values = (found: Float32Array, rows: number, columns: number): void => {
+    write(fd, found, place.offset + row * columns * 4);
+    row += rows;
+  };
+  return { packed, values, flush: () => {} };
+}
+
+function quantiseTo(format: BlockFormat, values: Float32Array, rows: number, columns: number): PackedRows {
+  if (format.bits === 4) return quantiseRows4(values, rows, columns);
+  const { data, scales } = quantiseRows(values, rows, columns);
+  return { codes: data, scales, minima: new Float32Array(0) };
 }
 
 /** Takes the rows of a matrix one after the other and writes them as the columns of `place`, a panel at a time. */

@@ -34,10 +34,9 @@ try {
 }
 
 async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: EngineThreadOptions): Promise<void> {
-  const precision = asked.precision === "auto" ? "f32" : asked.precision;
   const onProgress = (share: number) => report({ type: "progress", share });
   const tokenizer = nextCommand();
-  const model = await compileModel({ path, precision, cacheRoot, onProgress });
+  const model = await compileModel({ path, precision: asked.precision, cacheRoot, onProgress });
   const { shape, generation } = model;
   const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);
   const sinks = asked.sinks ?? DEFAULT_SINKS;
@@ -66,7 +65,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     longest: shape.learnedPositions,
     window,
     sinks,
-    precision,
+    precision: model.precision,
     threads,
     bosTokenId: generation.bosTokenId ?? shape.bosTokenId,
     eosTokenIds,

@@ -1,6 +1,7 @@
 import { basename, resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describeModel } from "../models/architectures/index.js";
+import type { Precision } from "../models/block-format.js";
 import { cacheRoot } from "../models/compile-cache.js";
 import { openModelSource } from "../models/model-source.js";
 import { unnamedToken } from "../models/token-bytes.js";
@@ -23,7 +24,7 @@ export interface LocalEngineOptions {
   readonly threads?: number | undefined;
   /** Whether threads spin between operators: quicker, but a busy neighbour on the same cores costs more. */
   readonly spin?: boolean | undefined;
-  readonly precision: "auto" | "f32" | "q8";
+  readonly precision: Precision | "auto";
   /** Sequences that run at once. */
   readonly parallel: number;
   /** Sequences that may wait besides. */

@@ -1,3 +1,4 @@
+import type { Precision } from "../models/block-format.js";
 import type { HookName } from "../models/hooks.js";
 import type { FeatureDescription, FeatureEdit, FeatureRequest, SaeCard, SaeReading } from "./features.js";
 
@@ -133,7 +134,7 @@ export interface ModelCard {
   readonly longest: number | null;
   readonly window: number;
   readonly sinks: number;
-  readonly precision: "f32" | "q8";
+  readonly precision: Precision;
   /** Threads of the computation. */
   readonly threads: number;
   readonly bosTokenId: number | null;

@@ -1,3 +1,4 @@
+import type { Precision } from "../models/block-format.js";
 import type { TokenBytesData } from "../models/token-bytes.js";
 import type { SaeChoice } from "./attached-saes.js";
 import type { FeatureDescription } from "./features.js";
@@ -8,7 +9,7 @@ import type { Fault } from "./thread-fault.js";
 export interface EngineThreadOptions {
   readonly path: string;
   readonly id: string;
-  readonly precision: "auto" | "f32" | "q8";
+  readonly precision: Precision | "auto";
   readonly cacheRoot: string;
   readonly window: number | undefined;
   readonly sinks: number | undefined;

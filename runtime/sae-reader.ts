@@ -1,9 +1,9 @@
 import type { CompiledSae } from "../models/sae/compile-sae.js";
 import { type ChosenActivation, checkChosen, rowsOf } from "../models/sae/encode.js";
 import { FeatureKeeper, type KeptFeatures } from "../models/sae/kept-features.js";
+import type { SaePrecision } from "../models/sae/sae-graphs.js";
 import { prepareInput, type SaeInput } from "../models/sae/sae-input.js";
 import type { SaeOutline } from "../models/sae/stored-sae.js";
-import type { Precision } from "../models/weight-plan.js";
 import type { SaeReading } from "./features.js";
 import { GatheredSum } from "./gathered-sum.js";
 import { largest } from "./largest.js";
@@ -156,7 +156,7 @@ function meanSquare(
  * the product takes half the time of gathering all, and for several rows W_dec is reordered first, which takes four
  * products; in 8 bits it takes a tenth (576 x 9,216 on 2 cores).
  */
-function isDenseCheaper(precision: Precision, kept: number, rows: number, dSae: number): boolean {
+function isDenseCheaper(precision: SaePrecision, kept: number, rows: number, dSae: number): boolean {
   if (precision === "q8") return kept > 0.1 * dSae;
   return 2 * kept * rows > dSae * (rows === 1 ? 1 : 4 + 0.15 * rows);
 }

@@ -108,8 +108,8 @@ export const iq4_xs: BlockDecoder = (bytes, at, blocks, out, to) => {
 };
 
 /** Scales and minima of Q4_K and Q5_K: twelve bytes hold 8 of each, 6 bits wide; groups 4 to 7 are spread over two bytes. */
-const scaleAt = (bytes: Uint8Array, at: number, group: number): number =>
+export const scaleAt = (bytes: Uint8Array, at: number, group: number): number =>
   group < 4 ? bytes[at + group]! & 63 : (bytes[at + group + 4]! & 15) | ((bytes[at + group - 4]! >> 6) << 4);
 
-const minimumAt = (bytes: Uint8Array, at: number, group: number): number =>
+export const minimumAt = (bytes: Uint8Array, at: number, group: number): number =>
   group < 4 ? bytes[at + group + 4]! & 63 : (bytes[at + group + 4]! >> 4) | ((bytes[at + group]! >> 6) << 4);

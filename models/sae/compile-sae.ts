@@ -5,10 +5,16 @@ import { CacheError } from "../cache-error.js";
 import { publish } from "../compile-cache.js";
 import { contentHash } from "../content-hash.js";
 import { openModelFile, readFully } from "../model-file.js";
-import type { Precision } from "../weight-plan.js";
 import { openSae } from "./index.js";
 import type { SaeDescription } from "./sae.js";
-import { buildSaeGraph, SAE_GRAPHS, type SaeGraph, type SaePlaces, weightsOf } from "./sae-graphs.js";
+import {
+  buildSaeGraph,
+  SAE_GRAPHS,
+  type SaeGraph,
+  type SaePlaces,
+  type SaePrecision,
+  weightsOf,
+} from "./sae-graphs.js";
 import { DECODER_NORMS, writeSaeWeights } from "./sae-weights.js";
 import { outlineOf, type SaeOutline, StoredSae, storedOutline } from "./stored-sae.js";
 
@@ -21,14 +27,14 @@ const SUFFIXES = [".json", ".safetensors", ".pt", ".npz"];
 
 /** `folder`: the one an SAE was published in. */
 export type CompileSaeOptions = ({ readonly folder: string } | { readonly description: SaeDescription }) & {
-  readonly precision: Precision;
+  readonly precision: SaePrecision;
   readonly cacheRoot: string;
 };
 
 /** An SAE whose matrices lie in the cache, in the layout of its graphs. */
 export interface CompiledSae {
   readonly description: SaeOutline;
-  readonly precision: Precision;
+  readonly precision: SaePrecision;
   /** [dSae] lengths of the decoder rows. */
   readonly decoderNorms: Float32Array;
   /** The matrices are there in f32 whatever the precision: edits need exact columns and rows. */
@@ -77,7 +83,7 @@ function hashOf({ wEnc, wDec, wSkip: _, ...outline }: SaeDescription): string {
   return hash.digest("hex");
 }
 
-function write(folder: string, sae: SaeDescription, precision: Precision): void {
+function write(folder: string, sae: SaeDescription, precision: SaePrecision): void {
   const { wEnc: _, wDec: __, wSkip: ___, ...outline } = sae;
   const { places, bytes } = writeSaeWeights(join(folder, WEIGHTS_FILE), sae, precision);
   for (const which of SAE_GRAPHS)
@@ -86,7 +92,7 @@ function write(folder: string, sae: SaeDescription, precision: Precision): void 
   writeFileSync(join(folder, OUTLINE_FILE), JSON.stringify(stored));
 }
 
-function open(entry: string, precision: Precision): CompiledSae {
+function open(entry: string, precision: SaePrecision): CompiledSae {
   const stored = readStored(join(entry, OUTLINE_FILE));
   const places = new Map(Object.entries(stored.places));
   const path = join(entry, WEIGHTS_FILE);

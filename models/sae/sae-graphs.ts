@@ -1,6 +1,9 @@
+import { PLAIN_8, type Precision } from "../block-format.js";
 import { GraphBuilder, type Value, type WeightPlace } from "../onnx/graph.js";
-import { BLOCK, type Precision } from "../weight-plan.js";
 import type { SaeDescription } from "./sae.js";
+
+/** How an SAE keeps its matrices. */
+export type SaePrecision = Exclude<Precision, "q4">;
 
 /** Weights of the graphs, by their names in the graphs and in the weights file. */
 export type SaePlaces = ReadonlyMap<string, WeightPlace>;
@@ -26,7 +29,7 @@ export const DECODER = "W_dec";
 export const quantised = (name: string) => ({ data: `${name}.q8`, scales: `${name}.scales` });
 
 /** The weights that a graph needs. */
-export function weightsOf(which: SaeGraph, precision: Precision): readonly string[] {
+export function weightsOf(which: SaeGraph, precision: SaePrecision): readonly string[] {
   const name = which === "encode" ? ENCODER : DECODER;
   return precision === "f32" || which === "sum" || which === "compare" ? [name] : Object.values(quantised(name));
 }
@@ -35,7 +38,7 @@ export function weightsOf(which: SaeGraph, precision: Precision): readonly strin
 export function buildSaeGraph(
   which: SaeGraph,
   sizes: Sizes,
-  precision: Precision,
+  precision: SaePrecision,
   places: SaePlaces,
   weightsFile: string,
 ): Uint8Array {
@@ -49,7 +52,7 @@ export function buildSaeGraph(
   return g.serialize(which);
 }
 
-type Build = (g: GraphBuilder, sizes: Sizes, precision: Precision, weight: (name: string) => Value) => void;
+type Build = (g: GraphBuilder, sizes: Sizes, precision: SaePrecision, weight: (name: string) => Value) => void;
 
 const BUILD: Record<SaeGraph, Build> = {
   encode(g, { dIn, dSae }, precision, weight) {
@@ -80,11 +83,11 @@ function product(
   x: Value,
   { K, N }: { readonly K: number; readonly N: number },
   name: string,
-  precision: Precision,
+  precision: SaePrecision,
   weight: (name: string) => Value,
 ): Value {
   if (precision === "f32") return g.op("MatMul", [x, weight(name)]);
   const { data, scales } = quantised(name);
-  const attributes = { K, N, bits: 8, block_size: BLOCK, accuracy_level: 4 };
+  const attributes = { K, N, bits: 8, block_size: PLAIN_8.size, accuracy_level: 4 };
   return g.microsoft("MatMulNBits", [x, weight(data), weight(scales)], attributes);
 }

@@ -1,12 +1,12 @@
 import { closeSync, openSync, writeSync } from "node:fs";
+import { PLAIN_8 } from "../block-format.js";
 import { ModelFormatError } from "../errors.js";
 import type { WeightPlace } from "../onnx/graph.js";
 import { quantiseRows } from "../quantise.js";
 import { transposeRows } from "../transpose.js";
-import { BLOCK, type Precision } from "../weight-plan.js";
 import { rowNorms } from "./folding.js";
 import type { SaeDescription } from "./sae.js";
-import { DECODER, ENCODER, quantised } from "./sae-graphs.js";
+import { DECODER, ENCODER, quantised, type SaePrecision } from "./sae-graphs.js";
 import { vectorsOf } from "./stored-sae.js";
 
 /** Lengths of W_dec's rows, [dSae]. */
@@ -24,7 +24,7 @@ type Places = Map<string, WeightPlace & { readonly type: "float32" | "uint8" }>;
 export function writeSaeWeights(
   path: string,
   sae: SaeDescription,
-  precision: Precision,
+  precision: SaePrecision,
 ): { readonly places: Places; readonly bytes: number } {
   const { dIn, dSae, dOut, wEnc, wDec } = sae;
   const vectors = vectorsOf(sae).set(DECODER_NORMS, Float32Array.from(rowNorms(wDec, dSae)));
@@ -49,8 +49,8 @@ export function writeSaeWeights(
       const transposed = new Float32Array(values.length);
       transposeRows(values, columns, transposed, rows, 0);
       const { data, scales } = quantiseRows(transposed, columns, rows);
-      const blocks = Math.ceil(rows / BLOCK);
-      add(quantised(name).data, data, [columns, blocks, BLOCK]);
+      const blocks = Math.ceil(rows / PLAIN_8.size);
+      add(quantised(name).data, data, [columns, blocks, PLAIN_8.size]);
       add(quantised(name).scales, scales, [columns, blocks]);
     }
     for (const [name, values] of vectors) add(name, values, [values.length]);

@@ -46,7 +46,11 @@ const engine = {
   ),
   sinks: value(integer(0).optional(), "tokens", "starting tokens that stay visible for ever; default: 10"),
   threads: value(integer(1, 1024).optional(), "n", "threads of the computation; default: chosen for this machine"),
-  precision: value(z.enum(["auto", "f32", "q8"]).default("auto"), "auto|f32|q8", "precision of the weights"),
+  precision: value(
+    z.enum(["auto", "f32", "q8", "q4"]).default("auto"),
+    "auto|f32|q8|q4",
+    "precision of the weights; auto: the file's own blocks where it has some, else f32",
+  ),
   sae: flag(SaeFolders.optional(), {
     kind: "list",
     value: "[name=]folder",

@@ -1,14 +1,13 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { fileURLToPath } from "node:url";
+import { spawn } from "node:child_process";
 import { benchFolder } from "./bench-model.js";
 import { memory } from "./memory.js";
 import { argument, type Figure, median, report } from "./report.js";
+import { complete, spawnServer } from "./server-process.js";
 
 /** From the start of a server whose model is compiled to the first token over HTTP, and the memory of a server that idles. */
 const ROUNDS = 5;
-const GOAL_SECONDS = 2;
-const main = fileURLToPath(new URL("../../server/cli/main.js", import.meta.url));
 const model = argument("model");
+const GOAL_SECONDS = model === undefined ? 2 : 3;
 
 await round();
 const rounds: Awaited<ReturnType<typeof round>>[] = [];
@@ -41,44 +40,16 @@ report(`startup: ${model ?? "embedded model"}`, figures);
 
 async function round(): Promise<{ seconds: number; memory: ReturnType<typeof memory> }> {
   const began = performance.now();
-  const flags = [
-    "serve",
-    "--port",
-    "0",
-    "--log-level",
-    "silent",
-    "--cache-dir",
-    benchFolder("cache"),
-    ...(model === undefined ? [] : ["--model", model]),
-  ];
-  const server = spawn(process.execPath, [main, ...flags], { stdio: ["ignore", "pipe", "inherit"] });
+  const flags = ["--cache-dir", benchFolder("cache"), ...(model === undefined ? [] : ["--model", model])];
+  const { child, url } = spawnServer(flags);
   try {
-    const url = await firstUrl(server);
-    const answer = await fetch(`${url}/v1/completions`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ prompt: [0], max_tokens: 1 }),
-    });
-    if (!answer.ok) throw new Error(await answer.text());
-    await answer.text();
+    await complete(await url, [0], 1);
     const seconds = (performance.now() - began) / 1000;
     await new Promise((resolve) => setTimeout(resolve, 1500));
-    return { seconds, memory: memory(server.pid ?? 0) };
+    return { seconds, memory: memory(child.pid ?? 0) };
   } finally {
-    server.kill();
+    child.kill();
   }
-}
-
-function firstUrl(server: ChildProcess): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let text = "";
-    server.stdout?.on("data", (piece) => {
-      text += piece;
-      const url = /http:\/\/[^\s]+/.exec(text)?.[0];
-      if (url !== undefined) resolve(url);
-    });
-    server.on("exit", (code) => reject(new Error(`the server ended with ${code}`)));
-  });
 }
 
 async function bareNode(): Promise<ReturnType<typeof memory>> {

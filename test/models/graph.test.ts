@@ -100,6 +100,7 @@ describe("a graph file", () => {
   const options = {
     sinks: 4,
     precision: "q8" as const,
+    dtypes: new Map(),
     taps: new Set<never>(),
     edits: new Set<never>(),
     weightsFile: "weights.bin",

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { PLAIN_8 } from "../../models/block-format.js";
 import { openCheckpoint } from "../../models/checkpoint.js";
 import { dequantiseRows, quantiseRows } from "../../models/quantise.js";
 import { WeightPlan } from "../../models/weight-plan.js";
@@ -67,7 +68,7 @@ describe("matrices that are multiplied with the same input", () => {
   }
 
   it("lie one below the other in 8 bit, with their scales", async () => {
-    const { plan, bytes, shares } = await written((to) => to.quantised("all", parts, columns));
+    const { plan, bytes, shares } = await written((to) => to.blocks("all", parts, columns, PLAIN_8, null));
     const [data, scales] = ["all", "all.scales"].map((name) => plan.places.get(name));
     const want = quantiseRows(stacked, 1000, columns);
     expect(bytes.subarray(data?.offset, (data?.offset ?? 0) + want.data.length).equals(want.data)).toBe(true);

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import type { Precision } from "../../models/block-format.js";
 import { openCheckpoint } from "../../models/checkpoint.js";
 import { compileModel } from "../../models/compile.js";
 import { DecodeAttention } from "../../models/decode-attention.js";
@@ -9,7 +10,7 @@ import { Forward } from "../../models/forward.js";
 import { GraphBuilder } from "../../models/onnx/graph.js";
 import { dequantiseRows, quantiseRows } from "../../models/quantise.js";
 import { openTokenizer } from "../../models/tokenizer.js";
-import { type Precision, WeightPlan } from "../../models/weight-plan.js";
+import { WeightPlan } from "../../models/weight-plan.js";
 import { writeWeights } from "../../models/weights-file.js";
 import { Binding } from "../../runtime/ort/binding.js";
 import { Session } from "../../runtime/ort/session.js";
@@ -42,6 +43,7 @@ async function linear(x: Float32Array, weights: readonly Float32Array[], columns
   });
   const pass = new Forward(graph, plan, attention, "", null, {
     precision: "q8",
+    dtypes: new Map(),
     weightsFile: "w.bin",
     taps: new Set(),
     edits: new Set(),

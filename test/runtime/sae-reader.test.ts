@@ -8,7 +8,7 @@ import { type FeatureRow, readFeatures } from "../../models/sae/features.js";
 import { rowNorms } from "../../models/sae/folding.js";
 import { openSae } from "../../models/sae/index.js";
 import type { SaeDescription } from "../../models/sae/sae.js";
-import type { Precision } from "../../models/weight-plan.js";
+import type { SaePrecision } from "../../models/sae/sae-graphs.js";
 import { type RowReading, SaeReader } from "../../runtime/sae-reader.js";
 import { randomSae } from "../bench/random-sae.js";
 import { maxDifference } from "../golden-tensors.js";
@@ -21,7 +21,7 @@ afterAll(() => {
   rmSync(cacheRoot, { recursive: true });
 });
 
-async function readerOf(description: SaeDescription, precision: Precision = "f32", threads = 2): Promise<SaeReader> {
+async function readerOf(description: SaeDescription, precision: SaePrecision = "f32", threads = 2): Promise<SaeReader> {
   const reader = new SaeReader(await compileSae({ description, precision, cacheRoot }), { threads, spin: false });
   readers.push(reader);
   return reader;

@@ -1,0 +1,67 @@
+/**
+ * How a matrix multiplication keeps its weights: 32-bit, or in blocks of 8 or 4 bits. Blocks that a file has are kept as
+ * they are in both of these: more bits would not make them better, fewer would make them worse.
+ */
+export type Precision = "f32" | "q8" | "q4";
+
+/**
+ * A matrix in blocks along its rows, as MatMulNBits holds it: w = scale * (code - 2^(bits - 1)) + minimum. Minima enter
+ * through a product of their own, with the sums of the activations of each block.
+ */
+export interface BlockFormat {
+  readonly bits: 4 | 8;
+  /** Weights that share a scale. */
+  readonly size: 16 | 32;
+  readonly minima: boolean;
+}
+
+/** What this code makes of weights that are not in blocks. */
+export const PLAIN_8: BlockFormat = { bits: 8, size: 32, minima: false };
+export const PLAIN_4: BlockFormat = { bits: 4, size: 32, minima: false };
+
+/**
+ * Block types of GGUF that MatMulNBits holds without changing a weight. Q4_K and Q5_K are eight blocks of 32 with a scale
+ * and a minimum each, Q6_K sixteen of 16 with a scale.
+ */
+const HELD: Readonly<Record<string, BlockFormat>> = {
+  Q4_0: PLAIN_4,
+  Q4_1: { bits: 4, size: 32, minima: true },
+  Q4_K: { bits: 4, size: 32, minima: true },
+  Q5_0: PLAIN_8,
+  Q5_1: { bits: 8, size: 32, minima: true },
+  Q5_K: { bits: 8, size: 32, minima: true },
+  Q6_K: { bits: 8, size: 16, minima: false },
+  Q8_0: PLAIN_8,
+};
+
+/** The format that holds a type's blocks without changing a weight; null where none does, or `dtype` is no block type. */
+export const heldFormat = (dtype: string): BlockFormat | null =>
+  (Object.hasOwn(HELD, dtype) ? HELD[dtype] : undefined) ?? null;
+
+/** What "auto" means for weights of these types: the file's own blocks where it has some, else f32. */
+export function ownPrecision(dtypes: Iterable<string>): Precision {
+  const bits = new Set([...dtypes].map((dtype) => heldFormat(dtype)?.bits));
+  return bits.has(4) ? "q4" : bits.has(8) ? "q8" : "f32";
+}
+
+/** Blocks of a row of so many weights; the last may not be full. */
+export const blocksOf = (columns: number, { size }: BlockFormat): number => Math.ceil(columns / size);
+
+/** Bytes of the codes of a block. */
+export const codeBytes = ({ bits, size }: BlockFormat): number => (size * bits) / 8;
+
+/** Rows of a matrix in a BlockFormat; `minima` is empty in formats without. */
+export interface PackedRows {
+  /** [rows, blocks, codeBytes]: 8 bits each, or 4, the first in the low half of a byte. */
+  readonly codes: Uint8Array;
+  /** [rows, blocks] */
+  readonly scales: Float32Array;
+  /** [rows, blocks] */
+  readonly minima: Float32Array;
+}
+
+/** Writes the codes of a block, two to a byte where they have 4 bits. */
+export function packCodes(codes: Uint8Array, { bits }: BlockFormat, target: Uint8Array, at: number): void {
+  if (bits === 8) target.set(codes, at);
+  else for (let j = 0; j < codes.length; j += 2) target[at + (j >> 1)] = codes[j]! | (codes[j + 1]! << 4);
+}
