@@ -1,10 +1,11 @@
 import type { CompiledGraph } from "../models/compile.js";
 import type { DecodeInterface } from "../models/graph-interface.js";
+import { slotDistances } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
-import type { LambdaCache } from "./lambda-cache.js";
+import { type LambdaCache, rowSize } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
 import { Session } from "./ort/session.js";
-import { Tensor } from "./ort/tensor.js";
+import { type ElementType, Tensor } from "./ort/tensor.js";
 import { editTensors, type ResidualEdits } from "./residual-edits.js";
 import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
 
@@ -15,8 +16,8 @@ interface Bound extends Disposable {
   readonly binding: Binding;
   readonly inputs: ReadonlyMap<string, Tensor>;
   readonly logits: Tensor;
-  /** Per layer; empty without sinks. */
-  readonly rawKeys: readonly Tensor[];
+  /** Per layer; null where no starting tokens are turned. */
+  readonly rawKeys: readonly (Tensor | null)[];
   /** By output name; empty where no taps are read. */
   readonly taps: ReadonlyMap<string, Tensor>;
 }
@@ -52,33 +53,32 @@ export class DecodeGraph implements Disposable {
   run(cache: LambdaCache, first: number, tokens: readonly number[], options: DecodeOptions): Float32Array {
     const { origin = 0, residuals } = options;
     const bound = this.#bind(cache, first, tokens.length, options);
-    const write = (name: string, values: readonly number[]) => bound.inputs.get(name)?.write(values);
+    const write = (name: string, values: ArrayLike<number>, at = 0) => bound.inputs.get(name)?.write(values, at);
     const counts = tokens.map((_, i) => cache.count(first + i));
     write(this.#names.ids, tokens);
-    for (const [g, geometry] of this.#names.geometries.entries()) {
+    if (this.#names.positions !== null) write(this.#names.positions, counts);
+    for (const [g, { rotary, sinks, writeIndex, length, distances }] of this.#names.geometries.entries()) {
+      const ring = cache.rings[g]!;
       write(
-        geometry.writeIndex,
-        counts.map((n) => cache.slotOf(n)),
+        writeIndex,
+        counts.map((n) => ring.slotOf(n)),
       );
-      write(
-        geometry.length,
-        counts.map((n) => Math.min(n + 1, cache.sinks + cache.window)),
-      );
-      for (const [i, n] of counts.entries()) {
-        this.#rotate(bound, g, geometry.rotary, i, [origin + n]);
-        if (geometry.sinkRotary === null) continue;
-        const nearest = n - cache.window;
-        this.#rotate(
-          bound,
-          g,
-          geometry.sinkRotary,
-          i,
-          Array.from({ length: cache.sinks }, (_, s) => origin + Math.max(s, nearest)),
+      if (length !== null)
+        write(
+          length,
+          counts.map((n) => Math.min(n + 1, ring.full)),
         );
+      for (const [i, n] of counts.entries()) {
+        if (distances !== null) write(distances, slotDistances(ring, n + 1), i * ring.slots);
+        if (rotary !== null) this.#rotate(bound, g, rotary, i, [origin + n]);
+        if (sinks === null) continue;
+        const nearest = n - ring.window;
+        const standing = Array.from({ length: ring.sinks }, (_, s) => origin + Math.max(s, nearest));
+        this.#rotate(bound, g, sinks.rotary, i, standing);
       }
     }
     bound.binding.run();
-    for (const [i] of tokens.entries()) if (bound.rawKeys.length > 0) this.#keepSink(cache, first, i, bound);
+    for (const i of tokens.keys()) this.#keepSink(cache, first, i, bound);
     if (residuals) readTaps(this.#names.taps, bound.taps, residuals);
     if (this.#logits.length !== bound.logits.size) this.#logits = new Float32Array(bound.logits.size);
     return bound.logits.read(this.#logits);
@@ -109,9 +109,9 @@ export class DecodeGraph implements Disposable {
   #keepSink(cache: LambdaCache, first: number, i: number, { rawKeys }: Bound): void {
     if (cache.count(first + i) >= cache.sinks) return;
     const { kvHeads, headDim } = cache.shape;
-    const own = rawKeys.map((tensor) => tensor.alias([1, kvHeads, 1, headDim], i * kvHeads * headDim));
+    const own = rawKeys.map((tensor) => tensor?.alias([1, kvHeads, 1, headDim], i * kvHeads * headDim) ?? null);
     cache.keepSink(first + i, own);
-    for (const tensor of own) tensor[Symbol.dispose]();
+    for (const tensor of own) tensor?.[Symbol.dispose]();
   }
 
   #bind(cache: LambdaCache, first: number, rows: number, { residuals, edits = [] }: DecodeOptions): Bound {
@@ -170,38 +170,40 @@ export class DecodeGraph implements Disposable {
     rows: number,
     inputs: Map<string, Tensor>,
     outputs: Map<string, Tensor>,
-  ): Tensor[] {
-    const { kvHeads, headDim, layers } = cache.shape;
+  ): (Tensor | null)[] {
+    const { kvHeads, headDim } = cache.shape;
     const names = this.#names;
-    inputs.set(names.ids, Tensor.zeros("int64", [rows, 1]));
-    for (const [g, { rotary, sinkRotary, writeIndex, length }] of names.geometries.entries()) {
+    const input = (name: string, type: ElementType, shape: readonly number[]): void => {
+      inputs.set(name, Tensor.zeros(type, shape));
+    };
+    const aliased = (buffer: Tensor): Tensor => buffer.alias([rows, ...buffer.shape.slice(1)], first * rowSize(buffer));
+    input(names.ids, "int64", [rows, 1]);
+    if (names.positions !== null) input(names.positions, "int64", [rows, 1]);
+    for (const [g, { rotary, sinks, writeIndex, length, distances }] of names.geometries.entries()) {
+      const ring = cache.rings[g]!;
       const half = this.#resources.rotary[g]?.half ?? 0;
-      for (const name of [rotary.cos, rotary.sin]) inputs.set(name, Tensor.zeros("float32", [rows, 1, half]));
-      for (const name of sinkRotary ? [sinkRotary.cos, sinkRotary.sin] : []) {
-        inputs.set(name, Tensor.zeros("float32", [rows, cache.sinks, half]));
-      }
-      for (const name of [writeIndex, length]) inputs.set(name, Tensor.zeros("int64", [rows]));
+      for (const name of rotary ? [rotary.cos, rotary.sin] : []) input(name, "float32", [rows, 1, half]);
+      for (const name of sinks ? [sinks.rotary.cos, sinks.rotary.sin] : [])
+        input(name, "float32", [rows, ring.sinks, half]);
+      for (const name of length === null ? [writeIndex] : [writeIndex, length]) input(name, "int64", [rows]);
+      if (distances !== null) input(distances, "float32", [rows, 1, 1, ring.slots]);
+      const sinkKeys = cache.sinkKeys[g];
+      if (sinks !== null && sinkKeys) inputs.set(sinks.keys, aliased(sinkKeys));
     }
-    if (names.sinkKeys !== null && cache.sinkKeys !== null) {
-      const size = layers * kvHeads * cache.sinks * headDim;
-      inputs.set(names.sinkKeys, cache.sinkKeys.alias([rows, layers * kvHeads, cache.sinks, headDim], first * size));
-    }
-    const rawKeys: Tensor[] = [];
-    for (const [layer, { keys, values, rawKey }] of names.layers.entries()) {
-      for (const [buffer, { input, outputs: links }] of [
+    return names.layers.map(({ keys, values, rawKey }, layer) => {
+      for (const [buffer, { input: name, outputs: links }] of [
         [cache.keys[layer], keys],
         [cache.values[layer], values],
       ] as const) {
-        const tensor = buffer?.alias([rows, kvHeads, cache.slots, headDim], first * kvHeads * cache.slots * headDim);
-        if (tensor === undefined) throw new RangeError(`the cache has no layer ${layer}`);
-        inputs.set(input, tensor);
+        if (buffer === undefined) throw new RangeError(`the cache has no layer ${layer}`);
+        const tensor = aliased(buffer);
+        inputs.set(name, tensor);
         for (const link of links) outputs.set(link, tensor);
       }
-      if (rawKey === null) continue;
+      if (rawKey === null) return null;
       const raw = Tensor.zeros("float32", [rows, kvHeads, 1, headDim]);
       outputs.set(rawKey, raw);
-      rawKeys.push(raw);
-    }
-    return rawKeys;
+      return raw;
+    });
   }
 }

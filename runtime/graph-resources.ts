@@ -9,7 +9,7 @@ export interface GraphResources {
   readonly weights: Weights;
   readonly prepacked: PrepackedWeights;
   /** One per geometry. */
-  readonly rotary: readonly RotaryTable[];
+  readonly rotary: readonly (RotaryTable | null)[];
   readonly threads: number;
   readonly spin: boolean;
 }

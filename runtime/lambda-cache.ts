@@ -1,8 +1,7 @@
+import { turnsSinks } from "../models/attention.js";
 import type { ModelShape } from "../models/graph-interface.js";
 import { Tensor } from "./ort/tensor.js";
-
-/** Slots a row begins with, beyond the starting tokens; doubled until the window is full. */
-const FIRST_SLOTS = 256;
+import { Ring } from "./ring.js";
 
 export interface LambdaGeometry {
   /** W: keys of the last W tokens are kept. Infinity keeps all (`mode: full`). */
@@ -11,17 +10,20 @@ export interface LambdaGeometry {
   readonly sinks: number;
 }
 
-/** Keys, values and unrotated keys of a chunk, per layer [1, kvHeads, tokens, headDim]; no unrotated keys without sinks. */
+/** Per layer [1, kvHeads, tokens, headDim]; null in layers that do not turn their starting tokens. */
+export type RawKeys = readonly (Tensor | null)[];
+
+/** Keys, values and unrotated keys of a chunk, per layer [1, kvHeads, tokens, headDim]. */
 export interface ChunkKeyValues {
   readonly keys: readonly Tensor[];
   readonly values: readonly Tensor[];
-  readonly rawKeys: readonly Tensor[];
+  readonly rawKeys: RawKeys;
 }
 
 /**
  * The constant-size cache of LM-Infinite (DESIGN: "LM-Infinite, exactly"). Per layer one key and one value buffer
- * [rows, kvHeads, slots, headDim]: slots 0..G-1 hold the starting tokens, the rest is a ring of the last W. A row belongs
- * to one sequence. Rows are contiguous and slots grow in steps until G + W, so a short text pays for what it uses.
+ * [rows, kvHeads, slots, headDim], laid out as the ring of its geometry says. A row belongs to one sequence. Rows are
+ * contiguous and slots grow in steps until all are in use, so a short text pays for what it uses.
  */
 export class LambdaCache implements Disposable {
   readonly window: number;
@@ -29,12 +31,13 @@ export class LambdaCache implements Disposable {
   /** Per layer. */
   keys: readonly Tensor[] = [];
   values: readonly Tensor[] = [];
-  /** Unrotated keys of the starting tokens, [rows, layers * kvHeads, sinks, headDim]; null without sinks. */
-  sinkKeys: Tensor | null = null;
+  /** Per geometry: unrotated keys of the starting tokens, [rows, its layers * kvHeads, sinks, headDim]; null where none are turned. */
+  sinkKeys: readonly (Tensor | null)[] = [];
+  /** Per geometry. */
+  readonly rings: readonly Ring[];
   /** Changes whenever the buffers are replaced, so that what was bound to them is bound anew. */
   generation = 0;
   #rows = 0;
-  #slots = 0;
   #counts: number[] = [];
 
   constructor(
@@ -43,6 +46,7 @@ export class LambdaCache implements Disposable {
   ) {
     this.window = window;
     this.sinks = sinks;
+    this.rings = shape.geometries.map((geometry) => new Ring(geometry, { window, sinks }));
   }
 
   /** Rows in use; they are 0..rows-1. */
@@ -50,17 +54,9 @@ export class LambdaCache implements Disposable {
     return this.#counts.length;
   }
 
-  /** Slots each row has memory for. */
-  get slots(): number {
-    return this.#slots;
-  }
-
   /** Bytes of all buffers. */
   get bytes(): number {
-    return [...this.keys, ...this.values, ...(this.sinkKeys ? [this.sinkKeys] : [])].reduce(
-      (sum, t) => sum + t.bytes,
-      0,
-    );
+    return this.#buffers().reduce((sum, tensor) => sum + tensor.bytes, 0);
   }
 
   /** Tokens that the row has seen. */
@@ -70,28 +66,10 @@ export class LambdaCache implements Disposable {
     return count;
   }
 
-  /** Slot of the token with index `n` in the text. */
-  slotOf(n: number): number {
-    return n < this.sinks + this.window ? n : this.sinks + ((n - this.sinks) % this.window);
-  }
-
-  /** Index of the token in each slot [start, end) of a row. */
-  tokensInSlots(row: number, start: number, end: number): Float64Array {
-    const count = this.count(row);
-    const newest = count - 1;
-    const newestSlot = this.slotOf(newest);
-    const wrapped = count > this.sinks + this.window;
-    return Float64Array.from({ length: Math.max(0, end - start) }, (_, i) => {
-      const slot = start + i;
-      if (!wrapped || slot < this.sinks) return slot;
-      return newest - ((newestSlot - slot + this.window) % this.window);
-    });
-  }
-
   /** A zeroed row. @throws OrtError when there is no memory; the cache is then as before. */
   allocate(): number {
     const row = this.#counts.length;
-    if (row >= this.#rows) this.#resize(Math.max(1, this.#rows * 2), Math.max(this.#slots, this.#slotsFor(1)));
+    if (row >= this.#rows) this.#resize(Math.max(1, this.#rows * 2), this.#slotsFor(1));
     this.#counts.push(0);
     this.zero(row);
     return row;
@@ -119,7 +97,7 @@ export class LambdaCache implements Disposable {
   /** Makes room for `more` tokens in a row. @throws OrtError when there is no memory; the cache is then as before. */
   reserve(row: number, more: number): void {
     const slots = this.#slotsFor(this.count(row) + more);
-    if (slots > this.#slots) this.#resize(this.#rows, slots);
+    if (this.rings.some((ring, i) => ring.slots < (slots[i] ?? 0))) this.#resize(this.#rows, slots);
   }
 
   /** Counts a token that a decode step has written in place. */
@@ -127,8 +105,8 @@ export class LambdaCache implements Disposable {
     this.#counts[row] = this.count(row) + 1;
   }
 
-  /** Keeps the unrotated keys of the row's next token, per layer [1, kvHeads, 1, headDim], if it is a starting token. */
-  keepSink(row: number, rawKeys: readonly Tensor[]): void {
+  /** Keeps the unrotated keys of the row's next token if it is a starting token. */
+  keepSink(row: number, rawKeys: RawKeys): void {
     if (this.count(row) < this.sinks) this.#copySinks(row, rawKeys, 1);
   }
 
@@ -138,11 +116,14 @@ export class LambdaCache implements Disposable {
     if (tokens > this.window)
       throw new RangeError(`a chunk of ${tokens} tokens does not fit into a window of ${this.window}`);
     this.#copySinks(row, chunk.rawKeys, tokens);
-    for (let done = 0; done < tokens; ) {
-      const slot = this.slotOf(start + done);
-      const length = Math.min(tokens - done, this.sinks + this.window - slot);
-      this.#copySlice(row, slot, chunk, done, length);
-      done += length;
+    for (const [geometry, ring] of this.rings.entries()) {
+      // Of a chunk longer than a trained window only the end stays.
+      for (let done = Math.max(0, tokens - ring.full); done < tokens; ) {
+        const slot = ring.slotOf(start + done);
+        const length = Math.min(tokens - done, ring.full - slot);
+        this.#copySlice(row, geometry, slot, chunk, done, length);
+        done += length;
+      }
     }
     this.#counts[row] = start + tokens;
   }
@@ -151,13 +132,14 @@ export class LambdaCache implements Disposable {
     for (const tensor of this.#buffers()) tensor[Symbol.dispose]();
     this.keys = [];
     this.values = [];
-    this.sinkKeys = null;
+    this.sinkKeys = [];
     this.#counts = [];
   }
 
-  #copySlice(row: number, slot: number, chunk: ChunkKeyValues, from: number, length: number): void {
-    const { kvHeads, headDim, layers } = this.shape;
-    for (let layer = 0; layer < layers; layer++) {
+  #copySlice(row: number, geometry: number, slot: number, chunk: ChunkKeyValues, from: number, length: number): void {
+    const { kvHeads, headDim } = this.shape;
+    const slots = this.rings[geometry]?.slots ?? 0;
+    for (const layer of this.#layersOf(geometry)) {
       for (const [buffer, part] of [
         [this.keys[layer], chunk.keys[layer]],
         [this.values[layer], chunk.values[layer]],
@@ -165,35 +147,43 @@ export class LambdaCache implements Disposable {
         const tokens = part?.shape[2] ?? 0;
         for (let head = 0; head < kvHeads; head++) {
           const source = (head * tokens + from) * headDim;
-          const target = ((row * kvHeads + head) * this.#slots + slot) * headDim;
+          const target = ((row * kvHeads + head) * slots + slot) * headDim;
           if (buffer !== undefined && part !== undefined) buffer.copyFrom(part, source, target, length * headDim);
         }
       }
     }
   }
 
-  #copySinks(row: number, rawKeys: readonly Tensor[], tokens: number): void {
+  #copySinks(row: number, rawKeys: RawKeys, tokens: number): void {
     const { kvHeads, headDim } = this.shape;
     const start = this.count(row);
-    for (let n = start; n < Math.min(start + tokens, this.sinks); n++) {
-      for (const [layer, raw] of rawKeys.entries()) {
-        for (let head = 0; head < kvHeads; head++) {
-          const target = ((row * this.shape.layers + layer) * kvHeads + head) * this.sinks + n;
-          this.sinkKeys?.copyFrom(raw, (head * tokens + n - start) * headDim, target * headDim, headDim);
+    for (const [geometry, sinkKeys] of this.sinkKeys.entries()) {
+      if (sinkKeys === null) continue;
+      const layers = this.#layersOf(geometry);
+      for (let n = start; n < Math.min(start + tokens, this.sinks); n++) {
+        for (const [nth, layer] of layers.entries()) {
+          const raw = rawKeys[layer];
+          if (!raw) continue;
+          for (let head = 0; head < kvHeads; head++) {
+            const target = ((row * layers.length + nth) * kvHeads + head) * this.sinks + n;
+            sinkKeys.copyFrom(raw, (head * tokens + n - start) * headDim, target * headDim, headDim);
+          }
         }
       }
     }
   }
 
-  #slotsFor(tokens: number): number {
-    const full = this.sinks + this.window;
-    let slots = this.sinks + FIRST_SLOTS;
-    while (slots < tokens) slots = this.sinks + (slots - this.sinks) * 2;
-    return Math.min(slots, full);
+  /** Per geometry, never fewer than there are. */
+  #slotsFor(tokens: number): number[] {
+    return this.rings.map((ring) => Math.max(ring.slots, ring.slotsFor(tokens)));
   }
 
-  #resize(rows: number, slots: number): void {
-    const { layers, kvHeads, headDim } = this.shape;
+  #layersOf(geometry: number): number[] {
+    return [...this.shape.layerGeometries.keys()].filter((layer) => this.shape.layerGeometries[layer] === geometry);
+  }
+
+  #resize(rows: number, slots: readonly number[]): void {
+    const { kvHeads, headDim, layerGeometries, geometries } = this.shape;
     const made: Tensor[] = [];
     const zeros = (shape: readonly number[]): Tensor => {
       const tensor = Tensor.zeros("float32", shape);
@@ -202,14 +192,18 @@ export class LambdaCache implements Disposable {
     };
     try {
       const grown = (old: readonly Tensor[]): Tensor[] =>
-        Array.from({ length: layers }, (_, layer) =>
-          this.#moved(old[layer], zeros([rows, kvHeads, slots, headDim]), slots),
+        layerGeometries.map((geometry, layer) =>
+          this.#moved(old[layer], zeros([rows, kvHeads, slots[geometry] ?? 0, headDim])),
         );
       const keys = grown(this.keys);
       const values = grown(this.values);
-      const sinkKeys = this.sinks > 0 ? zeros([rows, layers * kvHeads, this.sinks, headDim]) : null;
-      if (sinkKeys && this.sinkKeys)
-        sinkKeys.copyFrom(this.sinkKeys, 0, 0, Math.min(this.sinkKeys.size, sinkKeys.size));
+      const sinkKeys = geometries.map((geometry, i) => {
+        if (!turnsSinks(geometry, this.sinks)) return null;
+        const tensor = zeros([rows, this.#layersOf(i).length * kvHeads, this.sinks, headDim]);
+        const old = this.sinkKeys[i];
+        if (old) tensor.copyFrom(old, 0, 0, Math.min(old.size, tensor.size));
+        return tensor;
+      });
       const old = this.#buffers();
       [this.keys, this.values, this.sinkKeys] = [keys, values, sinkKeys];
       for (const tensor of old) tensor[Symbol.dispose]();
@@ -218,22 +212,24 @@ export class LambdaCache implements Disposable {
       throw error;
     }
     this.#rows = rows;
-    this.#slots = slots;
+    for (const [i, ring] of this.rings.entries()) ring.slots = slots[i] ?? 0;
     this.generation++;
   }
 
-  #moved(old: Tensor | undefined, tensor: Tensor, slots: number): Tensor {
+  #moved(old: Tensor | undefined, tensor: Tensor): Tensor {
     const { kvHeads, headDim } = this.shape;
     if (old === undefined) return tensor;
+    const [before = 0, after = 0] = [old.shape[2], tensor.shape[2]];
     for (let block = 0; block < this.#rows * kvHeads; block++) {
-      tensor.copyFrom(old, block * this.#slots * headDim, block * slots * headDim, this.#slots * headDim);
+      tensor.copyFrom(old, block * before * headDim, block * after * headDim, before * headDim);
     }
     return tensor;
   }
 
   #buffers(): Tensor[] {
-    return [...this.keys, ...this.values, ...(this.sinkKeys ? [this.sinkKeys] : [])];
+    return [...this.keys, ...this.values, ...this.sinkKeys.flatMap((tensor) => tensor ?? [])];
   }
 }
 
-const rowSize = (tensor: Tensor): number => tensor.size / (tensor.shape[0] ?? 1);
+/** Elements of one row of a buffer. */
+export const rowSize = (tensor: Tensor): number => tensor.size / (tensor.shape[0] ?? 1);

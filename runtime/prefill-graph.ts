@@ -1,12 +1,13 @@
 import type { CompiledGraph } from "../models/compile.js";
-import type { PrefillInterface } from "../models/graph-interface.js";
-import { type Chunk, sinkMasks } from "./chunk.js";
+import type { PrefillInterface, RotaryInputs } from "../models/graph-interface.js";
+import { type Chunk, chunkDistances, chunkKeys, chunkMask, sinkMasks } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
-import type { LambdaCache } from "./lambda-cache.js";
+import { type LambdaCache, rowSize } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
 import { Session } from "./ort/session.js";
 import { type ElementType, Tensor } from "./ort/tensor.js";
 import { editTensors, type ResidualEdits } from "./residual-edits.js";
+import type { RotaryTable } from "./rotary-table.js";
 import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
 
 /** What a run of a prefill graph does besides filling the cache. */
@@ -21,8 +22,6 @@ export interface PrefillOptions {
 
 export interface PrefillRun extends PrefillOptions {
   readonly chunk: Chunk;
-  /** [chunk.tokens, chunk.keys]. */
-  readonly mask: Float32Array;
   readonly ids: ArrayLike<number>;
   /** Tokens of the chunk (0-based) whose logits are returned. */
   readonly wanted: readonly number[];
@@ -63,9 +62,7 @@ export class PrefillGraph implements Disposable {
       const stored = {
         keys: layers.map(({ keys }) => output(keys.output, [1, kvHeads, tokens, headDim])),
         values: layers.map(({ values }) => output(values.output, [1, kvHeads, tokens, headDim])),
-        rawKeys: layers.flatMap(({ rawKey }) =>
-          rawKey === null ? [] : [output(rawKey, [1, kvHeads, tokens, headDim])],
-        ),
+        rawKeys: layers.map(({ rawKey }) => (rawKey === null ? null : output(rawKey, [1, kvHeads, tokens, headDim]))),
       };
       const { hiddenSize } = this.#resources.model.shape;
       for (const [name, tensor] of editTensors(this.#names.edits, [run.edits ?? null], hiddenSize))
@@ -93,7 +90,6 @@ export class PrefillGraph implements Disposable {
     bind: (name: string, tensor: Tensor) => void,
     outputs: Map<string, Tensor>,
   ): void {
-    const { kvHeads, headDim, layers } = cache.shape;
     const { chunk, origin = 0 } = run;
     const filled = (name: string, type: ElementType, shape: readonly number[], values: ArrayLike<number>): void => {
       const tensor = Tensor.zeros(type, shape);
@@ -102,46 +98,65 @@ export class PrefillGraph implements Disposable {
     };
     filled(this.#names.ids, "int64", [1, chunk.tokens], run.ids);
     filled(this.#names.wanted, "int64", [run.wanted.length], run.wanted);
+    if (this.#names.positions !== null)
+      filled(this.#names.positions, "int64", [1, chunk.tokens], range(chunk.start, chunk.tokens));
     for (const [g, geometry] of this.#names.geometries.entries()) {
-      const table = this.#resources.rotary[g];
-      if (table === undefined) throw new RangeError(`the model has no geometry ${g}`);
-      const pair = ({ cos, sin }: { cos: string; sin: string }, count: number): [Tensor, Tensor] => {
-        const bound = (name: string): Tensor => {
-          const tensor = Tensor.zeros("float32", [1, count, table.half]);
-          bind(name, tensor);
-          return tensor;
+      const ring = cache.rings[g]!;
+      const apart = geometry.sinks !== null;
+      const keys = chunkKeys(ring, chunk, apart);
+      if (geometry.rotary !== null) {
+        const table = this.#table(g);
+        const pair = ({ cos, sin }: RotaryInputs, count: number): [Tensor, Tensor] => {
+          const bound = (name: string): Tensor => {
+            const tensor = Tensor.zeros("float32", [1, count, table.half]);
+            bind(name, tensor);
+            return tensor;
+          };
+          return [bound(cos), bound(sin)];
         };
-        return [bound(cos), bound(sin)];
-      };
-      table.write(...pair(geometry.rotary, chunk.tokens), 0, range(origin + chunk.start, chunk.tokens));
+        table.write(...pair(geometry.rotary, chunk.tokens), 0, range(origin + chunk.start, chunk.tokens));
+        if (geometry.sinks !== null) {
+          table.writeDistance(...pair(geometry.sinks.farQuery, chunk.tokens), 0, ring.window, chunk.tokens);
+          table.write(...pair(geometry.sinks.nearSinks, ring.sinks), 0, range(origin, ring.sinks));
+        }
+      }
       if (geometry.past !== null) {
         filled(geometry.past.start, "int64", [1], [0]);
-        filled(geometry.past.end, "int64", [1], [chunk.past]);
+        filled(geometry.past.end, "int64", [1], [keys.past]);
       }
-      const heads = geometry.sinks?.heads ?? 1;
-      const mask = Tensor.zeros("float32", [1, heads, chunk.tokens, chunk.keys]);
-      bind(geometry.mask.input, mask);
-      for (let head = 0; head < heads; head++) mask.write(run.mask, head * run.mask.length);
-      for (const link of geometry.mask.outputs) outputs.set(link, mask);
-      if (geometry.sinks === null) continue;
-      const { farQuery, nearSinks, near, hidden } = geometry.sinks;
-      const masks = sinkMasks(cache, chunk);
-      table.writeDistance(...pair(farQuery, chunk.tokens), 0, cache.window, chunk.tokens);
-      table.write(...pair(nearSinks, cache.sinks), 0, range(origin, cache.sinks));
-      filled(near, "bool", [1, 1, chunk.tokens, cache.sinks], masks.near);
-      filled(hidden, "float32", [1, 1, chunk.tokens, cache.sinks], masks.hidden);
+      if (geometry.distances !== null)
+        filled(geometry.distances, "float32", [1, 1, chunk.tokens, keys.keys], chunkDistances(ring, chunk, keys));
+      if (geometry.mask !== null) {
+        const heads = geometry.sinks?.heads ?? 1;
+        const values = chunkMask(ring, chunk, keys);
+        const mask = Tensor.zeros("float32", [1, heads, chunk.tokens, keys.keys]);
+        bind(geometry.mask.input, mask);
+        for (let head = 0; head < heads; head++) mask.write(values, head * values.length);
+        for (const link of geometry.mask.outputs) outputs.set(link, mask);
+      }
+      const sinkKeys = cache.sinkKeys[g];
+      if (geometry.sinks === null || !sinkKeys) continue;
+      const masks = sinkMasks(ring, chunk);
+      filled(geometry.sinks.near, "bool", [1, 1, chunk.tokens, ring.sinks], masks.near);
+      filled(geometry.sinks.hidden, "float32", [1, 1, chunk.tokens, ring.sinks], masks.hidden);
+      const size = rowSize(sinkKeys);
+      bind(geometry.sinks.keys, sinkKeys.alias([1, ...sinkKeys.shape.slice(1)], row * size));
     }
-    if (this.#names.sinkKeys !== null && cache.sinkKeys !== null) {
-      const shape = [1, layers * kvHeads, cache.sinks, headDim];
-      bind(this.#names.sinkKeys, cache.sinkKeys.alias(shape, row * layers * kvHeads * cache.sinks * headDim));
-    }
-    const size = kvHeads * cache.slots * headDim;
     for (const [layer, { keys, values }] of this.#names.layers.entries()) {
-      const [k, v] = [cache.keys[layer], cache.values[layer]];
-      if (k === undefined || v === undefined) throw new RangeError(`the cache has no layer ${layer}`);
-      bind(keys.input, k.alias([1, kvHeads, cache.slots, headDim], row * size));
-      bind(values.input, v.alias([1, kvHeads, cache.slots, headDim], row * size));
+      for (const [buffer, { input }] of [
+        [cache.keys[layer], keys],
+        [cache.values[layer], values],
+      ] as const) {
+        if (buffer === undefined) throw new RangeError(`the cache has no layer ${layer}`);
+        bind(input, buffer.alias([1, ...buffer.shape.slice(1)], row * rowSize(buffer)));
+      }
     }
+  }
+
+  #table(geometry: number): RotaryTable {
+    const table = this.#resources.rotary[geometry];
+    if (!table) throw new RangeError(`geometry ${geometry} has no rotary positions`);
+    return table;
   }
 }
 

@@ -1,6 +1,6 @@
 import type { CompiledModel } from "../models/compile.js";
 import type { HookName } from "../models/hooks.js";
-import { chunkMask, planChunk } from "./chunk.js";
+import { planChunk } from "./chunk.js";
 import { DecodeGraph, type DecodeOptions } from "./decode-graph.js";
 import type { GraphResources } from "./graph-resources.js";
 import { LambdaCache, type LambdaGeometry } from "./lambda-cache.js";
@@ -39,7 +39,11 @@ export class Runner implements Disposable {
       model,
       weights: openWeights(model.weights),
       prepacked: new PrepackedWeights(),
-      rotary: model.shape.geometries.map(({ rope, rotaryDim }) => new RotaryTable(rope, rotaryDim, window)),
+      rotary: model.shape.geometries.map(({ window: own, positions }) =>
+        positions.kind === "rotary"
+          ? new RotaryTable(positions.rope, positions.rotaryDim, own === "lambda" ? window : own)
+          : null,
+      ),
       threads,
       spin,
     };
@@ -93,10 +97,9 @@ export class Runner implements Disposable {
     if (ids.length > cache.window) throw new RangeError(`a chunk of ${ids.length} tokens is longer than the window`);
     cache.reserve(row, ids.length);
     const chunk = planChunk(cache, row, ids.length);
-    const mask = chunkMask(cache, row, chunk);
     const edited = (options.edits ?? null) !== null;
     const graph = this.#settled(() => this.#prefillGraph(cache.sinks, chunk.far, edited));
-    return graph.run(cache, row, { chunk, mask, ids, wanted, ...options });
+    return graph.run(cache, row, { chunk, ids, wanted, ...options });
   }
 
   /** Logits [vocab] that a direction [hiddenSize] in the residual stream adds, through the final norm's gain. */

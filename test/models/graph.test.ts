@@ -128,8 +128,10 @@ describe("a graph file", () => {
     const initializers = (graph?.initializer ?? []).map(({ name }) => name);
     const names = [...made.filter((name) => name !== ""), ...initializers];
     expect(new Set(names).size).toBe(names.length);
-    const { ids, logits, sinkKeys, layers } = built.interface;
-    for (const name of [ids, logits, sinkKeys, ...layers.map(({ keys }) => keys.input)]) expect(names).toContain(name);
+    const { ids, logits, geometries, layers } = built.interface;
+    const sinkKeys = geometries.map(({ sinks }) => sinks?.keys);
+    for (const name of [ids, logits, ...sinkKeys, ...layers.map(({ keys }) => keys.input)])
+      expect(names).toContain(name);
   });
 
   it("stores equal constants once, and different ones apart", () => {

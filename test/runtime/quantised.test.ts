@@ -32,7 +32,14 @@ async function linear(x: Float32Array, weights: readonly Float32Array[], columns
   const plan = new WeightPlan();
   const graph = new GraphBuilder();
   const input = graph.input("x", "float32", ["rows", columns]);
-  const attention = new DecodeAttention(graph, { layers: 0, kvHeads: 1, headDim: 2, sinks: 0 }, []);
+  const attention = new DecodeAttention(graph, {
+    layers: 0,
+    kvHeads: 1,
+    headDim: 2,
+    sinks: 0,
+    geometries: [],
+    layerGeometries: [],
+  });
   const pass = new Forward(graph, plan, attention, "", null, {
     precision: "q8",
     weightsFile: "w.bin",
