@@ -17,8 +17,7 @@ const MAX_POSITIONS = 2 ** 40;
 export const flag = z.boolean("it must be true or false").nullish();
 
 /** A field that must not ask for anything. */
-const unused = (must: string) =>
-  z.unknown().refine((value) => value === undefined || value === null || value === false || value === 0, must);
+const unused = (must: string) => z.literal([false, 0, null], must).optional();
 const noExperts = unused("a mixture of experts is not known here");
 
 const DecoderFile = z.object({
@@ -137,12 +136,14 @@ export function rotary(
   if (factor !== 1 && !partial)
     throw fieldError(config, ["partial_rotary_factor"], "models of this type rotate every dimension of a head");
   const rotaryDim = Math.trunc(headDim * factor);
-  if (rotaryDim % 2 !== 0 || rotaryDim === 0)
-    throw fieldError(
-      config,
-      [factor === 1 ? "head_dim" : "partial_rotary_factor"],
-      `rotary positions turn pairs of dimensions, and there would be ${rotaryDim} dimensions: the number must be even`,
-    );
+  if (rotaryDim === 0 || rotaryDim % 2 !== 0) {
+    const field = factor === 1 ? "head_dim" : "partial_rotary_factor";
+    const must =
+      factor === 1
+        ? `it must be even, not ${headDim},`
+        : `it leaves ${rotaryDim} of ${headDim} dimensions, an odd number`;
+    throw fieldError(config, [field], `${must} because rotary positions turn pairs`);
+  }
   return { kind: "rotary", rope: readRope(config, { rotaryDim, maxPositionEmbeddings, layers }), rotaryDim };
 }
 
