@@ -79,7 +79,7 @@ function readGemma3(fields: ConfigFields): GemmaConfig {
 /** The fields that the layers with a window have their positions from: the older spelling scales the others alone. */
 function localRope(config: ConfigFields, theta: number): ConfigFields {
   const { rope_parameters: parts } = config.values;
-  const own = isJsonObject(parts) && "sliding_attention" in parts ? parts : null;
+  const own = isJsonObject(parts) && Object.values(parts).some(isJsonObject) ? parts : null;
   return { ...config, values: { ...config.values, rope_theta: theta, rope_scaling: null, rope_parameters: own } };
 }
 
