@@ -141,7 +141,7 @@ export function rotary(
     const must =
       factor === 1
         ? `it must be even, not ${headDim},`
-        : `it leaves ${rotaryDim} of ${headDim} dimensions, an odd number`;
+        : `it leaves ${rotaryDim} of ${headDim} dimensions, not an even number above 0,`;
     throw fieldError(config, [field], `${must} because rotary positions turn pairs`);
   }
   return { kind: "rotary", rope: readRope(config, { rotaryDim, maxPositionEmbeddings, layers }), rotaryDim };
