@@ -31,25 +31,41 @@ const Yarn = z.object({
 const LongRope = z.object({ factor, attention_factor: factor, short_factor: list, long_factor: list });
 const Divided = z.object({ divisors: list });
 
+/** Which rotary positions of a config are asked for. */
+interface LayersOfType {
+  /** A type of layers, where `rope_parameters` has a part for each type. */
+  readonly layers?: string | undefined;
+}
+
 /** The part of a config that describes rotary positions: `rope_scaling` (older spelling) or `rope_parameters`, possibly empty. */
-function ropeSection(config: ConfigFields): ConfigFields {
-  for (const at of ["rope_scaling", "rope_parameters"]) {
-    const values = config.values[at];
+function ropeSection(config: ConfigFields, { layers }: LayersOfType): ConfigFields {
+  const within = (...names: string[]) => [...(config.at ? [config.at] : []), ...names].join(".");
+  for (const name of ["rope_scaling", "rope_parameters"]) {
+    const values = config.values[name];
     if (values === undefined || values === null) continue;
-    if (!isJsonObject(values)) throw fieldError(config, [at], "it must be an object");
-    if (Object.keys(values).length > 0) return { file: config.file, at, values };
+    if (!isJsonObject(values)) throw fieldError(config, [name], "it must be an object");
+    const part = Object.keys(values).find((key) => isJsonObject(values[key]));
+    if (part === undefined) {
+      if (Object.keys(values).length > 0) return { file: config.file, at: within(name), values };
+      continue;
+    }
+    if (layers === undefined)
+      throw fieldError(config, [name, part], "models of this type have the same positions in all layers");
+    const own = values[layers];
+    if (!isJsonObject(own)) throw fieldError(config, [name, layers], "it must be an object");
+    return { file: config.file, at: within(name, layers), values: own };
   }
-  return { file: config.file, at: "rope_parameters", values: {} };
+  return { file: config.file, at: within("rope_parameters"), values: {} };
 }
 
 /**
  * The share of a head's dimensions that is rotated.
  * @throws ModelFormatError if it is no number above 0 and up to 1.
  */
-export function partialRotaryFactor(config: ConfigFields): number {
+export function partialRotaryFactor(config: ConfigFields, of: LayersOfType = {}): number {
   const must = "it must be a number above 0 and at most 1";
   const Partial = z.object({ partial_rotary_factor: z.number(must).positive(must).max(1, must).nullish() });
-  const inner = parseFields(Partial, ropeSection(config)).partial_rotary_factor;
+  const inner = parseFields(Partial, ropeSection(config, of)).partial_rotary_factor;
   return inner ?? parseFields(Partial, config).partial_rotary_factor ?? 1;
 }
 
@@ -60,9 +76,13 @@ export function partialRotaryFactor(config: ConfigFields): number {
  */
 export function readRope(
   config: ConfigFields,
-  { rotaryDim, maxPositionEmbeddings }: { readonly rotaryDim: number; readonly maxPositionEmbeddings: number },
+  {
+    rotaryDim,
+    maxPositionEmbeddings,
+    ...of
+  }: LayersOfType & { readonly rotaryDim: number; readonly maxPositionEmbeddings: number },
 ): RopeParameters {
-  const section = ropeSection(config);
+  const section = ropeSection(config, of);
   const kind = parseFields(Kind, section);
   const type = kind.rope_type ?? kind.type ?? "default";
   const theta = parseFields(Theta, section).rope_theta ?? parseFields(Theta, config).rope_theta ?? 10_000;
@@ -81,6 +101,7 @@ export function readRope(
     case "yarn":
       return yarn(section, theta, originalLength(), maxPositionEmbeddings);
     case "longrope":
+    case "su": // its name in the first Phi-3
       return longrope(section, theta, originalLength(), maxPositionEmbeddings, rotaryDim);
     case "divided":
       return { type, theta, ...divided(section, rotaryDim) };

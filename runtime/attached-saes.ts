@@ -134,6 +134,10 @@ function cardOf(
   if (sae.kind === "transcoder") return refuse("it is a transcoder, which predicts another place than it reads");
   if (!model.hooks.includes(hook.name))
     return refuse(`the model has no ${hook.name} (${model.modelType}, ${model.shape.layers} layers)`);
+  if (hook.ownOutput && model.shape.postNorm)
+    return refuse(
+      `it was trained on what the module itself returns, but a ${model.modelType} normalises that before it is added, and ${hook.name} is what is added`,
+    );
   if (dIn !== model.shape.hiddenSize)
     return refuse(`it reads ${dIn} numbers, and ${hook.name} has ${model.shape.hiddenSize}`);
   if (!choice.anyModel && sae.modelName !== null && !names.some((name) => sameModel(name, sae.modelName ?? "")))

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { openSafetensors } from "../models/safetensors.js";
@@ -7,6 +7,20 @@ const GOLDEN = join("test", "golden");
 
 /** Folder of a golden model, e.g. "lm-infinite" or "architectures/llama". */
 export const goldenFolder = (name: string): string => join(GOLDEN, name);
+
+/** Variants of a model that give its values; every other model has its own. */
+const VARIANTS: Readonly<Record<string, string>> = {
+  llama_sharded: "llama",
+  gpt2_noprefix: "gpt2",
+  bloom_noprefix: "bloom",
+  gpt_neox_buffers: "gpt_neox_sequential",
+};
+
+/** Every model of golden/architectures, and the folder that holds what it must give. */
+export const goldenArchitectures = (): { readonly name: string; readonly expectedFrom: string }[] =>
+  readdirSync(join(GOLDEN, "architectures"))
+    .map((name) => ({ name, expectedFrom: VARIANTS[name] ?? name }))
+    .filter(({ expectedFrom }) => existsSync(join(GOLDEN, "architectures", expectedFrom, "expected.safetensors")));
 
 /** Tensors of expected.safetensors in a golden folder. */
 export function expectedTensors(

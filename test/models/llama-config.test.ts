@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { readLlamaConfig } from "../../models/architectures/llama-config.js";
+import { llama } from "../../models/architectures/llama.js";
 import { type ConfigFields, modelType, readConfig, readGenerationConfig } from "../../models/config.js";
 import { ModelFormatError } from "../../models/errors.js";
 import { temporaryFolder, thrownBy } from "./write-safetensors.js";
@@ -24,12 +24,14 @@ describe("the config of a Llama", () => {
       const now = readConfig(join(GOLDEN, name));
       const before = readConfig(folderOf(join(GOLDEN, name, "config-v4.json")));
       expect(before.values).not.toHaveProperty("rope_parameters");
-      expect(readLlamaConfig(before)).toEqual(readLlamaConfig(now));
+      expect(llama.readConfig(before)).toEqual(llama.readConfig(now));
     },
   );
 
   it("gives every size, rope scaling included", () => {
-    expect(readLlamaConfig(readConfig(join(GOLDEN, "llama_bias")))).toEqual({
+    const rope = { type: "default", theta: 10000 };
+    const plain = { window: "lambda", positions: { kind: "rotary", rope, rotaryDim: 16 } };
+    expect(llama.readConfig(readConfig(join(GOLDEN, "llama_bias")))).toEqual({
       vocabSize: 128,
       hiddenSize: 48,
       intermediateSize: 72,
@@ -38,17 +40,17 @@ describe("the config of a Llama", () => {
       kvHeads: 2,
       headDim: 16,
       rmsNormEps: 1e-5,
-      hiddenAct: "silu",
+      activation: "silu",
       maxPositionEmbeddings: 128,
       tieWordEmbeddings: false,
-      attentionBias: true,
-      mlpBias: true,
-      rope: { type: "default", theta: 10000 },
+      biases: { queryKeyValue: true, attentionOutput: true, mlp: true },
+      layerGeometry: [plain, plain],
       bosTokenId: 1,
       eosTokenIds: [2],
     });
-    expect(readLlamaConfig(readConfig(join(GOLDEN, "llama3")))).toMatchObject({
-      tieWordEmbeddings: true,
+    const scaled = llama.readConfig(readConfig(join(GOLDEN, "llama3")));
+    expect(scaled).toMatchObject({ tieWordEmbeddings: true });
+    expect(scaled.layerGeometry[2]?.positions).toMatchObject({
       rope: { type: "llama3", theta: 500000, factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalLength: 32 },
     });
   });
@@ -66,11 +68,12 @@ describe("the config of a Llama", () => {
         head_dim: null,
       },
     };
-    const config = readLlamaConfig(minimal);
+    const config = llama.readConfig(minimal);
     expect(config).toMatchObject({ kvHeads: 4, headDim: 4, rmsNormEps: 1e-6, tieWordEmbeddings: false });
-    expect(config).toMatchObject({ rope: { type: "default", theta: 10000 }, bosTokenId: null, eosTokenIds: [] });
-    expect(readLlamaConfig(variant({ eos_token_id: [3, 5] })).eosTokenIds).toEqual([3, 5]);
-    expect(readLlamaConfig(variant({ eos_token_id: null, bos_token_id: -1 }))).toMatchObject({
+    expect(config).toMatchObject({ bosTokenId: null, eosTokenIds: [] });
+    expect(config.layerGeometry[0]?.positions).toMatchObject({ rope: { type: "default", theta: 10000 } });
+    expect(llama.readConfig(variant({ eos_token_id: [3, 5] })).eosTokenIds).toEqual([3, 5]);
+    expect(llama.readConfig(variant({ eos_token_id: null, bos_token_id: -1 }))).toMatchObject({
       bosTokenId: null,
       eosTokenIds: [],
     });
@@ -80,10 +83,10 @@ describe("the config of a Llama", () => {
     ["heads_do_not_divide", "num_key_value_heads is 3, but it must divide num_attention_heads, which is 4"],
     ["zero_heads", "num_attention_heads is 0, but it must be a whole number from 1 to 4096"],
     ["absurd_config", "hidden_size is 2147483648, but it must be a whole number from 1 to 1048576"],
-    ["unknown_activation", 'hidden_act is "warp9", but the activation known here is silu'],
+    ["unknown_activation", 'hidden_act is "warp9", but the activations known here are silu, swish'],
     ["unknown_rope", 'rope_parameters.rope_type is "spiral", but the rope types known here are default,'],
   ])("is refused without a look at the weights: %s", (name, reason) => {
-    const error = thrownBy(() => readLlamaConfig(readConfig(join(GOLDEN, "hostile", name))));
+    const error = thrownBy(() => llama.readConfig(readConfig(join(GOLDEN, "hostile", name))));
     expect(error).toBeInstanceOf(ModelFormatError);
     expect(error).toMatchObject({ file: join(GOLDEN, "hostile", name, "config.json") });
     expect(error).toMatchObject({ reason: expect.stringContaining(reason) });
@@ -116,7 +119,7 @@ describe("the config of a Llama", () => {
       /rope_scaling.short_factor is \[1\], but it must have 2 entries/,
     ],
   ])("is refused with field and value: %j", (values, reason) => {
-    expect(() => readLlamaConfig(variant(values))).toThrow(reason);
+    expect(() => llama.readConfig(variant(values))).toThrow(reason);
   });
 });
 

@@ -4,36 +4,51 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../models/compile.js";
 import { Runner } from "../../runtime/runner.js";
-import { expectedTensors, goldenFolder, goldenSequences, maxDifference } from "../golden-tensors.js";
+import {
+  expectedTensors,
+  goldenArchitectures,
+  goldenFolder,
+  goldenSequences,
+  maxDifference,
+} from "../golden-tensors.js";
 
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
 afterAll(() => rmSync(cacheRoot, { recursive: true }));
 
-const MODELS: Record<string, string> = {
-  llama: "llama",
-  llama3: "llama3",
-  llama_yarn: "llama_yarn",
-  llama_bias: "llama_bias",
-  llama_bf16: "llama_bf16",
-  llama_sharded: "llama",
+const logitsOf = (runner: Runner, ids: readonly number[], chunks: readonly number[]) => {
+  const cache = runner.openCache({ window: 64, sinks: 2 });
+  const row = cache.allocate();
+  const logits: number[] = [];
+  for (const [i, end] of chunks.entries()) {
+    const tokens = ids.slice(chunks[i - 1] ?? 0, end);
+    const chunk =
+      tokens.length === 1 ? runner.decode(cache, row, tokens) : runner.prefill(cache, row, tokens, [...tokens.keys()]);
+    for (const value of chunk) logits.push(value);
+  }
+  runner.closeCache(cache);
+  return logits;
 };
 
-describe.each(Object.entries(MODELS))("%s, logits of transformers", (name, expectedFrom) => {
-  it("prefilled and token by token", async () => {
-    const folder = goldenFolder(`architectures/${name}`);
+/** Where the pieces of a text end: pieces of `size` up to `from`, single tokens after it. */
+function cut(length: number, size: number, from = length): number[] {
+  const ends: number[] = [];
+  for (let end = 0; end < length; ) {
+    end = end < from ? Math.min(end + size, from, length) : end + 1;
+    ends.push(end);
+  }
+  return ends;
+}
+
+describe.each(goldenArchitectures())("$name, logits of transformers", ({ name, expectedFrom }) => {
+  it("prefilled, in chunks, token by token, and mixed", async () => {
+    const path = goldenFolder(`architectures/${name}`);
     const expected = expectedTensors(`architectures/${expectedFrom}`);
-    using runner = new Runner(await compileModel({ path: folder, precision: "f32", cacheRoot }), {
-      window: 64,
-      threads: 1,
-    });
+    using runner = new Runner(await compileModel({ path, precision: "f32", cacheRoot }), { window: 64, threads: 1 });
     for (const [i, ids] of goldenSequences(`architectures/${name}`).entries()) {
       const want = expected.get(`seq${i}.logits`)?.values ?? [];
-      const cache = runner.openCache({ window: 64, sinks: 2 });
-      expect(maxDifference(runner.prefill(cache, cache.allocate(), ids, [...ids.keys()]), want)).toBeLessThan(2e-4);
-      const row = cache.allocate();
-      const decoded = ids.flatMap((id) => [...runner.decode(cache, row, [id])]);
-      expect(maxDifference(decoded, want)).toBeLessThan(2e-4);
-      runner.closeCache(cache);
+      const ways = { whole: cut(ids.length, 64), chunks: cut(ids.length, 7), single: cut(ids.length, 1) };
+      for (const [way, chunks] of Object.entries({ ...ways, mixed: cut(ids.length, 5, 10) }))
+        expect(maxDifference(logitsOf(runner, ids, chunks), want), way).toBeLessThan(2e-4);
     }
   });
 });

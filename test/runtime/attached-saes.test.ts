@@ -135,6 +135,20 @@ describe("an SAE that does not fit is refused with a sentence, before the server
     expect(String(error)).toMatch(message);
   });
 
+  it("trained on a module's own output, where the model adds another: to Gemma 2, not to Llama", async () => {
+    const own = join(folder, "own", "layers.1.mlp"); // sparsify names a folder after the module whose output it reads
+    cpSync(goldenFolder("sae/sparsify/topk/layers.1"), own, { recursive: true });
+    const gemma = startEngine({ model: goldenFolder("architectures/gemma2"), saes: [{ folder: own }] });
+    await expect(gemma).rejects.toThrow(SetupError);
+    await expect(gemma).rejects.toThrow(
+      /gemma2 normalises that before it is added, and blocks\.1\.hook_mlp_out is what/,
+    );
+    const model = join(folder, "llama32");
+    writeRandomLlama(model, { layers: 2, hidden: 32, heads: 4, kvHeads: 2, headDim: 8, intermediate: 48, vocab: 64 });
+    const engine = await startEngine({ model, saes: [{ folder: own }], saeAnyModel: true, window: 16 });
+    expect(engine.card.saes).toMatchObject([{ hook: "blocks.1.hook_mlp_out" }]);
+  });
+
   it("of a name that is taken", async () => {
     expect(String(await attach({ folder: SAE }, { folder: SAE }))).toMatch(
       /both called blocks\.3.*--sae <name>=<folder>/,

@@ -1,0 +1,98 @@
+import { z } from "zod";
+import { type ConfigFields, fieldError, parseFields, positive, whole } from "../config.js";
+import type { Forward } from "../forward.js";
+import { isJsonObject } from "../model-file.js";
+import type { Architecture } from "./architecture.js";
+import { decoder } from "./decoder.js";
+import { decoderShape, readDecoder, rotary, withDefaults } from "./decoder-config.js";
+import { GEMMA_DEFAULTS, type GemmaConfig, readGemmaScores } from "./gemma2.js";
+import { layerWindows } from "./layer-geometry.js";
+
+/** What transformers' class has where a config says nothing; those of published image models say little. */
+const DEFAULTS = {
+  ...GEMMA_DEFAULTS,
+  vocab_size: 262_208,
+  hidden_size: 2304,
+  intermediate_size: 9216,
+  num_hidden_layers: 26,
+  num_attention_heads: 8,
+  max_position_embeddings: 131_072,
+  rope_theta: 1_000_000,
+  rope_local_base_freq: 10_000,
+  sliding_window_pattern: 6,
+  bos_token_id: 2,
+  eos_token_id: 1,
+};
+
+const Gemma3File = z.object({ sliding_window_pattern: whole(1, 2 ** 40), rope_local_base_freq: positive });
+
+/**
+ * Gemma 3: Gemma 2 with norms over heads in place of the limit of scores, five layers with a sliding window to one
+ * without, and a rotary base for each of the two kinds. Gemma Team 2025, arXiv 2503.19786.
+ */
+export const gemma3Text: Architecture<GemmaConfig> = {
+  modelType: "gemma3_text",
+  readConfig: readGemma3,
+  shape: (c) => decoderShape(c, true),
+  forward: (pass, c) => forward(pass, c, ""),
+};
+
+/** Gemma 3 as it is published with its eyes: the text model in it. */
+export const gemma3: Architecture<GemmaConfig> = {
+  modelType: "gemma3",
+  readConfig: (fields) => readGemma3(textConfig(fields)),
+  shape: (c) => decoderShape(c, true),
+  forward: (pass, c) => forward(pass, c, "language_model."),
+};
+
+function forward(pass: Forward, c: GemmaConfig, prefix: string): void {
+  const { embed, layers, unembed } = decoder(pass, c, { prefix, plusOne: true });
+  let h = pass.scale(embed(), Math.sqrt(c.hiddenSize));
+  for (const layer of layers) {
+    h = layer.enter(h);
+    const heads = layer.normHeads(layer.byHead(layer.project(layer.norm("input_layernorm", h))));
+    const attended = layer.attend(heads, { scale: c.scale });
+    h = layer.addAttention(h, layer.norm("post_attention_layernorm", attended));
+    const mlp = layer.mlp(layer.norm("pre_feedforward_layernorm", h));
+    h = layer.addMlp(h, layer.norm("post_feedforward_layernorm", mlp));
+  }
+  unembed(h, c.logitCap);
+}
+
+function readGemma3(fields: ConfigFields): GemmaConfig {
+  const config = withDefaults(fields, DEFAULTS);
+  const c = readDecoder(config, "hidden_activation");
+  const scores = readGemmaScores(config);
+  if (scores.scoreCap !== null)
+    throw fieldError(config, ["attn_logit_softcapping"], "Gemma 3 does not limit the scores of attention");
+  const { sliding_window_pattern: pattern, rope_local_base_freq: localTheta } = parseFields(Gemma3File, config);
+  const full = rotary(config, c, { layers: "full_attention" });
+  const sliding = rotary(localRope(config, localTheta), c, { layers: "sliding_attention" });
+  const windows = layerWindows(config, c, (layer) => (layer + 1) % pattern !== 0);
+  return {
+    ...c,
+    ...scores,
+    layerGeometry: windows.map(({ slides, window }) => ({ window, positions: slides ? sliding : full })),
+  };
+}
+
+/** The fields that the layers with a window have their positions from: the older spelling scales the others alone. */
+function localRope(config: ConfigFields, theta: number): ConfigFields {
+  const { rope_parameters: parts } = config.values;
+  const own = isJsonObject(parts) && Object.values(parts).some(isJsonObject) ? parts : null;
+  return { ...config, values: { ...config.values, rope_theta: theta, rope_scaling: null, rope_parameters: own } };
+}
+
+/** The fields of the text model; tokens may stand beside it. */
+function textConfig(config: ConfigFields): ConfigFields {
+  const { text_config: values, ...outer } = config.values;
+  if (!isJsonObject(values)) throw fieldError(config, ["text_config"], "it must be an object");
+  const text = { file: config.file, at: "text_config", values };
+  parseFields(TextModel, text);
+  const tokens = Object.entries(outer).filter(([name]) => name === "bos_token_id" || name === "eos_token_id");
+  return withDefaults(text, Object.fromEntries(tokens));
+}
+
+const TextModel = z.object({
+  model_type: z.literal("gemma3_text", "the text model of a gemma3 is a gemma3_text").optional(),
+});
