@@ -5,6 +5,7 @@ import type { DescribedModel } from "./architectures/architecture.js";
 import { describeModel } from "./architectures/index.js";
 import { cacheError } from "./cache-error.js";
 import { temporaryName } from "./cache-owner.js";
+import { withOptionalPrefix } from "./checkpoint.js";
 import { publish } from "./compile-cache.js";
 import type { GenerationConfig } from "./config.js";
 import { contentHash } from "./content-hash.js";
@@ -68,7 +69,7 @@ export async function compileModel({ path, precision, cacheRoot, onProgress }: C
   const source = openModelSource(path);
   const model = describeModel(source.config());
   const generation = source.generation();
-  using checkpoint = source.openCheckpoint();
+  using checkpoint = withOptionalPrefix(source.openCheckpoint(), model.optionalPrefix ?? "");
   const { plan, hooks } = survey(model, precision);
   const content = await contentHash(cacheRoot, [source.configFile, ...checkpoint.files]);
   const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { openSafetensors } from "../models/safetensors.js";
@@ -7,6 +7,20 @@ const GOLDEN = join("test", "golden");
 
 /** Folder of a golden model, e.g. "lm-infinite" or "architectures/llama". */
 export const goldenFolder = (name: string): string => join(GOLDEN, name);
+
+/** Models of golden/architectures that are another model stored otherwise, and have its values. */
+const STORED_OTHERWISE: Readonly<Record<string, string>> = {
+  bloom_noprefix: "bloom",
+  gpt2_noprefix: "gpt2",
+  gpt_neox_buffers: "gpt_neox_sequential",
+  llama_sharded: "llama",
+};
+
+/** Every model of golden/architectures, and the one whose expected values it has: its own name, mostly. */
+export const goldenArchitectures = (): { name: string; values: string }[] =>
+  readdirSync(goldenFolder("architectures"))
+    .map((name) => ({ name, values: STORED_OTHERWISE[name] ?? name }))
+    .filter(({ values }) => existsSync(join(goldenFolder(`architectures/${values}`), "expected.safetensors")));
 
 /** Tensors of expected.safetensors in a golden folder. */
 export function expectedTensors(
