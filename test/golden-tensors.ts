@@ -8,19 +8,19 @@ const GOLDEN = join("test", "golden");
 /** Folder of a golden model, e.g. "lm-infinite" or "architectures/llama". */
 export const goldenFolder = (name: string): string => join(GOLDEN, name);
 
-/** Models of golden/architectures that are another model stored otherwise, and have its values. */
-const STORED_OTHERWISE: Readonly<Record<string, string>> = {
-  bloom_noprefix: "bloom",
-  gpt2_noprefix: "gpt2",
-  gpt_neox_buffers: "gpt_neox_sequential",
+/** Variants of a model that give its values; every other model has its own. */
+const VARIANTS: Readonly<Record<string, string>> = {
   llama_sharded: "llama",
+  gpt2_noprefix: "gpt2",
+  bloom_noprefix: "bloom",
+  gpt_neox_buffers: "gpt_neox_sequential",
 };
 
-/** Every model of golden/architectures, and the one whose expected values it has: its own name, mostly. */
-export const goldenArchitectures = (): { name: string; values: string }[] =>
-  readdirSync(goldenFolder("architectures"))
-    .map((name) => ({ name, values: STORED_OTHERWISE[name] ?? name }))
-    .filter(({ values }) => existsSync(join(goldenFolder(`architectures/${values}`), "expected.safetensors")));
+/** Every model of golden/architectures, and the folder that holds what it must give. */
+export const goldenArchitectures = (): { readonly name: string; readonly expectedFrom: string }[] =>
+  readdirSync(join(GOLDEN, "architectures"))
+    .map((name) => ({ name, expectedFrom: VARIANTS[name] ?? name }))
+    .filter(({ expectedFrom }) => existsSync(join(GOLDEN, "architectures", expectedFrom, "expected.safetensors")));
 
 /** Tensors of expected.safetensors in a golden folder. */
 export function expectedTensors(

@@ -3,23 +3,25 @@ import { alibiSlopes } from "../alibi.js";
 import { type ConfigFields, parseFields, positive } from "../config.js";
 import { hook } from "../hooks.js";
 import type { Architecture } from "./architecture.js";
+import { fusedHeads } from "./fused-heads.js";
+import { matrix } from "./matrix.js";
 import {
   alikeLayers,
-  type DecoderSizes,
   flag,
   headCount,
   layerCount,
-  positionCount,
+  type ModelSizes,
   sharedHeadDim,
   textTokenFields,
   textTokens,
   underEitherName,
   vocabularySize,
   width,
-} from "./decoder-sizes.js";
-import { fusedHeads } from "./fused-heads.js";
-import { matrix } from "./matrix.js";
+} from "./model-sizes.js";
 import { selfAttention } from "./self-attention.js";
+
+/** Of every published BLOOM; configs as transformers 5 writes them do not say it. */
+const TRAINED_LENGTH = 2048;
 
 const BloomFile = z.object({
   vocab_size: vocabularySize,
@@ -29,7 +31,6 @@ const BloomFile = z.object({
   num_hidden_layers: layerCount.nullish(),
   n_head: headCount.nullish(),
   num_attention_heads: headCount.nullish(),
-  seq_length: positionCount.default(2048),
   layer_norm_epsilon: positive.default(1e-5),
   apply_residual_connection_post_layernorm: z
     .literal(false, "only residuals from before the norm are known here")
@@ -38,7 +39,7 @@ const BloomFile = z.object({
   ...textTokenFields,
 });
 
-interface BloomConfig extends DecoderSizes {
+interface BloomConfig extends ModelSizes {
   readonly epsilon: number;
   readonly tieWordEmbeddings: boolean;
 }
@@ -54,7 +55,7 @@ function readBloomConfig(config: ConfigFields): BloomConfig {
     heads,
     kvHeads: heads,
     headDim: sharedHeadDim(config, ["hidden_size", "n_embed"], hiddenSize, heads),
-    trainedLength: found.seq_length,
+    trainedLength: TRAINED_LENGTH,
     epsilon: found.layer_norm_epsilon,
     tieWordEmbeddings: found.tie_word_embeddings,
     ...textTokens(config, found),

@@ -5,10 +5,10 @@ import { type ConfigFields, fieldError, parseFields, positive } from "../config.
 import type { Positions } from "../graph-interface.js";
 import { partialRotaryFactor, readRope } from "../rope-config.js";
 import {
-  type DecoderSizes,
   flag,
   headCount,
   layerCount,
+  type ModelSizes,
   positionCount,
   sharedHeadDim,
   textTokenFields,
@@ -16,7 +16,7 @@ import {
   underEitherName,
   vocabularySize,
   width,
-} from "./decoder-sizes.js";
+} from "./model-sizes.js";
 
 const FalconFile = z.object({
   vocab_size: vocabularySize,
@@ -45,7 +45,7 @@ const FalconFile = z.object({
   ...textTokenFields,
 });
 
-export interface FalconConfig extends DecoderSizes {
+export interface FalconConfig extends ModelSizes {
   readonly intermediateSize: number;
   readonly epsilon: number;
   readonly activation: Activation;

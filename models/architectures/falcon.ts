@@ -1,9 +1,9 @@
 import { hook } from "../hooks.js";
 import type { Architecture } from "./architecture.js";
-import { alikeLayers } from "./decoder-sizes.js";
 import { type FalconConfig, readFalconConfig } from "./falcon-config.js";
 import { fusedHeads } from "./fused-heads.js";
 import { matrix } from "./matrix.js";
+import { alikeLayers } from "./model-sizes.js";
 import { selfAttention } from "./self-attention.js";
 
 /** Names of the norms before attention and before the MLP. */

@@ -5,21 +5,21 @@ import { hook } from "../hooks.js";
 import type { RopeParameters } from "../rope.js";
 import { partialRotaryFactor, readRope } from "../rope-config.js";
 import type { Architecture } from "./architecture.js";
+import { fusedHeads } from "./fused-heads.js";
+import { matrix } from "./matrix.js";
 import {
   alikeLayers,
-  type DecoderSizes,
   flag,
   headCount,
   layerCount,
+  type ModelSizes,
   positionCount,
   sharedHeadDim,
   textTokenFields,
   textTokens,
   vocabularySize,
   width,
-} from "./decoder-sizes.js";
-import { fusedHeads } from "./fused-heads.js";
-import { matrix } from "./matrix.js";
+} from "./model-sizes.js";
 import { selfAttention } from "./self-attention.js";
 
 const share = z
@@ -44,7 +44,7 @@ const GptNeoXFile = z.object({
   ...textTokenFields,
 });
 
-interface GptNeoXConfig extends DecoderSizes {
+interface GptNeoXConfig extends ModelSizes {
   readonly intermediateSize: number;
   readonly epsilon: number;
   readonly activation: Activation;

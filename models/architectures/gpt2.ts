@@ -3,20 +3,20 @@ import { type Activation, ActivationName } from "../activation.js";
 import { type ConfigFields, parseFields, positive } from "../config.js";
 import { hook } from "../hooks.js";
 import type { Architecture } from "./architecture.js";
+import { matrix } from "./matrix.js";
 import {
   alikeLayers,
-  type DecoderSizes,
   flag,
   headCount,
   layerCount,
+  type ModelSizes,
   positionCount,
   sharedHeadDim,
   textTokenFields,
   textTokens,
   vocabularySize,
   width,
-} from "./decoder-sizes.js";
-import { matrix } from "./matrix.js";
+} from "./model-sizes.js";
 import { selfAttention } from "./self-attention.js";
 
 const Gpt2File = z.object({
@@ -35,7 +35,7 @@ const Gpt2File = z.object({
   ...textTokenFields,
 });
 
-interface Gpt2Config extends DecoderSizes {
+interface Gpt2Config extends ModelSizes {
   readonly intermediateSize: number;
   readonly epsilon: number;
   readonly activation: Activation;

@@ -3,19 +3,19 @@ import { type Activation, ActivationName } from "../activation.js";
 import { type ConfigFields, fieldError, parseFields, positive, whole } from "../config.js";
 import { hook } from "../hooks.js";
 import type { Architecture } from "./architecture.js";
+import { matrix } from "./matrix.js";
 import {
   alikeLayers,
-  type DecoderSizes,
   headCount,
   layerCount,
+  type ModelSizes,
   positionCount,
   sharedHeadDim,
   textTokenFields,
   textTokens,
   vocabularySize,
   width,
-} from "./decoder-sizes.js";
-import { matrix } from "./matrix.js";
+} from "./model-sizes.js";
 import { selfAttention } from "./self-attention.js";
 
 const GptJFile = z.object({
@@ -34,7 +34,7 @@ const GptJFile = z.object({
   ...textTokenFields,
 });
 
-interface GptJConfig extends DecoderSizes {
+interface GptJConfig extends ModelSizes {
   readonly intermediateSize: number;
   readonly epsilon: number;
   readonly activation: Activation;

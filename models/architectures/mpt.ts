@@ -4,20 +4,20 @@ import { type ConfigFields, fieldError, parseFields, positive } from "../config.
 import { hook } from "../hooks.js";
 import { isJsonObject } from "../model-file.js";
 import type { Architecture } from "./architecture.js";
+import { matrix } from "./matrix.js";
 import {
   alikeLayers,
-  type DecoderSizes,
   flag,
   headCount,
   layerCount,
+  type ModelSizes,
   positionCount,
   sharedHeadDim,
   textTokenFields,
   textTokens,
   vocabularySize,
   width,
-} from "./decoder-sizes.js";
-import { matrix } from "./matrix.js";
+} from "./model-sizes.js";
 import { selfAttention } from "./self-attention.js";
 
 const MptFile = z.object({
@@ -48,7 +48,7 @@ const Attention = z.object({
   softmax_scale: positive.nullish(),
 });
 
-interface MptConfig extends DecoderSizes {
+interface MptConfig extends ModelSizes {
   readonly intermediateSize: number;
   readonly epsilon: number;
   readonly slopes: readonly number[];

@@ -19,8 +19,8 @@ export const flag = (otherwise: boolean) =>
 /** First and last token of a text, in every config. */
 export const textTokenFields = { bos_token_id: TokenId.nullish(), eos_token_id: TokenIds.nullish() };
 
-/** What the config of every decoder says. */
-export interface DecoderSizes {
+/** What the config of every family says of its sizes, and of the tokens around a text. */
+export interface ModelSizes {
   readonly vocabSize: number;
   readonly hiddenSize: number;
   readonly layers: number;
@@ -59,7 +59,7 @@ export function textTokens(
     readonly bos_token_id?: number | null | undefined;
     readonly eos_token_id?: readonly number[] | null | undefined;
   },
-): Pick<DecoderSizes, "bosTokenId" | "eosTokenIds"> {
+): Pick<ModelSizes, "bosTokenId" | "eosTokenIds"> {
   const bosTokenId = found.bos_token_id ?? null;
   if (bosTokenId !== null && bosTokenId >= found.vocab_size)
     throw fieldError(config, ["bos_token_id"], `it must be below vocab_size, which is ${found.vocab_size}`);
@@ -85,7 +85,7 @@ export function underEitherName<Name extends string>(
 
 /** The shape of a model whose layers all see the text in the same way. */
 export const alikeLayers = (
-  c: DecoderSizes,
+  c: ModelSizes,
   positions: Positions,
   learnedPositions: number | null = null,
 ): ModelShape => ({

@@ -37,10 +37,7 @@ function madeOf(config: ConfigFields) {
 }
 
 it.each(goldenArchitectures())("$name is the same model in the spelling of transformers 4 and 5", ({ name }) => {
-  const [old, now] = [madeOf(before(name)), madeOf(golden(name))];
-  // transformers 5 does not write the length that a BLOOM was trained on; all that are published have 2048.
-  const trainedLength = name.startsWith("bloom") ? 128 : now.shape.trainedLength;
-  expect(old).toEqual({ ...now, shape: { ...now.shape, trainedLength } });
+  expect(madeOf(before(name))).toEqual(madeOf(golden(name)));
 });
 
 describe("shapes", () => {
