@@ -6,6 +6,7 @@ import { describeModel } from "./architectures/index.js";
 import { ownPrecision, type Precision } from "./block-format.js";
 import { cacheError } from "./cache-error.js";
 import { temporaryName } from "./cache-owner.js";
+import { withOptionalPrefix } from "./checkpoint.js";
 import { publish } from "./compile-cache.js";
 import type { GenerationConfig } from "./config.js";
 import { contentHash } from "./content-hash.js";
@@ -75,7 +76,7 @@ export async function compileModel({
   const source = openModelSource(path);
   const model = describeModel(source.config());
   const generation = source.generation();
-  using checkpoint = source.openCheckpoint();
+  using checkpoint = withOptionalPrefix(source.openCheckpoint(), model.optionalPrefix ?? "");
   const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
   const precision = asked === "auto" ? ownPrecision(dtypes.values()) : asked;
   const { plan, hooks } = survey(model, { precision, dtypes });

@@ -5,6 +5,8 @@ import type { ModelShape } from "../graph-interface.js";
 /** A family of models: how its config is read, and its forward pass. One file each. */
 export interface Architecture<Config> {
   readonly modelType: string;
+  /** What names of tensors start with and a checkpoint may leave out, as one that was saved without its head does. */
+  readonly optionalPrefix?: string;
   /** @throws ModelFormatError naming the field */
   readConfig(fields: ConfigFields): Config;
   shape(config: Config): ModelShape;
@@ -12,16 +14,17 @@ export interface Architecture<Config> {
 }
 
 /** An architecture with its config: all that the rest of the project knows of a family. */
-export interface DescribedModel {
-  readonly modelType: string;
+export interface DescribedModel extends Pick<Architecture<unknown>, "modelType" | "optionalPrefix"> {
   readonly shape: ModelShape;
   forward(pass: Forward): void;
 }
 
 export function describeWith<Config>(architecture: Architecture<Config>, fields: ConfigFields): DescribedModel {
   const config = architecture.readConfig(fields);
+  const { modelType, optionalPrefix } = architecture;
   return {
-    modelType: architecture.modelType,
+    modelType,
+    ...(optionalPrefix === undefined ? {} : { optionalPrefix }),
     shape: architecture.shape(config),
     forward: (pass) => architecture.forward(pass, config),
   };

@@ -1,10 +1,16 @@
 import { z } from "zod";
 import { type ConfigFields, modelType, parseFields } from "../config.js";
 import { type Architecture, type DescribedModel, describeWith } from "./architecture.js";
+import { bloom } from "./bloom.js";
+import { falcon } from "./falcon.js";
 import { gemma2 } from "./gemma2.js";
 import { gemma3, gemma3Text } from "./gemma3.js";
+import { gptNeoX } from "./gpt-neox.js";
+import { gpt2 } from "./gpt2.js";
+import { gptJ } from "./gptj.js";
 import { llama } from "./llama.js";
 import { mistral } from "./mistral.js";
+import { mpt } from "./mpt.js";
 import { olmo2 } from "./olmo2.js";
 import { phi3 } from "./phi3.js";
 import { qwen2 } from "./qwen2.js";
@@ -28,6 +34,12 @@ const ARCHITECTURES: Readonly<Record<string, (fields: ConfigFields) => Described
   qwen2: describe(qwen2),
   qwen3: describe(qwen3),
   smollm3: describe(smollm3),
+  bloom: describe(bloom),
+  falcon: describe(falcon),
+  gpt2: describe(gpt2),
+  gpt_neox: describe(gptNeoX),
+  gptj: describe(gptJ),
+  mpt: describe(mpt),
 };
 
 const Unquantised = z.object({

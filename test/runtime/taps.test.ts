@@ -76,16 +76,16 @@ describe.each(goldenArchitectures())("$name: hooks hold what transformers has", 
   });
 });
 
-describe("LM-Infinite: residuals of 400 tokens with a window of 32", () => {
+describe.each(["lm-infinite", "lm-infinite-alibi"])("%s: residuals of 400 tokens with a window of 32", (name) => {
   it.each([
     ["prefilled in chunks of 32", 32],
     ["prefilled in chunks of 7", 7],
     ["token by token", 1],
   ])("%s", async (_, chunk) => {
-    const model = await compiled("lm-infinite");
-    const expected = expectedTensors("lm-infinite");
+    const model = await compiled(name);
+    const expected = expectedTensors(name);
     using runner = new Runner(model, { window: 32, threads: 1, taps: new Set(model.hooks) });
-    const at = residualsOf(runner, { window: 32, sinks: 4 }, goldenIds("lm-infinite"), chunk);
+    const at = residualsOf(runner, { window: 32, sinks: 4 }, goldenIds(name), chunk);
     for (const layer of [0, 1, 2]) {
       const golden = (place: string) => expected.get(`resid_${place}_${layer}`)?.values ?? new Float32Array();
       expect(maxDifference(at(hook.residMid(layer)), golden("mid"))).toBeLessThan(2e-4);
