@@ -1,4 +1,4 @@
-import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
@@ -96,6 +96,20 @@ describe("tensors of a GGUF file", () => {
     const error = thrownBy(() => openTensorData(header));
     expect(error).toBeInstanceOf(ModelFormatError);
     expect(String(error)).toMatch(/has changed/);
+  });
+});
+
+describe("counts that only a large file could hold", () => {
+  it.each([
+    [8, /promises 200000 tensors, more than any real one/],
+    [16, /promises 200000 metadata entries, more than any real one/],
+  ])("are refused before anything is read: at byte %i", (at, reason) => {
+    const bytes = Buffer.alloc(8_000_000);
+    bytes.write("GGUF\x03", "latin1");
+    bytes.writeBigUInt64LE(200_000n, at);
+    const path = join(temporaryFolder(), "a.gguf");
+    writeFileSync(path, bytes);
+    expect(() => readGgufHeader(path)).toThrow(reason);
   });
 });
 

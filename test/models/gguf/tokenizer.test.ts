@@ -74,9 +74,9 @@ describe("the conversations of llama-tiny, once rendered", () => {
   });
 });
 
-describe("llama.cpp's default split", () => {
+describe("llama.cpp's ways to split", () => {
   const alphabet = [..."aAbB.,!+12345 "].map((character) => (character === " " ? "Ġ" : character));
-  const tokens = [...alphabet, ".,", "12", "123", "1234", "a.", "Ġa", "Ġ1"];
+  const tokens = [...alphabet, ".,", "12", "123", "1234", "a.", "Ġa", "Ġ1", "abab"];
   const merges = [". ,", "1 2", "12 3", "123 4", "a .", "Ġ a", "Ġ 1"];
   const path = (pre: string) =>
     writeGguf(join(temporaryFolder(), "a.gguf"), {
@@ -91,9 +91,11 @@ describe("llama.cpp's default split", () => {
       .encode(text)
       .map((id) => tokens[id]);
 
-  it("takes punctuation apart first, and numbers three digits at a time", () => {
+  it("differ in punctuation, numbers and whole words", () => {
     expect(split("default", "a., a 12345")).toEqual(["a", ".,", "Ġa", "Ġ", "123", "4", "5"]);
     expect(split("gpt-2", "a., a 12345")).toEqual(["a", ".,", "Ġa", "Ġ", "1234", "5"]);
+    expect(split("qwen2", "abab")).toEqual(["a", "b", "a", "b"]);
+    expect(split("llama-bpe", "abab")).toEqual(["abab"]); // no merges for what is a token as a whole
     expect(split("smollm", "12")).toEqual(["1", "2"]);
   });
 });
