@@ -2,8 +2,8 @@ import { dirname } from "node:path";
 import type { Checkpoint } from "../checkpoint.js";
 import { ModelFormatError } from "../errors.js";
 import { finiteBlocks } from "./decoders.js";
-import { ggufSizes } from "./gguf-config.js";
 import type { GgufFiles } from "./gguf-files.js";
+import { ggufSizes } from "./gguf-sizes.js";
 import { type StoredWeight, storedWeights } from "./stored-weights.js";
 import { decoderOf, openTensorData, type TensorData } from "./tensor-data.js";
 import { ggufName } from "./tensor-names.js";
@@ -17,12 +17,14 @@ export function openGgufCheckpoint(model: GgufFiles): Checkpoint {
   const sizes = ggufSizes(model.fields);
   const weights = storedWeights(model, sizes);
   const open = new Map<string, TensorData>();
+  let closed = false;
   const find = (name: string): StoredWeight => {
     const found = weights.get(name);
     if (found) return found;
     throw new ModelFormatError(model.fields.file, `tensor "${ggufName(sizes, name) ?? name}" is missing`);
   };
   const dataOf = ({ file }: StoredWeight): TensorData => {
+    if (closed) throw new RangeError(`${file.path} is closed`);
     const data = open.get(file.path) ?? openTensorData(file);
     open.set(file.path, data);
     return data;
@@ -54,6 +56,7 @@ export function openGgufCheckpoint(model: GgufFiles): Checkpoint {
     return stored;
   };
   const close = () => {
+    closed = true;
     for (const data of open.values()) data.close();
   };
   return {

@@ -1,70 +1,28 @@
 import type { ConfigFields } from "../config.js";
 import { ModelFormatError } from "../errors.js";
-import { GGUF_ARCHITECTURES, type GgufArchitecture } from "./architectures.js";
 import type { GgufFiles } from "./gguf-files.js";
-import type { MetadataFields } from "./metadata-fields.js";
+import { type GgufSizes, ggufSizes } from "./gguf-sizes.js";
 import { ropeScaling } from "./rope-scaling.js";
 import { specialTokens } from "./special-tokens.js";
 import { addsBos } from "./tokenizer-json.js";
 
 // Far above every published model, far below what would hurt.
-const LAYERS = { min: 1, max: 2_000 };
-const HEADS = { min: 1, max: 4_096 };
 const HEAD_SIZE = { min: 1, max: 4_096 };
 const WIDTH = { min: 1, max: 2 ** 20 };
 const VOCABULARY = { min: 1, max: 2 ** 24 };
 const POSITIONS = { min: 1, max: 2 ** 40 };
-
-/** The sizes that tensors are laid out by. */
-export interface GgufSizes {
-  readonly architecture: GgufArchitecture;
-  /** Before the architecture's own keys: "llama." */
-  readonly prefix: string;
-  readonly layers: number;
-  readonly hiddenSize: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
-}
-
-/** @throws ModelFormatError naming the key. */
-export function ggufSizes(fields: MetadataFields): GgufSizes {
-  const name = fields.text("general.architecture");
-  const architecture = GGUF_ARCHITECTURES.get(name);
-  if (architecture === undefined)
-    throw fields.refuse("general.architecture", `those known here are ${[...GGUF_ARCHITECTURES.keys()].join(", ")}`);
-  if (fields.has("general.type") && fields.text("general.type") !== "model")
-    throw fields.refuse("general.type", "only files of type model hold a whole model");
-  const key = (suffix: string) => `${name}.${suffix}`;
-  if (fields.whole(key("expert_count"), { min: 0, max: 2 ** 32 }, 0) > 0)
-    throw fields.refuse(key("expert_count"), "mixtures of experts are not known here");
-  const hiddenSize = fields.whole(key("embedding_length"), WIDTH);
-  const heads = fields.whole(key("attention.head_count"), HEADS);
-  const kvHeads = fields.whole(key("attention.head_count_kv"), HEADS, heads);
-  if (heads % kvHeads !== 0)
-    throw fields.refuse(key("attention.head_count_kv"), `it must divide attention.head_count, which is ${heads}`);
-  if (!fields.has(key("attention.key_length")) && hiddenSize % heads !== 0)
-    throw fields.refuse(key("attention.head_count"), `it must divide embedding_length, which is ${hiddenSize}`);
-  const headDim = fields.whole(key("attention.key_length"), HEAD_SIZE, hiddenSize / heads);
-  if (headDim % 2 !== 0)
-    throw fields.refuse(
-      key("attention.key_length"),
-      `a head has ${headDim} dimensions, but must have an even number, because rotary positions turn pairs`,
-    );
-  const layers = fields.whole(key("block_count"), LAYERS);
-  return { architecture, prefix: `${name}.`, layers, hiddenSize, heads, kvHeads, headDim };
-}
 
 /**
  * The config of a GGUF model in the spelling of transformers. The beginning-of-text token is in it where prompts begin
  * with it.
  * @throws ModelFormatError naming the key, or the tensor that disagrees with it.
  */
-export function ggufConfig({ files, fields, tensors }: GgufFiles): ConfigFields {
+export function ggufConfig(model: GgufFiles): ConfigFields {
+  const { fields, tensors } = model;
   const sizes = ggufSizes(fields);
   const { architecture, prefix, layers, hiddenSize, heads, kvHeads, headDim } = sizes;
-  const vocabSize = vocabularySize({ files, fields, tensors }, prefix, hiddenSize);
-  checkHeads({ files, fields, tensors }, sizes);
+  const vocabSize = vocabularySize(model, sizes);
+  checkHeads(model, sizes);
   const tokens = specialTokens(fields, vocabSize);
   const maxPositionEmbeddings = fields.whole(`${prefix}context_length`, POSITIONS);
   const biases = Object.entries(architecture.biases).map(([field, stems]) => [
@@ -97,7 +55,7 @@ export function ggufConfig({ files, fields, tensors }: GgufFiles): ConfigFields 
 }
 
 /** Rows of the embedding; the tokens must be as many. */
-function vocabularySize({ fields, tensors }: GgufFiles, prefix: string, hiddenSize: number): number {
+function vocabularySize({ fields, tensors }: GgufFiles, { prefix, hiddenSize }: GgufSizes): number {
   const embedding = tensors.get("token_embd.weight");
   if (embedding === undefined) throw new ModelFormatError(fields.file, `tensor "token_embd.weight" is missing`);
   const [rows = 0, columns] = embedding.info.shape;
@@ -114,7 +72,7 @@ function vocabularySize({ fields, tensors }: GgufFiles, prefix: string, hiddenSi
   return rows;
 }
 
-/** @throws ModelFormatError where sizes of a head contradict each other; a tensor that has none of them is named first. */
+/** @throws ModelFormatError where sizes of a head contradict each other; what the tensors say is asked first. */
 function checkHeads({ fields, tensors }: GgufFiles, { prefix, heads, headDim }: GgufSizes): void {
   const query = tensors.get("blk.0.attn_q.weight");
   if (query !== undefined && query.info.shape[0] !== heads * headDim)

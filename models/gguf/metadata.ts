@@ -2,6 +2,8 @@ import type { HeaderReader } from "./header-reader.js";
 
 /** Longest key that the format allows, bytes. */
 const MAX_KEY_BYTES = 65_535;
+/** Entries of a file; real ones have up to a hundred. */
+const MAX_ENTRIES = 2n ** 16n;
 /** Arrays within arrays; nobody writes more than two. */
 const MAX_DEPTH = 8;
 /** A key of one byte with a value of one byte: u64 length, text, u32 type, value. */
@@ -70,6 +72,7 @@ export function readMetadata(reader: HeaderReader, count: bigint): Metadata {
   const left = reader.size - reader.position;
   if (count * BigInt(MIN_ENTRY_BYTES) > BigInt(left))
     throw reader.refuse(`the header promises ${count} metadata entries, but only ${left} bytes are left of the file`);
+  if (count > MAX_ENTRIES) throw reader.refuse(`the header promises ${count} metadata entries, more than any real one`);
   const metadata = new Map<string, GgufValue>();
   for (let i = 0; i < Number(count); i++) {
     const key = reader.strictText(`the key of metadata entry ${i}`, MAX_KEY_BYTES);

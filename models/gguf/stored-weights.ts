@@ -1,7 +1,7 @@
 import { ModelFormatError } from "../errors.js";
-import type { GgufSizes } from "./gguf-config.js";
 import type { GgufFiles } from "./gguf-files.js";
 import type { GgufHeader } from "./gguf-header.js";
+import type { GgufSizes } from "./gguf-sizes.js";
 import type { TensorData } from "./tensor-data.js";
 import { type NamedTensor, nameTensors } from "./tensor-names.js";
 import { FLOAT32, type TensorType } from "./tensor-types.js";

@@ -4,6 +4,8 @@ import { REMOVED_TYPES, TENSOR_TYPES, type TensorType } from "./tensor-types.js"
 /** Bytes of a tensor's name at most. */
 const MAX_NAME_BYTES = 64;
 const MAX_DIMENSIONS = 4;
+/** Tensors of a file; the largest real ones have a few thousand. */
+const MAX_TENSORS = 2n ** 17n;
 /** A name of one byte, one dimension: u64 length, text, u32 dimensions, u64 dimension, u32 type, u64 offset. */
 const MIN_INFO_BYTES = 8 + 1 + 4 + 8 + 4 + 8;
 
@@ -38,6 +40,7 @@ export function readTensorInfos(
   const left = reader.size - reader.position;
   if (count * BigInt(MIN_INFO_BYTES) > BigInt(left))
     throw reader.refuse(`the header promises ${count} tensors, but only ${left} bytes are left of the file`);
+  if (count > MAX_TENSORS) throw reader.refuse(`the header promises ${count} tensors, more than any real one`);
   const listed = new Map<string, ListedTensor>();
   for (let i = 0; i < Number(count); i++) {
     const tensor = readInfo(reader, i);

@@ -1,6 +1,6 @@
 import { ModelFormatError } from "../errors.js";
-import type { GgufSizes } from "./gguf-config.js";
 import type { GgufFiles, PlacedTensor } from "./gguf-files.js";
+import type { GgufSizes } from "./gguf-sizes.js";
 
 /** Tensors that the config is made of: they are no weights. */
 const OF_THE_CONFIG: readonly string[] = ["rope_freqs.weight"];

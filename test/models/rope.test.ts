@@ -125,6 +125,19 @@ describe("rotary frequencies, as transformers computes them", () => {
     expect(frequencies({ rope_type: "longrope", ...factors, attention_factor: 1.5 }, phi3).attentionFactor).toBe(1.5);
   });
 
+  it("divided one by one", () => {
+    const divided = frequencies({ rope_type: "divided", divisors: [1, 2, 4, 8] });
+    expectClose(divided.inverseFrequencies, [1, 0.05, 0.0025, 0.000125]);
+    expect(divided.attentionFactor).toBe(1);
+    expect(() => frequencies({ rope_type: "divided", divisors: [1, 2, 4] })).toThrow(
+      /divisors is \[1,2,4\], but it must/,
+    );
+    expect(() => frequencies({ rope_type: "divided", divisors: [1, 2, 0, 8] })).toThrow(/divisors.2 is 0/);
+    expect(() => frequencies({ rope_type: "divided" })).toThrow(/divisors is absent/);
+    const short = { type: "divided" as const, theta: 10000, divisors: [1] };
+    expect(() => ropeFrequencies(short, 8, { window: 64 })).toThrow(RangeError);
+  });
+
   it("refuses an odd number of dimensions", () => {
     expect(() => ropeFrequencies({ type: "default", theta: 10000 }, 7, { window: 64 })).toThrow(RangeError);
   });
