@@ -3,17 +3,13 @@ import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import type { DescribedModel } from "./architectures/architecture.js";
 import { describeModel } from "./architectures/index.js";
-import type { Checkpoint } from "./checkpoint.js";
 import { ModelFormatError } from "./errors.js";
-import { buildDecode } from "./graphs.js";
 import type { HookName } from "./hooks.js";
+import { partsOf, planOf, readThrough, typesOf } from "./inspect-weights.js";
 import { type ModelSource, openModelSource } from "./model-source.js";
 import { openSae } from "./sae/index.js";
 import { openTokenizer } from "./tokenizer.js";
-import { type Precision, WeightPlan } from "./weight-plan.js";
-
-/** Elements of a tensor that are read at a time. */
-const PIECE = 1 << 20;
+import type { Precision, WeightPlan } from "./weight-plan.js";
 
 /** One thing that loading a model depends on. `refused`: loading would end with the reason. */
 export interface Check {
@@ -54,15 +50,22 @@ export interface InspectOptions {
   readonly onProgress?: (share: number) => void;
 }
 
+/** What a check found, `null` where the model has no such thing, and how it is told. */
+interface Found<T> {
+  readonly found: T;
+  readonly finding: string;
+}
+
 /**
  * Goes through what loading a model goes through, without compiling it or writing anything, and on after a refusal: each
  * check says what it found. Takes the memory of a tensor's piece, of the tokenizer, and of one SAE at a time.
  */
 export async function inspectModel(options: InspectOptions): Promise<Inspection> {
+  const { path } = options;
   const checks: Check[] = [];
-  const check = <T>(about: Check["about"], find: () => { found: T; finding: string }): T | null => {
+  const check: CheckOne = async (about, find) => {
     try {
-      const { found, finding } = find();
+      const { found, finding } = await find();
       checks.push({ about, verdict: found === null ? "absent" : "ok", finding });
       return found;
     } catch (error) {
@@ -70,60 +73,59 @@ export async function inspectModel(options: InspectOptions): Promise<Inspection>
       return null;
     }
   };
-  const { path, precision, sinks } = options;
-  const source = check("config", () => ({ found: openModelSource(path), finding: "" }));
-  checks.length = source === null ? 1 : 0;
-  const result = {
-    path: source?.path ?? path,
-    checks,
-    architecture: null,
-    parameters: null,
-    stored: null,
-    needs: null,
-  };
-  if (source === null) return result;
-  const model = check("config", () => {
+  let source: ModelSource | null = null;
+  const model = await check("config", () => {
+    source = openModelSource(path);
     const found = describeModel(source.config());
     return { found, finding: shapeOf(found) };
   });
-  check("generation", () => ({ found: source.generation(), finding: "defaults of sampling and end tokens" }));
-  const plan = model === null ? null : planOf(model, precision);
-  const stored = await checkWeights(source, plan?.weights ?? null, options, check);
-  if (model !== null) check("tokenizer", () => describeTokenizer(source, model.shape.vocabSize));
-  check("chat template", () => describeTemplate(source));
-  if (model !== null && plan !== null)
-    for (const folder of options.saes ?? besides(source.path)) {
-      const finding = await inspectSae(folder, model, plan.hooks);
-      check("SAE", finding);
-    }
-  if (model === null || plan === null) return { ...result, stored };
-  const { shape } = model;
-  const window = options.window ?? Math.min(shape.trainedLength, options.largestWindow);
-  const cacheBytes = shape.layers * shape.kvHeads * shape.headDim * 4 * (2 * (window + sinks) + sinks + 1);
+  return source === null ? { path, checks, ...UNKNOWN } : inspectParts(source, model, options, checks, check);
+}
+
+type CheckOne = <T>(about: Check["about"], find: () => Found<T> | Promise<Found<T>>) => Promise<T | null>;
+
+const UNKNOWN = { architecture: null, parameters: null, stored: null, needs: null };
+
+async function inspectParts(
+  source: ModelSource,
+  model: DescribedModel | null,
+  options: InspectOptions,
+  checks: readonly Check[],
+  check: CheckOne,
+): Promise<Inspection> {
+  const plan = model === null ? null : planOf(model, options.precision);
+  await check("generation", () => ({ found: source.generation(), finding: "defaults of sampling and end tokens" }));
+  const stored = await inspectWeights(source, plan?.weights ?? null, options, check);
+  if (model !== null) await check("tokenizer", () => describeTokenizer(source, model.shape.vocabSize));
+  await check("chat template", () => describeTemplate(source));
+  const inspection = { path: source.path, checks, ...UNKNOWN, stored };
+  if (model === null || plan === null) return inspection;
+  for (const folder of options.saes ?? besides(source.path))
+    await check("SAE", () => inspectSae(folder, model, plan.hooks));
+  const { layers, kvHeads, headDim, trainedLength } = model.shape;
+  const window = options.window ?? Math.min(trainedLength, options.largestWindow);
+  // Keys and values of starting tokens and window, and the unrotated keys of the starting tokens.
+  const keys = 2 * (window + options.sinks) + (options.sinks > 0 ? options.sinks + 1 : 0);
   return {
-    ...result,
+    ...inspection,
     architecture: model.modelType,
     parameters: plan.parameters,
-    stored,
-    needs: { weightBytes: plan.weights.bytes, cacheBytes, window },
+    needs: { weightBytes: plan.weights.bytes, cacheBytes: layers * kvHeads * headDim * 4 * keys, window },
   };
 }
 
-type CheckOne = <T>(about: Check["about"], find: () => { found: T; finding: string }) => T | null;
-
-async function checkWeights(
+async function inspectWeights(
   source: ModelSource,
   plan: WeightPlan | null,
   { quick, onProgress }: InspectOptions,
   check: CheckOne,
 ): Promise<Inspection["stored"]> {
-  const opened = check("weights", () => {
+  const opened = await check("weights", () => {
     const found = source.openCheckpoint();
     try {
       for (const { tensor, shape } of partsOf(plan)) found.expect(tensor, shape);
-      const types = typesOf(found);
-      const what = Object.entries(types).map(([type, count]) => `${count} ${type}`);
-      return { found, finding: `${[...found.names()].length} tensors (${what.join(", ")})` };
+      const types = Object.entries(typesOf(found)).map(([type, count]) => `${count} ${type}`);
+      return { found, finding: `${[...found.names()].length} tensors (${types.join(", ")})` };
     } catch (error) {
       found.close();
       throw error;
@@ -131,71 +133,13 @@ async function checkWeights(
   });
   if (opened === null) return null;
   using checkpoint = opened;
-  if (!quick && plan !== null) {
-    const broken = await brokenTensors(checkpoint, plan, onProgress ?? (() => {}));
-    check("values", () => {
-      if (broken instanceof Error) throw broken;
+  if (!quick && plan !== null)
+    await check("values", async () => {
+      await readThrough(checkpoint, plan, onProgress ?? (() => {}));
       return { found: true, finding: "every weight is a finite number" };
     });
-  }
   const bytes = checkpoint.files.reduce((sum, file) => sum + statSync(file).size, 0);
   return { bytes, types: typesOf(checkpoint) };
-}
-
-async function brokenTensors(
-  checkpoint: Checkpoint,
-  plan: WeightPlan,
-  onProgress: (share: number) => void,
-): Promise<Error | null> {
-  const parts = partsOf(plan);
-  const broken: string[] = [];
-  let file = "";
-  try {
-    for (const [i, { tensor, shape }] of parts.entries()) {
-      const count = elements(shape);
-      const buffer = new Float32Array(Math.min(PIECE, count));
-      let finite = true;
-      for (let at = 0; at < count && finite; at += PIECE) {
-        const piece = buffer.subarray(0, Math.min(PIECE, count - at));
-        checkpoint.readF32Into(tensor, at, piece);
-        finite = piece.every(Number.isFinite);
-      }
-      if (!finite) broken.push(tensor);
-      if (!finite && file === "") file = checkpoint.file(tensor);
-      onProgress((i + 1) / parts.length);
-      await new Promise(setImmediate);
-    }
-  } catch (error) {
-    return error instanceof Error ? error : new Error(String(error));
-  }
-  return broken.length === 0 ? null : new ModelFormatError(file, `NaN or infinite values in ${broken.join(", ")}`);
-}
-
-function planOf(model: DescribedModel, precision: Precision) {
-  const weights = new WeightPlan();
-  const none = new Set<HookName>();
-  const { hooks } = buildDecode(model, weights, {
-    sinks: 0,
-    precision,
-    taps: none,
-    edits: none,
-    weightsFile: "weights",
-  });
-  const parameters = partsOf(weights).reduce((sum, { shape }) => sum + elements(shape), 0);
-  return { weights, hooks, parameters };
-}
-
-/** Each tensor once, though a graph may use it in two layouts (tied embeddings). */
-const partsOf = (plan: WeightPlan | null) => [
-  ...new Map(
-    [...(plan?.sources.values() ?? [])].flatMap(({ parts }) => parts).map((part) => [part.tensor, part]),
-  ).values(),
-];
-
-function typesOf(checkpoint: Checkpoint): Record<string, number> {
-  const types: Record<string, number> = {};
-  for (const name of checkpoint.names()) types[checkpoint.dtype(name)] = (types[checkpoint.dtype(name)] ?? 0) + 1;
-  return types;
 }
 
 function shapeOf({ modelType, shape }: DescribedModel): string {
@@ -220,20 +164,12 @@ function describeTemplate(source: ModelSource) {
 }
 
 async function inspectSae(folder: string, { shape }: DescribedModel, hooks: readonly HookName[]) {
-  try {
-    const { hook, dIn, dSae, activation, file, format } = await openSae(folder);
-    return () => {
-      if (!hook.tappable) throw new ModelFormatError(file, hook.reason);
-      if (!hooks.includes(hook.name)) throw new ModelFormatError(file, `the model has no ${hook.name}`);
-      if (dIn !== shape.hiddenSize)
-        throw new ModelFormatError(file, `it reads ${dIn} numbers, and ${hook.name} has ${shape.hiddenSize}`);
-      return { found: hook.name, finding: `${hook.name}: ${dSae} features of ${dIn}, ${activation.kind}, ${format}` };
-    };
-  } catch (error) {
-    return () => {
-      throw error;
-    };
-  }
+  const { hook, dIn, dSae, activation, file, format } = await openSae(folder);
+  if (!hook.tappable) throw new ModelFormatError(file, hook.reason);
+  if (!hooks.includes(hook.name)) throw new ModelFormatError(file, `the model has no ${hook.name}`);
+  if (dIn !== shape.hiddenSize)
+    throw new ModelFormatError(file, `it reads ${dIn} numbers, and ${hook.name} has ${shape.hiddenSize}`);
+  return { found: hook.name, finding: `${hook.name}: ${dSae} features of ${dIn}, ${activation.kind}, ${format}` };
 }
 
 /** Folders in `saes` of the model's folder, as the engine attaches them. */
@@ -244,5 +180,4 @@ function besides(path: string): string[] {
   return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(saes, name));
 }
 
-const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -37,7 +37,7 @@ export function isSafePath(path: string): boolean {
   return (
     path.length <= 1024 &&
     // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-    !/[\\\u0000-\u001f\u007f]/.test(path) &&
+    !/[\\\u0000-\u001f\u007f-\u009f]/.test(path) &&
     parts.every((part) => !/^\.*$/.test(part) && !/^[A-Za-z]:/.test(part))
   );
 }

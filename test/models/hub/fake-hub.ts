@@ -56,10 +56,16 @@ export async function fakeHub(files: Readonly<Record<string, Uint8Array>>): Prom
     if (hub.intercept(asked, response)) return;
     const [, prefix = "", rest = ""] =
       /^(\/api\/models\/org\/tiny\/|\/org\/tiny\/|\/storage\/)([^?]*)/.exec(path) ?? [];
-    if (prefix === "/api/models/org/tiny/") return api(rest, path, response);
+    if (prefix === "/api/models/org/tiny/") {
+      api(rest, path, response);
+      return;
+    }
     const name = decodeURIComponent(rest.replace(`resolve/${COMMIT}/`, ""));
     const bytes = hub.files.get(name);
-    if (bytes === undefined) return refuse(response, 404, prefix === "" ? "RepoNotFound" : "EntryNotFound");
+    if (bytes === undefined) {
+      refuse(response, 404, prefix === "" ? "RepoNotFound" : "EntryNotFound");
+      return;
+    }
     if (host === "hub" && bytes.length > LARGE) {
       response.writeHead(302, { location: `${storageUrl}/storage/${rest.replace(`resolve/${COMMIT}/`, "")}` }).end();
       return;
@@ -69,8 +75,12 @@ export async function fakeHub(files: Readonly<Record<string, Uint8Array>>): Prom
 
   function api(rest: string, path: string, response: ServerResponse): void {
     if (/^revision\/(main|HEAD|v1|0123456789abcdef0123456789abcdef01234567)$/.test(rest))
-      return json(response, { id: REPOSITORY, sha: COMMIT });
-    if (rest !== `tree/${COMMIT}`) return refuse(response, 404, "RevisionNotFound");
+      json(response, { id: REPOSITORY, sha: COMMIT });
+    else if (rest === `tree/${COMMIT}`) tree(path, response);
+    else refuse(response, 404, "RevisionNotFound");
+  }
+
+  function tree(path: string, response: ServerResponse): void {
     const from = Number(new URL(path, url).searchParams.get("cursor") ?? 0);
     const entries = hub.relist(listed);
     const next = `<${url}/api/models/org/tiny/tree/${COMMIT}?recursive=true&cursor=${from + PAGE}>; rel="next"`;
