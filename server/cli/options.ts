@@ -190,7 +190,6 @@ export const DoctorOptions = z.object({
   sae,
   quick: toggle("do not read the weights through for NaN and infinite values"),
   json: toggle("one object of JSON"),
-  cacheDir,
   debug,
 });
 

@@ -341,6 +341,13 @@ describe("a repository of GGUF files", () => {
   });
 });
 
+test("more than the disk has room for is refused before anything of it is fetched", async () => {
+  hub.relist = (entries) =>
+    entries.map((entry) => ("lfs" in entry ? { ...entry, lfs: { oid: "a".repeat(64), size: 8e15 } } : entry));
+  expect(await refusalOf(REPOSITORY)).toMatch(/GB are still to come, but the disk of .* GB free: make room/);
+  expect(hub.asked.filter(({ host }) => host === "storage")).toEqual([]);
+});
+
 test("a cache folder that is a file is a sentence", async () => {
   const file = join(home, "file");
   writeFileSync(file, "");
