@@ -72,6 +72,7 @@ export async function pull(
           observer.onDone?.(wanted, came);
         } else observer.onDone?.(wanted, 0);
       };
+      checkRoom(folder, files);
       if (index !== null) await get(index);
       const shards = index === null ? [] : shardsOf(join(folder, "blobs", index.sum.hex), remote.files, subject);
       const all = [...files, ...shards];
