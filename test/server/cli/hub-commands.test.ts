@@ -24,9 +24,10 @@ afterAll(async () => {
   rmSync(home, { recursive: true });
 });
 
-async function run(args: readonly string[], more: Record<string, string> = {}): Promise<Ended> {
+async function run(args: readonly string[], more: Record<string, string> = {}, limit = "unlimited"): Promise<Ended> {
   const env = { ...process.env, LAMBDATAP_CACHE: join(home, "compiled"), HF_HOME: home, HF_ENDPOINT: hub.url, ...more };
-  const child = spawn(process.execPath, [main, ...args], { env });
+  // What a full disk does to a write, a limit on the size of files does too.
+  const child = spawn("sh", ["-c", `ulimit -f ${limit}; exec "$@"`, "sh", process.execPath, main, ...args], { env });
   let [out, err] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     out += text;
@@ -58,6 +59,22 @@ describe("pull", () => {
       expect([code, err]).toEqual([2, expect.stringMatching(/^lambdatap pull: .*\nlambdatap pull --help/)]);
     }
   });
+
+  test.skipIf(process.platform === "win32")(
+    "on a disk that is full keeps what has come, and goes on later",
+    async () => {
+      const large = await fakeHub({ ...golden, "model.safetensors": Buffer.alloc(2_000_000, 1) });
+      const more = { HF_HOME: join(home, "full"), HF_ENDPOINT: large.url };
+      const full = await run(["pull", REPOSITORY], more, "1000"); // blocks of 512 bytes, or of 1024
+      expect(full.code).toBe(1);
+      expect(full.err).toMatch(
+        /^lambdatap pull: the disk is full at model\.safetensors .*free some space and pull again.*$/m,
+      );
+      expect((await run(["pull", REPOSITORY], more)).code).toBe(0);
+      await large.close();
+      expect(large.asked.at(-1)?.range).toMatch(/^bytes=(512000|1024000)-$/);
+    },
+  );
 
   test("that is refused says how to go on, in a sentence: exit 1", async () => {
     hub.intercept = (_, response) => {
