@@ -3,7 +3,16 @@ import type * as z from "zod";
 import { packageVersion } from "../package-root.js";
 import { sentenceOf } from "./failure.js";
 import { helpText, readOptions, UsageError } from "./flags.js";
-import { CacheOptions, CompileOptions, GenerateOptions, ServeOptions, TraceOptions } from "./options.js";
+import {
+  CacheOptions,
+  CompileOptions,
+  DoctorOptions,
+  GenerateOptions,
+  ModelsOptions,
+  PullOptions,
+  ServeOptions,
+  TraceOptions,
+} from "./options.js";
 
 interface Command {
   readonly usage: string;
@@ -35,7 +44,7 @@ function command<S extends z.ZodObject>(
 }
 
 const COMMANDS: Readonly<Record<string, Command>> = {
-  serve: command("serve", "serves a model over OpenAI's completion protocol", ServeOptions, async (options) =>
+  serve: command("serve", "serves models over OpenAI's completion protocol", ServeOptions, async (options) =>
     (await import("./serve.js")).serve(options),
   ),
   generate: command('generate "<prompt>"', "writes on from a prompt", GenerateOptions, async (options, prompt) =>
@@ -44,8 +53,20 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   trace: command('trace "<prompt>"', "shows the features behind each token", TraceOptions, async (options, prompt) =>
     (await import("./trace.js")).trace(prompt ?? "", options),
   ),
-  compile: command("compile <folder>", "compiles a model into the cache", CompileOptions, async (options, folder) =>
-    (await import("./compile.js")).compile({ ...options, model: folder ?? options.model }),
+  compile: command("compile <model>", "compiles a model into the cache", CompileOptions, async (options, model) =>
+    (await import("./compile.js")).compile({ ...options, model: model ?? options.model }),
+  ),
+  pull: command("pull <org/name>", "fetches a model from the Hugging Face hub", PullOptions, async (options, name) =>
+    (await import("./pull.js")).pullModel(name, options),
+  ),
+  models: command("models", "lists the models that are here", ModelsOptions, async (options) =>
+    (await import("./models.js")).models(options),
+  ),
+  doctor: command(
+    "doctor <model>",
+    "says what a model is, needs, and is refused for",
+    DoctorOptions,
+    async (options, model) => (await import("./doctor.js")).doctor({ ...options, model: model ?? options.model }),
   ),
   cache: command("cache ls|prune", "lists or removes compiled models", CacheOptions, async (options, action) =>
     (await import("./cache.js")).cache(action, options),

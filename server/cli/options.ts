@@ -21,8 +21,18 @@ const cacheDir = flag(z.string().min(1).optional(), {
   env: "LAMBDATAP_CACHE",
 });
 
+/** "name=model" or "model"; a name has no slash, so that a folder with an equals sign can still be given as ./a=b. */
+const Model = z
+  .string()
+  .min(1)
+  .regex(/^(?!=)(?![\w.:@-]+=$)/, "expected a model, or a name, = and a model")
+  .transform((text): { readonly name?: string; readonly model: string } => {
+    const [, name, model] = /^([\w.:@-]{1,128})=(.+)$/.exec(text) ?? [];
+    return name === undefined || model === undefined ? { model: text } : { name, model };
+  });
+
 /** "name=folder" or "folder"; a name has no slash, so that a folder with an equals sign can still be given as ./a=b. */
-const SaeFolder = z
+export const SaeFolder = z
   .string()
   .min(1)
   .regex(/^(?!=)(?![\w.:@-]+=$)/, "expected a folder, or a name, = and a folder")
@@ -38,7 +48,11 @@ const SaeFolders = z
 
 /** Which model, and how it runs: shared by all commands that load one. */
 const engine = {
-  model: value(z.string().min(1).optional(), "folder", "model in Hugging Face layout; default: the embedded model"),
+  model: value(
+    z.string().min(1).optional(),
+    "model",
+    "folder in Hugging Face layout, file.gguf, or org/name[@revision] that was pulled; default: the embedded model",
+  ),
   window: value(
     integer(1).optional(),
     "tokens",
@@ -64,7 +78,17 @@ const engine = {
 
 export const ServeOptions = z.object({
   ...engine,
-  servedModelName: list("name", "another name of the model"),
+  model: flag(z.array(Model).default([]), {
+    kind: "list",
+    value: "[name=]model",
+    help: "folder, file.gguf or org/name[@revision] (repeatable: all are served); default: the embedded model",
+  }),
+  sae: flag(SaeFolders.optional(), {
+    kind: "list",
+    value: "[model:][name=]folder",
+    help: "as elsewhere; where there are several models, each says which it is for (repeatable)",
+  }),
+  servedModelName: list("name", "another name of the model, where there is one"),
   host: value(z.string().min(1).default("127.0.0.1"), "address", "address to listen on; 0.0.0.0: all"),
   port: value(integer(0, 65535).prefault("8080"), "port", "port to listen on; 0 takes a free one"),
   parallel: value(integer(1, 4096).prefault("8"), "n", "sequences that run at once"),
@@ -154,6 +178,25 @@ export const TraceOptions = z.object({
 
 export const CompileOptions = z.object(engine);
 
+export const PullOptions = z.object({
+  file: value(z.string().min(1).optional(), "pattern", "which GGUF file, where there are several: a name, * and ?"),
+  debug,
+});
+
+export const ModelsOptions = z.object({ cacheDir, json: toggle("a line of JSON per model"), debug });
+
+const { model, window, sinks, precision, sae } = engine;
+export const DoctorOptions = z.object({
+  model,
+  window,
+  sinks,
+  precision,
+  sae,
+  quick: toggle("do not read the weights through for NaN and infinite values"),
+  json: toggle("one object of JSON"),
+  debug,
+});
+
 export const CacheOptions = z.object({
   cacheDir,
   olderThanDays: value(number.pipe(z.number().min(0)).prefault("30"), "days", "prune what was not used for so long"),
@@ -165,5 +208,8 @@ export type ServeOptions = z.output<typeof ServeOptions>;
 export type GenerateOptions = z.output<typeof GenerateOptions>;
 export type TraceOptions = z.output<typeof TraceOptions>;
 export type CompileOptions = z.output<typeof CompileOptions>;
+export type PullOptions = z.output<typeof PullOptions>;
+export type ModelsOptions = z.output<typeof ModelsOptions>;
+export type DoctorOptions = z.output<typeof DoctorOptions>;
 export type CacheOptions = z.output<typeof CacheOptions>;
 export type EngineOptions = CompileOptions;

@@ -7,12 +7,12 @@ import { createModelRegistry } from "../model-registry.js";
 import { packageVersion } from "../package-root.js";
 import { createTraceServer } from "../traces/trace-server.js";
 import type { ServeOptions } from "./options.js";
-import { startEngine } from "./start-engine.js";
+import { planModels, startModels } from "./served-models.js";
 
 /** Serves until SIGTERM or SIGINT; then lets running requests end. A second signal ends at once. */
 export async function serve(options: ServeOptions): Promise<number> {
   const logger = createLogger(options.logLevel);
-  const engine = await startEngine(options, {
+  const engines = await startModels(planModels(options, process.env), {
     parallel: options.parallel,
     queueLimit: options.queueLimit,
     stallTimeoutMs: options.stallTimeout * 1000,
@@ -20,7 +20,7 @@ export async function serve(options: ServeOptions): Promise<number> {
   try {
     let draining = false;
     const common = {
-      models: createModelRegistry([{ engine, aliases: options.servedModelName }]),
+      models: createModelRegistry(engines.map((engine) => ({ engine, aliases: options.servedModelName }))),
       logger,
       guard: { boundHost: options.host, allowedHosts: options.allowedHost, allowedOrigins: options.allowedOrigin },
     };
@@ -37,18 +37,21 @@ export async function serve(options: ServeOptions): Promise<number> {
       traceLoad: traces.load,
     });
     const http = await listen(app.fetch, options.host, options.port, traces);
-    process.stdout.write(banner(http.url, engine, options));
+    process.stdout.write(banner(http.url, engines, options.servedModelName));
     const signal = await firstSignal();
     draining = true;
-    return await drain(http, engine, options.drainTimeout * 1000, logger.child({ signal }));
+    return await drain(http, engines, options.drainTimeout * 1000, logger.child({ signal }));
   } finally {
-    await engine.close();
+    await Promise.all(engines.map((engine) => engine.close()));
   }
 }
 
-async function drain(http: HttpServer, engine: Engine, limitMs: number, logger: Logger): Promise<number> {
-  logger.info({ ...engine.load() }, "draining; a second signal ends at once");
-  engine.drain().catch((error: unknown) => logger.error({ err: error }, "the engine does not drain"));
+async function drain(http: HttpServer, engines: readonly Engine[], limitMs: number, logger: Logger): Promise<number> {
+  const loads = engines.map((engine) => engine.load());
+  const [running, waiting] = [loads.map((load) => load.running), loads.map((load) => load.waiting)].map(sum);
+  logger.info({ running, waiting }, "draining; a second signal ends at once");
+  for (const engine of engines)
+    engine.drain().catch((error: unknown) => logger.error({ err: error }, "an engine does not drain"));
   const cut = await http.drain(limitMs);
   if (cut > 0) logger.warn({ cut }, "drain timeout: requests were cut off");
   else logger.info("drained");
@@ -67,17 +70,28 @@ function firstSignal(): Promise<NodeJS.Signals> {
   });
 }
 
-function banner(url: string, engine: Engine, options: ServeOptions): string {
-  const { id, architecture, window, sinks, precision, threads, trainedLength, hasTokenizer, saes } = engine.card;
-  const read = saes.map((sae) => sae.id).join(", ") || "none (--sae <folder> attaches one)";
-  const example = JSON.stringify({ prompt: hasTokenizer ? "Once upon a time" : [1, 2, 3], max_tokens: 200 });
+const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);
+
+function banner(url: string, engines: readonly Engine[], aliases: readonly string[]): string {
+  const asked = engines.at(-1)?.card;
+  const example = {
+    ...(engines.length > 1 ? { model: asked?.id } : {}),
+    prompt: asked?.hasTokenizer ? "Once upon a time" : [1, 2, 3],
+    max_tokens: 200,
+  };
   return [
     `lambdatap ${packageVersion()} at ${url}`,
-    `  model    ${[id, ...options.servedModelName].join(", ")} (${architecture}, trained on ${trainedLength} tokens)`,
-    `  window   ${window} tokens and ${sinks} sinks, no length limit`,
-    `  runs in  ${precision}, on ${threads} ${threads === 1 ? "thread" : "threads"}`,
-    `  SAEs     ${read}`,
-    `  try      curl ${url}/v1/completions --json '${example}'`,
+    ...engines.flatMap(({ card }) => {
+      const { id, architecture, window, sinks, precision, threads, trainedLength, saes } = card;
+      const read = saes.map((sae) => sae.id).join(", ") || "none (--sae <folder> attaches one)";
+      return [
+        `  model    ${[id, ...aliases].join(", ")} (${architecture}, trained on ${trainedLength} tokens)`,
+        `  window   ${window} tokens and ${sinks} sinks, no length limit`,
+        `  runs in  ${precision}, on ${threads} ${threads === 1 ? "thread" : "threads"}`,
+        `  SAEs     ${read}`,
+      ];
+    }),
+    `  try      curl ${url}/v1/completions --json '${JSON.stringify(example)}'`,
     "",
   ].join("\n");
 }

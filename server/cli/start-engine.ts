@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { findModel } from "../../models/hub/find-model.js";
 import { LocalEngine } from "../../runtime/engine.js";
 import type { Engine } from "../../runtime/generation.js";
 import { packageRoot } from "../package-root.js";
@@ -14,13 +15,21 @@ export interface EngineLoad {
 
 const ALONE: EngineLoad = { parallel: 1, queueLimit: 0, stallTimeoutMs: 3_600_000 };
 
-/** Loads the model that the flags name, or the embedded one, and shows how a compilation goes. */
-export async function startEngine(options: EngineOptions, load: EngineLoad = ALONE): Promise<Engine> {
+/** The model that is there without any. */
+export const embeddedModel = (): string => join(packageRoot(), "models", "default");
+
+/** Loads the model that the flags name, or the embedded one, and shows how a compilation goes. `name`: where it has another. */
+export async function startEngine(
+  options: EngineOptions & { readonly name?: string | undefined },
+  load: EngineLoad = ALONE,
+): Promise<Engine> {
+  const { path, name } = findModel(options.model ?? embeddedModel(), process.env);
   const progress = createProgress("compiling", process.stderr);
   try {
     return await LocalEngine.start(
       {
-        model: options.model ?? join(packageRoot(), "models", "default"),
+        model: path,
+        id: options.name ?? name,
         window: options.window,
         sinks: options.sinks,
         threads: options.threads,

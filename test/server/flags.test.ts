@@ -1,6 +1,14 @@
 import { describe, expect, test } from "vitest";
 import { helpText, readOptions, UsageError } from "../../server/cli/flags.js";
-import { CacheOptions, CompileOptions, GenerateOptions, ServeOptions } from "../../server/cli/options.js";
+import {
+  CacheOptions,
+  CompileOptions,
+  DoctorOptions,
+  GenerateOptions,
+  ModelsOptions,
+  PullOptions,
+  ServeOptions,
+} from "../../server/cli/options.js";
 
 const serve = (args: string[], env: Record<string, string> = {}) => readOptions(ServeOptions, args, env).options;
 
@@ -19,7 +27,7 @@ describe("options", () => {
       logLevel: "info",
       debug: false,
     });
-    expect(serve([]).model).toBe(undefined);
+    expect(serve([]).model).toEqual([]);
   });
 
   test("come from flags, with = or a space, lists from repeated ones", () => {
@@ -34,7 +42,13 @@ describe("options", () => {
       "--model",
       "./m",
     ];
-    expect(serve(args)).toMatchObject({ port: 0, window: 64, servedModelName: ["a", "b"], debug: true, model: "./m" });
+    expect(serve(args)).toMatchObject({
+      port: 0,
+      window: 64,
+      servedModelName: ["a", "b"],
+      debug: true,
+      model: [{ model: "./m" }],
+    });
   });
 
   test("come from the environment, and flags win", () => {
@@ -91,6 +105,9 @@ test.each([
   ["serve", ServeOptions],
   ["generate", GenerateOptions],
   ["compile", CompileOptions],
+  ["pull", PullOptions],
+  ["models", ModelsOptions],
+  ["doctor", DoctorOptions],
   ["cache", CacheOptions],
 ])("the help of %s lists every option with its default and its variable", (_, schema) => {
   const lines = helpText(schema).split("\n");

@@ -1,0 +1,80 @@
+import type { DescribedModel } from "./architectures/architecture.js";
+import type { Checkpoint } from "./checkpoint.js";
+import { ModelFormatError } from "./errors.js";
+import { buildDecode } from "./graphs.js";
+import type { HookName } from "./hooks.js";
+import { type Precision, WeightPlan } from "./weight-plan.js";
+
+/** Elements of a tensor that are read at a time. */
+const PIECE = 1 << 20;
+
+/** What a model takes of a checkpoint. */
+export interface PlannedWeights {
+  readonly weights: WeightPlan;
+  readonly hooks: readonly HookName[];
+  readonly parameters: number;
+}
+
+/** Building a graph names every weight and every hook; nothing is written. */
+export function planOf(model: DescribedModel, precision: Precision): PlannedWeights {
+  const weights = new WeightPlan();
+  const none = new Set<HookName>();
+  const { hooks } = buildDecode(model, weights, {
+    sinks: 0,
+    precision,
+    taps: none,
+    edits: none,
+    weightsFile: "weights",
+  });
+  const parameters = partsOf(weights).reduce((sum, { shape }) => sum + elements(shape), 0);
+  return { weights, hooks, parameters };
+}
+
+/** Each tensor once, though a graph may use it in two layouts (tied embeddings). */
+export const partsOf = (plan: WeightPlan | null) => [
+  ...new Map(
+    [...(plan?.sources.values() ?? [])].flatMap(({ parts }) => parts).map((part) => [part.tensor, part]),
+  ).values(),
+];
+
+/** How many tensors are stored in each way. */
+export function typesOf(checkpoint: Checkpoint): Record<string, number> {
+  const types: Record<string, number> = {};
+  for (const name of checkpoint.names()) types[checkpoint.dtype(name)] = (types[checkpoint.dtype(name)] ?? 0) + 1;
+  return types;
+}
+
+/**
+ * Reads every weight of a plan, a piece at a time.
+ * @param onProgress called with the share of the tensors read so far, 0 to 1
+ * @throws ModelFormatError naming the tensors with NaN or infinite values.
+ */
+export async function readThrough(
+  checkpoint: Checkpoint,
+  plan: WeightPlan,
+  onProgress: (share: number) => void,
+): Promise<void> {
+  const parts = partsOf(plan);
+  const broken = new Map<string, string>();
+  for (const [i, { tensor, shape }] of parts.entries()) {
+    const count = elements(shape);
+    const buffer = new Float32Array(Math.min(PIECE, count));
+    for (let at = 0; at < count && !broken.has(tensor); at += PIECE) {
+      const piece = buffer.subarray(0, Math.min(PIECE, count - at));
+      checkpoint.readF32Into(tensor, at, piece);
+      if (!allFinite(piece)) broken.set(tensor, checkpoint.file(tensor));
+      await new Promise(setImmediate);
+    }
+    onProgress((i + 1) / parts.length);
+  }
+  const [file] = broken.values();
+  if (file !== undefined)
+    throw new ModelFormatError(file, `NaN or infinite values in ${[...broken.keys()].join(", ")}`);
+}
+
+function allFinite(values: Float32Array): boolean {
+  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return false;
+  return true;
+}
+
+const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);

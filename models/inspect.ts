@@ -1,0 +1,183 @@
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { Template } from "@huggingface/jinja";
+import type { DescribedModel } from "./architectures/architecture.js";
+import { describeModel } from "./architectures/index.js";
+import { ModelFormatError } from "./errors.js";
+import type { HookName } from "./hooks.js";
+import { partsOf, planOf, readThrough, typesOf } from "./inspect-weights.js";
+import { type ModelSource, openModelSource } from "./model-source.js";
+import { openSae } from "./sae/index.js";
+import { openTokenizer } from "./tokenizer.js";
+import type { Precision, WeightPlan } from "./weight-plan.js";
+
+/** One thing that loading a model depends on. `refused`: loading would end with the reason. */
+export interface Check {
+  readonly about: "config" | "generation" | "weights" | "values" | "tokenizer" | "chat template" | "SAE";
+  readonly verdict: "ok" | "refused" | "absent";
+  /** What was found, or the reason of a refusal. */
+  readonly finding: string;
+}
+
+/** What a model is and takes; what could not be found out, because a check before it failed, is null. */
+export interface Inspection {
+  readonly path: string;
+  readonly checks: readonly Check[];
+  readonly architecture: string | null;
+  readonly parameters: number | null;
+  readonly stored: { readonly bytes: number; readonly types: Readonly<Record<string, number>> } | null;
+  readonly needs: {
+    /** Of the weights as they are compiled: on the disk, and mapped from there. */
+    readonly weightBytes: number;
+    /** Keys and values of one text that fills the window. */
+    readonly cacheBytes: number;
+    readonly window: number;
+  } | null;
+}
+
+export interface InspectOptions {
+  readonly path: string;
+  readonly precision: Precision;
+  /** Left out: as the engine chooses it, at most `largestWindow`. */
+  readonly window?: number | undefined;
+  readonly largestWindow: number;
+  readonly sinks: number;
+  /** Folders of SAEs; left out: those beside the model. */
+  readonly saes?: readonly string[] | undefined;
+  /** Do not read every weight for NaN and infinite values. */
+  readonly quick: boolean;
+  /** Called with the share of the weights read, 0 to 1. */
+  readonly onProgress?: (share: number) => void;
+}
+
+/** What a check found, `null` where the model has no such thing, and how it is told. */
+interface Found<T> {
+  readonly found: T;
+  readonly finding: string;
+}
+
+/**
+ * Goes through what loading a model goes through, without compiling it or writing anything, and on after a refusal: each
+ * check says what it found. Takes the memory of a tensor's piece, of the tokenizer, and of one SAE at a time.
+ */
+export async function inspectModel(options: InspectOptions): Promise<Inspection> {
+  const { path } = options;
+  const checks: Check[] = [];
+  const check: CheckOne = async (about, find) => {
+    try {
+      const { found, finding } = await find();
+      checks.push({ about, verdict: found === null ? "absent" : "ok", finding });
+      return found;
+    } catch (error) {
+      checks.push({ about, verdict: "refused", finding: reasonOf(error) });
+      return null;
+    }
+  };
+  let source: ModelSource | null = null;
+  const model = await check("config", () => {
+    source = openModelSource(path);
+    const found = describeModel(source.config());
+    return { found, finding: shapeOf(found) };
+  });
+  return source === null ? { path, checks, ...UNKNOWN } : inspectParts(source, model, options, checks, check);
+}
+
+type CheckOne = <T>(about: Check["about"], find: () => Found<T> | Promise<Found<T>>) => Promise<T | null>;
+
+const UNKNOWN = { architecture: null, parameters: null, stored: null, needs: null };
+
+async function inspectParts(
+  source: ModelSource,
+  model: DescribedModel | null,
+  options: InspectOptions,
+  checks: readonly Check[],
+  check: CheckOne,
+): Promise<Inspection> {
+  const plan = model === null ? null : planOf(model, options.precision);
+  await check("generation", () => ({ found: source.generation(), finding: "defaults of sampling and end tokens" }));
+  const stored = await inspectWeights(source, plan?.weights ?? null, options, check);
+  if (model !== null) await check("tokenizer", () => describeTokenizer(source, model.shape.vocabSize));
+  await check("chat template", () => describeTemplate(source));
+  const inspection = { path: source.path, checks, ...UNKNOWN, stored };
+  if (model === null || plan === null) return inspection;
+  for (const folder of options.saes ?? besides(source.path))
+    await check("SAE", () => inspectSae(folder, model, plan.hooks));
+  const { layers, kvHeads, headDim, trainedLength } = model.shape;
+  const window = options.window ?? Math.min(trainedLength, options.largestWindow);
+  // Keys and values of starting tokens and window, and the unrotated keys of the starting tokens.
+  const keys = 2 * (window + options.sinks) + (options.sinks > 0 ? options.sinks + 1 : 0);
+  return {
+    ...inspection,
+    architecture: model.modelType,
+    parameters: plan.parameters,
+    needs: { weightBytes: plan.weights.bytes, cacheBytes: layers * kvHeads * headDim * 4 * keys, window },
+  };
+}
+
+async function inspectWeights(
+  source: ModelSource,
+  plan: WeightPlan | null,
+  { quick, onProgress }: InspectOptions,
+  check: CheckOne,
+): Promise<Inspection["stored"]> {
+  const opened = await check("weights", () => {
+    const found = source.openCheckpoint();
+    try {
+      for (const { tensor, shape } of partsOf(plan)) found.expect(tensor, shape);
+      const types = Object.entries(typesOf(found)).map(([type, count]) => `${count} ${type}`);
+      return { found, finding: `${[...found.names()].length} tensors (${types.join(", ")})` };
+    } catch (error) {
+      found.close();
+      throw error;
+    }
+  });
+  if (opened === null) return null;
+  using checkpoint = opened;
+  if (!quick && plan !== null)
+    await check("values", async () => {
+      await readThrough(checkpoint, plan, onProgress ?? (() => {}));
+      return { found: true, finding: "every weight is a finite number" };
+    });
+  const bytes = checkpoint.files.reduce((sum, file) => sum + statSync(file).size, 0);
+  return { bytes, types: typesOf(checkpoint) };
+}
+
+function shapeOf({ modelType, shape }: DescribedModel): string {
+  const { layers, hiddenSize, kvHeads, headDim, vocabSize, trainedLength } = shape;
+  return `${modelType}, ${layers} layers of ${hiddenSize}, ${kvHeads} key-value heads of ${headDim}, ${vocabSize} tokens, trained on ${trainedLength}`;
+}
+
+function describeTokenizer(source: ModelSource, vocabSize: number) {
+  const found = openTokenizer(source.path, vocabSize);
+  return { found, finding: found === null ? "none: token ids go in and out" : "reads and writes text" };
+}
+
+function describeTemplate(source: ModelSource) {
+  const found = source.chatTemplate();
+  if (found === null) return { found, finding: "none: completions only" };
+  try {
+    new Template(found.template);
+  } catch (error) {
+    throw new ModelFormatError(found.file, `the chat template cannot be read: ${reasonOf(error)}`);
+  }
+  return { found, finding: `${found.template.length} characters of Jinja` };
+}
+
+async function inspectSae(folder: string, { shape }: DescribedModel, hooks: readonly HookName[]) {
+  const { hook, dIn, dSae, activation, file, format } = await openSae(folder);
+  if (!hook.tappable) throw new ModelFormatError(file, hook.reason);
+  if (!hooks.includes(hook.name)) throw new ModelFormatError(file, `the model has no ${hook.name}`);
+  if (dIn !== shape.hiddenSize)
+    throw new ModelFormatError(file, `it reads ${dIn} numbers, and ${hook.name} has ${shape.hiddenSize}`);
+  return { found: hook.name, finding: `${hook.name}: ${dSae} features of ${dIn}, ${activation.kind}, ${format}` };
+}
+
+/** Folders in `saes` of the model's folder, as the engine attaches them. */
+function besides(path: string): string[] {
+  const saes = join(path, "saes");
+  if (!existsSync(saes)) return [];
+  const entries = readdirSync(saes, { withFileTypes: true });
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(saes, name));
+}
+
+const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

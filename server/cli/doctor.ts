@@ -1,0 +1,64 @@
+import { findModel } from "../../models/hub/find-model.js";
+import { type Inspection, inspectModel } from "../../models/inspect.js";
+import type { DoctorOptions } from "./options.js";
+import { createProgress } from "./progress.js";
+import { size } from "./pull-progress.js";
+import { embeddedModel } from "./start-engine.js";
+
+/** DESIGN: default W = min(training length, 4096), G = 10; as the engine chooses them. */
+const LARGEST_DEFAULT_WINDOW = 4096;
+const DEFAULT_SINKS = 10;
+
+/** Says what a model is, what it needs, and what of it is refused and why. Exit code 1 where something is. */
+export async function doctor(options: DoctorOptions): Promise<number> {
+  const { path, name } = findModel(options.model ?? embeddedModel(), process.env);
+  const progress = createProgress("reading", process.stderr);
+  const precision = options.precision === "auto" ? "f32" : options.precision;
+  const inspection = await inspectModel({
+    path,
+    precision,
+    window: options.window,
+    largestWindow: LARGEST_DEFAULT_WINDOW,
+    sinks: options.sinks ?? DEFAULT_SINKS,
+    saes: options.sae?.filter(({ folder }) => folder !== "none").map(({ folder }) => folder),
+    quick: options.quick,
+    ...(process.stderr.isTTY ? { onProgress: progress.show } : {}),
+  }).finally(() => progress.stop());
+  const refused = inspection.checks.some(({ verdict }) => verdict === "refused");
+  process.stdout.write(
+    options.json
+      ? `${JSON.stringify({ name, precision, refused, ...inspection })}\n`
+      : reportOf(name, precision, inspection, refused),
+  );
+  return refused ? 1 : 0;
+}
+
+function reportOf(name: string, precision: string, inspection: Inspection, refused: boolean): string {
+  const { path, checks, parameters, stored, needs } = inspection;
+  const facts: (readonly [string, string])[] = [["model", `${name}, ${path}`]];
+  if (parameters !== null) facts.push(["weights", `${count(parameters)} parameters`]);
+  if (stored !== null)
+    facts.push(["stored", `${size(stored.bytes)} of ${Object.keys(stored.types).sort().join(", ")}`]);
+  if (needs !== null) {
+    facts.push(["runs in", precision]);
+    facts.push(["memory", `${size(needs.weightBytes)} of weights, mapped from the disk`]);
+    facts.push([
+      "",
+      `${size(needs.cacheBytes)} of keys and values for each text that fills the window of ${needs.window}`,
+    ]);
+    facts.push(["disk", `${size(needs.weightBytes)} in the cache of compiled models`]);
+  }
+  return [
+    ...facts.map(([left, right]) => `${left.padEnd(9)}${right}`),
+    ...checks.map(({ about, verdict, finding }) => `${verdict.padEnd(9)}${about}: ${finding.replaceAll("\n", " ")}`),
+    refused ? "This model would be refused." : "This model can be served.",
+    "",
+  ].join("\n");
+}
+
+const count = (parameters: number): string =>
+  parameters < 1e6
+    ? `${(parameters / 1e3).toFixed(1)} thousand`
+    : parameters < 1e9
+      ? `${(parameters / 1e6).toFixed(1)} million`
+      : `${(parameters / 1e9).toFixed(2)} billion`;
