@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import type { DescribedModel } from "./architectures/architecture.js";
 import { describeModel } from "./architectures/index.js";
 import { ownPrecision, type Precision } from "./block-format.js";
 import { cacheError } from "./cache-error.js";
@@ -11,11 +10,10 @@ import { publish } from "./compile-cache.js";
 import type { GenerationConfig } from "./config.js";
 import { contentHash } from "./content-hash.js";
 import type { DecodeInterface, LensInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
-import { type BuiltGraph, buildDecode, buildLens, buildPrefill, type GraphOptions } from "./graphs.js";
+import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } from "./graphs.js";
 import type { HookName } from "./hooks.js";
 import { openModelSource } from "./model-source.js";
 import type { WeightPlace } from "./onnx/graph.js";
-import { WeightPlan } from "./weight-plan.js";
 import { writeWeights } from "./weights-file.js";
 
 /** Raised when the bytes of a weights file would come out differently from the same model and plan. */
@@ -79,7 +77,7 @@ export async function compileModel({
   using checkpoint = withOptionalPrefix(source.openCheckpoint(), model.optionalPrefix ?? "");
   const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
   const precision = asked === "auto" ? ownPrecision(dtypes.values()) : asked;
-  const { plan, hooks } = survey(model, { precision, dtypes });
+  const { plan, hooks } = planWeights(model, { precision, dtypes });
   const content = await contentHash(cacheRoot, [source.configFile, ...checkpoint.files]);
   const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);
   const item = { key: `${hash}-${precision}-v${WEIGHTS_VERSION}`, model: source.path, precision };
@@ -107,17 +105,6 @@ export async function compileModel({
       keep(`prefill${asked.far ? "-far" : ""}-g${asked.sinks}`, buildPrefill(model, plan, { ...options, ...asked })),
     lens: () => keep("lens", buildLens(model, plan, { ...options, sinks: 0 })),
   };
-}
-
-/** Building any one graph names every weight and every hook. */
-function survey(
-  model: DescribedModel,
-  stored: Pick<GraphOptions, "precision" | "dtypes">,
-): { plan: WeightPlan; hooks: readonly HookName[] } {
-  const plan = new WeightPlan();
-  const options = { sinks: 0, ...stored, taps: new Set<HookName>(), edits: new Set<HookName>() };
-  const { hooks } = buildDecode(model, plan, { ...options, weightsFile: WEIGHTS_FILE });
-  return { plan, hooks };
 }
 
 /** Writes a graph beside its weights, under a name that holds its hash, so that an older one is never taken for it. */

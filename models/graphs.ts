@@ -7,7 +7,7 @@ import type { DecodeInterface, LensInterface, PrefillInterface } from "./graph-i
 import type { HookName } from "./hooks.js";
 import { GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
-import type { WeightPlan } from "./weight-plan.js";
+import { WeightPlan } from "./weight-plan.js";
 
 /** What makes one graph of a model differ from another. */
 export interface GraphOptions {
@@ -85,6 +85,17 @@ export function buildLens(
     interface: { directions, logits: "logits", weights: graph.weights },
     bytes: graph.serialize("lens"),
   };
+}
+
+/** The weights that a model's graphs need, and its hooks: building any one graph names them all. */
+export function planWeights(
+  model: DescribedModel,
+  stored: Pick<GraphOptions, "precision" | "dtypes">,
+): { readonly plan: WeightPlan; readonly hooks: readonly HookName[] } {
+  const plan = new WeightPlan();
+  const none = new Set<HookName>();
+  const { hooks } = buildDecode(model, plan, { ...stored, sinks: 0, taps: none, edits: none, weightsFile: "" });
+  return { plan, hooks };
 }
 
 function run(

@@ -1,34 +1,9 @@
-import type { DescribedModel } from "./architectures/architecture.js";
 import type { Checkpoint } from "./checkpoint.js";
 import { ModelFormatError } from "./errors.js";
-import { buildDecode } from "./graphs.js";
-import type { HookName } from "./hooks.js";
-import { type Precision, WeightPlan } from "./weight-plan.js";
+import type { WeightPlan } from "./weight-plan.js";
 
 /** Elements of a tensor that are read at a time. */
 const PIECE = 1 << 20;
-
-/** What a model takes of a checkpoint. */
-export interface PlannedWeights {
-  readonly weights: WeightPlan;
-  readonly hooks: readonly HookName[];
-  readonly parameters: number;
-}
-
-/** Building a graph names every weight and every hook; nothing is written. */
-export function planOf(model: DescribedModel, precision: Precision): PlannedWeights {
-  const weights = new WeightPlan();
-  const none = new Set<HookName>();
-  const { hooks } = buildDecode(model, weights, {
-    sinks: 0,
-    precision,
-    taps: none,
-    edits: none,
-    weightsFile: "weights",
-  });
-  const parameters = partsOf(weights).reduce((sum, { shape }) => sum + elements(shape), 0);
-  return { weights, hooks, parameters };
-}
 
 /** Each tensor once, though a graph may use it in two layouts (tied embeddings). */
 export const partsOf = (plan: WeightPlan | null) => [
@@ -36,6 +11,10 @@ export const partsOf = (plan: WeightPlan | null) => [
     [...(plan?.sources.values() ?? [])].flatMap(({ parts }) => parts).map((part) => [part.tensor, part]),
   ).values(),
 ];
+
+/** Numbers that a model's weights are. */
+export const parametersOf = (plan: WeightPlan): number =>
+  partsOf(plan).reduce((sum, { shape }) => sum + elements(shape), 0);
 
 /** How many tensors are stored in each way. */
 export function typesOf(checkpoint: Checkpoint): Record<string, number> {

@@ -3,13 +3,18 @@ import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import type { DescribedModel } from "./architectures/architecture.js";
 import { describeModel } from "./architectures/index.js";
+import { turnsSinks } from "./attention.js";
+import { ownPrecision, type Precision } from "./block-format.js";
+import { withOptionalPrefix } from "./checkpoint.js";
 import { ModelFormatError } from "./errors.js";
+import type { ModelShape } from "./graph-interface.js";
+import { planWeights } from "./graphs.js";
 import type { HookName } from "./hooks.js";
-import { partsOf, planOf, readThrough, typesOf } from "./inspect-weights.js";
+import { parametersOf, partsOf, readThrough, typesOf } from "./inspect-weights.js";
 import { type ModelSource, openModelSource } from "./model-source.js";
 import { openSae } from "./sae/index.js";
 import { openTokenizer } from "./tokenizer.js";
-import type { Precision, WeightPlan } from "./weight-plan.js";
+import type { WeightPlan } from "./weight-plan.js";
 
 /** One thing that loading a model depends on. `refused`: loading would end with the reason. */
 export interface Check {
@@ -25,6 +30,8 @@ export interface Inspection {
   readonly checks: readonly Check[];
   readonly architecture: string | null;
   readonly parameters: number | null;
+  /** What the weights would run in. */
+  readonly precision: Precision | null;
   readonly stored: { readonly bytes: number; readonly types: Readonly<Record<string, number>> } | null;
   readonly needs: {
     /** Of the weights as they are compiled: on the disk, and mapped from there. */
@@ -37,7 +44,7 @@ export interface Inspection {
 
 export interface InspectOptions {
   readonly path: string;
-  readonly precision: Precision;
+  readonly precision: Precision | "auto";
   /** Left out: as the engine chooses it, at most `largestWindow`. */
   readonly window?: number | undefined;
   readonly largestWindow: number;
@@ -84,7 +91,7 @@ export async function inspectModel(options: InspectOptions): Promise<Inspection>
 
 type CheckOne = <T>(about: Check["about"], find: () => Found<T> | Promise<Found<T>>) => Promise<T | null>;
 
-const UNKNOWN = { architecture: null, parameters: null, stored: null, needs: null };
+const UNKNOWN = { architecture: null, parameters: null, precision: null, stored: null, needs: null };
 
 async function inspectParts(
   source: ModelSource,
@@ -93,35 +100,46 @@ async function inspectParts(
   checks: readonly Check[],
   check: CheckOne,
 ): Promise<Inspection> {
-  const plan = model === null ? null : planOf(model, options.precision);
+  const dtypes = storedTypes(source);
+  const precision = options.precision === "auto" ? ownPrecision(dtypes.values()) : options.precision;
+  const planned = model === null ? null : planWeights(model, { precision, dtypes });
   await check("generation", () => ({ found: source.generation(), finding: "defaults of sampling and end tokens" }));
-  const stored = await inspectWeights(source, plan?.weights ?? null, options, check);
+  const stored = await inspectWeights(source, model?.optionalPrefix ?? "", planned?.plan ?? null, options, check);
   if (model !== null) await check("tokenizer", () => describeTokenizer(source, model.shape.vocabSize));
   await check("chat template", () => describeTemplate(source));
   const inspection = { path: source.path, checks, ...UNKNOWN, stored };
-  if (model === null || plan === null) return inspection;
+  if (model === null || planned === null) return inspection;
   for (const folder of options.saes ?? besides(source.path))
-    await check("SAE", () => inspectSae(folder, model, plan.hooks));
-  const { layers, kvHeads, headDim, trainedLength } = model.shape;
-  const window = options.window ?? Math.min(trainedLength, options.largestWindow);
-  // Keys and values of starting tokens and window, and the unrotated keys of the starting tokens.
-  const keys = 2 * (window + options.sinks) + (options.sinks > 0 ? options.sinks + 1 : 0);
+    await check("SAE", () => inspectSae(folder, model, planned.hooks));
+  const window = options.window ?? Math.min(model.shape.trainedLength, options.largestWindow);
   return {
     ...inspection,
     architecture: model.modelType,
-    parameters: plan.parameters,
-    needs: { weightBytes: plan.weights.bytes, cacheBytes: layers * kvHeads * headDim * 4 * keys, window },
+    parameters: parametersOf(planned.plan),
+    precision,
+    needs: { weightBytes: planned.plan.bytes, cacheBytes: cacheBytes(model.shape, window, options.sinks), window },
   };
+}
+
+/** How each tensor is stored; nothing where the weights cannot be opened, which a check of its own says. */
+function storedTypes(source: ModelSource): ReadonlyMap<string, string> {
+  try {
+    using checkpoint = source.openCheckpoint();
+    return new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
+  } catch {
+    return new Map();
+  }
 }
 
 async function inspectWeights(
   source: ModelSource,
+  optionalPrefix: string,
   plan: WeightPlan | null,
   { quick, onProgress }: InspectOptions,
   check: CheckOne,
 ): Promise<Inspection["stored"]> {
   const opened = await check("weights", () => {
-    const found = source.openCheckpoint();
+    const found = withOptionalPrefix(source.openCheckpoint(), optionalPrefix);
     try {
       for (const { tensor, shape } of partsOf(plan)) found.expect(tensor, shape);
       const types = Object.entries(typesOf(found)).map(([type, count]) => `${count} ${type}`);
@@ -140,6 +158,20 @@ async function inspectWeights(
     });
   const bytes = checkpoint.files.reduce((sum, file) => sum + statSync(file).size, 0);
   return { bytes, types: typesOf(checkpoint) };
+}
+
+/** Of one text that fills the windows: keys and values, and where starting tokens are turned their unrotated keys. */
+function cacheBytes(
+  { kvHeads, headDim, geometries, layerGeometries }: ModelShape,
+  window: number,
+  sinks: number,
+): number {
+  const slots = layerGeometries.reduce((sum, index) => {
+    const geometry = geometries[index]!;
+    const trained = geometry.window === "lambda" ? window + sinks : geometry.window;
+    return sum + 2 * trained + (turnsSinks(geometry, sinks) ? sinks : 0);
+  }, 0);
+  return slots * kvHeads * headDim * 4;
 }
 
 function shapeOf({ modelType, shape }: DescribedModel): string {

@@ -13,10 +13,9 @@ const DEFAULT_SINKS = 10;
 export async function doctor(options: DoctorOptions): Promise<number> {
   const { path, name } = findModel(options.model ?? embeddedModel(), process.env);
   const progress = createProgress("reading", process.stderr);
-  const precision = options.precision === "auto" ? "f32" : options.precision;
   const inspection = await inspectModel({
     path,
-    precision,
+    precision: options.precision,
     window: options.window,
     largestWindow: LARGEST_DEFAULT_WINDOW,
     sinks: options.sinks ?? DEFAULT_SINKS,
@@ -26,21 +25,19 @@ export async function doctor(options: DoctorOptions): Promise<number> {
   }).finally(() => progress.stop());
   const refused = inspection.checks.some(({ verdict }) => verdict === "refused");
   process.stdout.write(
-    options.json
-      ? `${JSON.stringify({ name, precision, refused, ...inspection })}\n`
-      : reportOf(name, precision, inspection, refused),
+    options.json ? `${JSON.stringify({ name, refused, ...inspection })}\n` : reportOf(name, inspection, refused),
   );
   return refused ? 1 : 0;
 }
 
-function reportOf(name: string, precision: string, inspection: Inspection, refused: boolean): string {
-  const { path, checks, parameters, stored, needs } = inspection;
+function reportOf(name: string, inspection: Inspection, refused: boolean): string {
+  const { path, checks, parameters, precision, stored, needs } = inspection;
   const facts: (readonly [string, string])[] = [["model", `${name}, ${path}`]];
   if (parameters !== null) facts.push(["weights", `${count(parameters)} parameters`]);
   if (stored !== null)
     facts.push(["stored", `${size(stored.bytes)} of ${Object.keys(stored.types).sort().join(", ")}`]);
   if (needs !== null) {
-    facts.push(["runs in", precision]);
+    facts.push(["runs in", precision ?? ""]);
     facts.push(["memory", `${size(needs.weightBytes)} of weights, mapped from the disk`]);
     facts.push([
       "",

@@ -24,7 +24,12 @@ function config(name: string, values: object = {}, spelling = "config.json"): Co
 function compiled(fields: ConfigFields) {
   const model = describeModel(fields);
   const plan = new WeightPlan();
-  const options = { sinks: 2, precision: "f32", weightsFile: "weights.bin" } as const;
+  const options = {
+    sinks: 2,
+    precision: "f32",
+    dtypes: new Map<string, string>(),
+    weightsFile: "weights.bin",
+  } as const;
   const { bytes } = buildDecode(model, plan, { ...options, taps: new Set(), edits: new Set() });
   return { shape: model.shape, graph: Buffer.from(bytes).toString("base64"), weights: [...plan.sources] };
 }

@@ -25,7 +25,14 @@ const variant = (name: string, values: object): ConfigFields => ({
 function madeOf(config: ConfigFields) {
   const plan = new WeightPlan();
   const none = new Set<never>();
-  const options = { sinks: 2, precision: "f32", taps: none, edits: none, weightsFile: "weights.bin" } as const;
+  const options = {
+    sinks: 2,
+    precision: "f32",
+    dtypes: new Map<string, string>(),
+    taps: none,
+    edits: none,
+    weightsFile: "weights.bin",
+  } as const;
   const model = describeModel(config);
   const { bytes, hooks } = buildDecode(model, plan, options);
   return {
