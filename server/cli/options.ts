@@ -60,6 +60,11 @@ const engine = {
 
 export const ServeOptions = z.object({
   ...engine,
+  chatTemplate: value(
+    z.string().min(1).optional(),
+    "file",
+    "Jinja template for /v1/chat/completions, in place of the model's own",
+  ),
   servedModelName: list("name", "another name of the model"),
   host: value(z.string().min(1).default("127.0.0.1"), "address", "address to listen on; 0.0.0.0: all"),
   port: value(integer(0, 65535).prefault("8080"), "port", "port to listen on; 0 takes a free one"),

@@ -15,7 +15,10 @@ export interface EngineLoad {
 const ALONE: EngineLoad = { parallel: 1, queueLimit: 0, stallTimeoutMs: 3_600_000 };
 
 /** Loads the model that the flags name, or the embedded one, and shows how a compilation goes. */
-export async function startEngine(options: EngineOptions, load: EngineLoad = ALONE): Promise<Engine> {
+export async function startEngine(
+  options: EngineOptions & { chatTemplate?: string | undefined },
+  load: EngineLoad = ALONE,
+): Promise<Engine> {
   const progress = createProgress("compiling", process.stderr);
   try {
     return await LocalEngine.start(
@@ -25,6 +28,7 @@ export async function startEngine(options: EngineOptions, load: EngineLoad = ALO
         sinks: options.sinks,
         threads: options.threads,
         precision: options.precision,
+        chatTemplate: options.chatTemplate,
         cacheDir: options.cacheDir,
         saes: options.sae?.filter(({ folder }) => folder !== "none"),
         saePrecision: options.saePrecision,

@@ -19,6 +19,8 @@ const GREEDY = {
   "doubled list": "{% set ns = namespace(s=[1, 2]) %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
   "nested lists":
     "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
+  "lists that are kept":
+    "{% set ns = namespace(s=[]) %}{% for i in range(1000) %}{% set ns.s = ns.s + [range(100000)] %}{% endfor %}",
   "wide indent": "{{ 'a\nb' | indent(400000000) | length }}",
   "wide JSON": "{{ [1, 2, 3] | tojson(indent=100000000) }}",
 };
