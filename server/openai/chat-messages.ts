@@ -25,7 +25,7 @@ function readContent(content: unknown, ctx: Context): string | null {
   });
   return texts.join("\n");
 }
-const Part = z.object({ type: z.unknown(), text: z.unknown() });
+const Part = z.object({ type: z.unknown().optional(), text: z.unknown().optional() });
 
 /** What an assistant called; templates want the arguments as values, OpenAI sends them as JSON. */
 const ToolCall = z.object({
@@ -47,7 +47,7 @@ const ToolCall = z.object({
 const Message = z
   .object({
     role: z.enum(["system", "developer", "user", "assistant", "tool"]),
-    content: z.unknown().transform(readContent),
+    content: z.unknown().transform(readContent).prefault(null),
     name: z.string().nullish(),
     tool_call_id: z.string().nullish(),
     tool_calls: z.array(ToolCall).nullish(),
