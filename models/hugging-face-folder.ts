@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { openCheckpoint } from "./checkpoint.js";
 import { readConfig, readGenerationConfig } from "./config.js";
+import { readFolderChatTemplate } from "./hugging-face-chat-template.js";
 import { readJsonObject } from "./model-file.js";
 import type { ModelSource } from "./model-source.js";
 
@@ -14,7 +15,7 @@ export function openFolder(path: string): ModelSource {
     config: () => readConfig(path),
     generation: () => readGenerationConfig(path),
     tokenizer: () => (existsSync(tokenizerFile) ? { file: tokenizerFile, value: readJsonObject(tokenizerFile) } : null),
-    chatTemplate: () => null,
+    chatTemplate: () => readFolderChatTemplate(path),
     openCheckpoint: () => openCheckpoint(path),
   };
 }

@@ -45,6 +45,25 @@ export function readFully(fd: number, path: string, bytes: Uint8Array, position:
 }
 
 /**
+ * A file of text.
+ * @throws ModelFormatError if it is absent, larger than `maxBytes`, or not UTF-8.
+ */
+export function readTextFile(path: string, maxBytes: number): string {
+  const { fd, size } = openModelFile(path);
+  try {
+    if (size > maxBytes) throw new ModelFormatError(path, `it has ${size} bytes, but at most ${maxBytes} are read`);
+    const bytes = new Uint8Array(size);
+    readFully(fd, path, bytes, 0);
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (error) {
+    if (error instanceof ModelFormatError) throw error;
+    throw new ModelFormatError(path, `the file is not UTF-8: ${messageOf(error)}`);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
  * A JSON file that holds an object.
  * @throws ModelFormatError if it is absent, too large, not UTF-8, not JSON (cut off), or not an object.
  */

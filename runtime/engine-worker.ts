@@ -70,6 +70,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     bosTokenId: generation.bosTokenId ?? shape.bosTokenId,
     eosTokenIds,
     hasTokenizer: tokens !== null,
+    hasChatTemplate: tokens !== null && asked.hasChatTemplate,
     sampling: {
       ...(generation.temperature === undefined ? {} : { temperature: generation.temperature }),
       ...(generation.topP === undefined ? {} : { topP: generation.topP }),

@@ -2,15 +2,18 @@ import { basename, resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describeModel } from "../models/architectures/index.js";
 import type { Precision } from "../models/block-format.js";
+import type { Conversation } from "../models/chat-template.js";
 import { cacheRoot } from "../models/compile-cache.js";
-import { openModelSource } from "../models/model-source.js";
+import { readTemplateFile } from "../models/hugging-face-chat-template.js";
+import { type ChatTemplate, type ModelSource, openModelSource } from "../models/model-source.js";
 import { unnamedToken } from "../models/token-bytes.js";
 import { admit } from "./admission.js";
+import { Chat } from "./chat.js";
 import { Encoder } from "./encoder.js";
 import { InvalidRequest, QueueFull, ShuttingDown } from "./errors.js";
 import { EventStream } from "./event-stream.js";
 import type { FeatureDescription } from "./features.js";
-import type { Engine, GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
+import type { ChatPrompt, Engine, GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
 import { fromFault } from "./thread-fault.js";
 
@@ -35,6 +38,8 @@ export interface LocalEngineOptions {
   readonly saePrecision?: "f32" | "q8" | undefined;
   /** Attach SAEs that say they were trained on another model. */
   readonly saeAnyModel?: boolean | undefined;
+  /** File of a chat template, in place of the model's own. */
+  readonly chatTemplate?: string | undefined;
   readonly cacheDir?: string | undefined;
 }
 
@@ -61,6 +66,7 @@ export class LocalEngine implements Engine {
     readonly fullLength: number,
     private readonly worker: Worker,
     private readonly encoder: Encoder | null,
+    private readonly chat: Chat | null,
   ) {
     worker.on("message", (message: EngineReport) => {
       if (message.type === "events") this.#streams.get(message.request)?.push(message.events);
@@ -85,8 +91,10 @@ export class LocalEngine implements Engine {
    * @throws ModelFormatError, CacheError or SetupError with a sentence for the user.
    */
   static async start(options: LocalEngineOptions, onProgress?: (share: number) => void): Promise<LocalEngine> {
-    const { path, config } = openModelSource(options.model);
-    const { vocabSize } = describeModel(config()).shape;
+    const source = openModelSource(options.model);
+    const { path } = source;
+    const { vocabSize } = describeModel(source.config()).shape;
+    const template = templateOf(source, options.chatTemplate);
     // First, and not beside the engine's thread: a thread that is ended inside a native call takes the process along.
     const encoder = await Encoder.start(path, vocabSize);
     const workerData: EngineThreadOptions = {
@@ -105,12 +113,15 @@ export class LocalEngine implements Engine {
         precision: options.saePrecision ?? "f32",
         anyModel: options.saeAnyModel ?? false,
       },
+      hasChatTemplate: template !== null,
     };
     const worker = new Worker(new URL("./engine-worker.js", import.meta.url), { workerData });
     try {
       worker.postMessage({ type: "tokenizer", tokens: encoder?.tokens.data ?? null } satisfies EngineCommand);
       const { card, fullLength } = await ready(worker, onProgress);
-      return new LocalEngine(card, options, fullLength, worker, encoder);
+      const chat =
+        template !== null && encoder !== null ? new Chat(withTokens(template, card, encoder), encoder) : null;
+      return new LocalEngine(card, options, fullLength, worker, encoder, chat);
     } catch (error) {
       await Promise.all([worker.terminate(), encoder?.close()]);
       throw error;
@@ -120,6 +131,14 @@ export class LocalEngine implements Engine {
   async encode(text: string): Promise<number[]> {
     if (this.encoder === null) throw new InvalidRequest(`${this.card.id} has no tokenizer: give token ids`, "prompt");
     return this.encoder.encode(text);
+  }
+
+  async chatPrompt(conversation: Conversation, signal: AbortSignal): Promise<ChatPrompt> {
+    if (this.encoder === null)
+      throw new InvalidRequest(`${this.card.id} has no tokenizer, so it cannot read them`, "messages");
+    if (this.chat !== null) return this.chat.prompt(conversation, signal);
+    const how = "start the server with --chat-template <file>, or use /v1/completions";
+    throw new InvalidRequest(`${this.card.id} has no chat template: ${how}`, "messages");
   }
 
   tokenTexts(ids: readonly number[]): string[] {
@@ -185,6 +204,7 @@ export class LocalEngine implements Engine {
   async close(): Promise<void> {
     this.#draining = true;
     for (const stream of [...this.#streams.values()]) stream.abort(new ShuttingDown("the server is shutting down"));
+    this.chat?.close();
     this.#tell({ type: "close" });
     await Promise.all([this.#exited, this.encoder?.close()]);
   }
@@ -207,6 +227,22 @@ export class LocalEngine implements Engine {
     if (this.#outstanding + more <= room) return;
     throw new QueueFull(`${this.#outstanding} sequences run or wait, and ${room} may; try again later`);
   }
+}
+
+/** The model's own template, or the one in the file. @throws ModelFormatError. */
+function templateOf(source: ModelSource, file: string | undefined): ChatTemplate | null {
+  const own = source.chatTemplate();
+  return file === undefined ? own : { file, template: readTemplateFile(file), tokens: own?.tokens ?? {} };
+}
+
+/** A template that was given to a model without one: what it may name is known by ids alone. */
+function withTokens(template: ChatTemplate, { bosTokenId, eosTokenIds }: ModelCard, encoder: Encoder): ChatTemplate {
+  if (Object.keys(template.tokens).length > 0) return template;
+  const named = { bos_token: bosTokenId, eos_token: eosTokenIds[0] };
+  const tokens = Object.entries(named).flatMap(([name, id]) =>
+    typeof id === "number" ? [[name, encoder.tokens.text(id)] as const] : [],
+  );
+  return { ...template, tokens: Object.fromEntries(tokens) };
 }
 
 function ready(

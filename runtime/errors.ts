@@ -23,3 +23,8 @@ export class ShuttingDown extends Error {
 export class SetupError extends Error {
   override readonly name = "SetupError";
 }
+
+/** The model's chat template cannot be rendered: it is broken, or it takes too much time or memory. Not the request's fault. */
+export class ChatTemplateFailed extends Error {
+  override readonly name = "ChatTemplateFailed";
+}

@@ -1,4 +1,5 @@
 import type { Precision } from "../models/block-format.js";
+import type { Conversation } from "../models/chat-template.js";
 import type { HookName } from "../models/hooks.js";
 import type { FeatureDescription, FeatureEdit, FeatureRequest, SaeCard, SaeReading } from "./features.js";
 
@@ -140,12 +141,22 @@ export interface ModelCard {
   readonly bosTokenId: number | null;
   readonly eosTokenIds: readonly number[];
   readonly hasTokenizer: boolean;
+  /** Whether conversations can be made prompts. */
+  readonly hasChatTemplate: boolean;
   /** Defaults from generation_config.json. */
   readonly sampling: { readonly temperature?: number; readonly topP?: number; readonly topK?: number };
   /** Places that can be tapped. */
   readonly hooks: readonly HookName[];
   /** Attached SAEs; ids are unique. */
   readonly saes: readonly SaeCard[];
+}
+
+/** A conversation as the model reads it. */
+export interface ChatPrompt {
+  /** Nothing is put in front: the template has the beginning-of-text token where it wants one. */
+  readonly ids: readonly number[];
+  /** Tokens that end an assistant's turn in this template, which the model's own end tokens may lack. */
+  readonly turnEndIds: readonly number[];
 }
 
 /** A loaded model that generates. Implemented by `LocalEngine`; the server knows only this. */
@@ -156,6 +167,12 @@ export interface Engine {
    * @throws InvalidRequest where the model has no tokenizer.
    */
   encode(text: string): Promise<number[]>;
+  /**
+   * A conversation through the model's chat template. Control tokens in the messages' content are control tokens here, too.
+   * @throws InvalidRequest (`messages`) where the model has no template or the template refuses the conversation;
+   * ChatTemplateFailed where the template is broken; the signal's reason when it aborts before.
+   */
+  chatPrompt(conversation: Conversation, signal: AbortSignal): Promise<ChatPrompt>;
   /** Text of each id on its own ("token_id:N" without a tokenizer, "bytes:\\x.." where it is no whole character). */
   tokenTexts(ids: readonly number[]): string[];
   /** Text of all ids together. */

@@ -19,6 +19,7 @@ export interface EngineThreadOptions {
   readonly parallel: number;
   readonly stallTimeoutMs: number;
   readonly saes: SaeChoice;
+  readonly hasChatTemplate: boolean;
 }
 
 /** A sequence that the model can run; its prompt changes threads without being copied number by number. */

@@ -4,6 +4,7 @@ import { HttpError } from "./errors.js";
 import { type AppEnv, logExchanges } from "./exchange.js";
 import { type GuardRules, guard } from "./guard.js";
 import type { ModelRegistry } from "./model-registry.js";
+import { chatCompletions } from "./routes/chat-completions.js";
 import { type CompletionSettings, completions } from "./routes/completions.js";
 import { features } from "./routes/features.js";
 import { health } from "./routes/health.js";
@@ -25,6 +26,7 @@ export interface AppOptions {
 
 const METHODS = {
   "/v1/completions": "POST",
+  "/v1/chat/completions": "POST",
   "/v1/features": "POST",
   "/v1/models": "GET",
   "/v1/models/:name{.+}": "GET",
@@ -41,6 +43,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.use(logExchanges(options.logger), guard(options.guard));
   app.route("/", completions(options.models, options.completions));
+  app.route("/", chatCompletions(options.models, options.completions));
   app.route("/", features(options.models, options.completions));
   app.route("/", models(options.models));
   app.route("/", saes(options.models));

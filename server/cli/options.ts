@@ -89,6 +89,11 @@ export const ServeOptions = z.object({
     help: "as elsewhere; where there are several models, each says which it is for (repeatable)",
   }),
   servedModelName: list("name", "another name of the model, where there is one"),
+  chatTemplate: value(
+    z.string().min(1).optional(),
+    "file",
+    "Jinja template for /v1/chat/completions, in place of the model's own",
+  ),
   host: value(z.string().min(1).default("127.0.0.1"), "address", "address to listen on; 0.0.0.0: all"),
   port: value(integer(0, 65535).prefault("8080"), "port", "port to listen on; 0 takes a free one"),
   parallel: value(integer(1, 4096).prefault("8"), "n", "sequences that run at once"),

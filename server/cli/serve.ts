@@ -82,11 +82,12 @@ function banner(url: string, engines: readonly Engine[], aliases: readonly strin
   return [
     `lambdatap ${packageVersion()} at ${url}`,
     ...engines.flatMap(({ card }) => {
-      const { id, architecture, window, sinks, precision, threads, trainedLength, saes } = card;
+      const { id, architecture, window, sinks, precision, threads, trainedLength, longest, saes } = card;
+      const limit = longest === null ? "no length limit" : `texts of ${longest} tokens at most`;
       const read = saes.map((sae) => sae.id).join(", ") || "none (--sae <folder> attaches one)";
       return [
         `  model    ${[id, ...aliases].join(", ")} (${architecture}, trained on ${trainedLength} tokens)`,
-        `  window   ${window} tokens and ${sinks} sinks, no length limit`,
+        `  window   ${window} tokens and ${sinks} sinks, ${limit}`,
         `  runs in  ${precision}, on ${threads} ${threads === 1 ? "thread" : "threads"}`,
         `  SAEs     ${read}`,
       ];

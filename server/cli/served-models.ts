@@ -18,6 +18,8 @@ export function planModels(options: ServeOptions, env: Readonly<Record<string, s
   if (only !== undefined && more.length === 0) return [{ ...options, ...only }];
   if (options.servedModelName.length > 0)
     throw new UsageError("--served-model-name goes with one model: name several with --model <name>=<model>");
+  if (options.chatTemplate !== undefined)
+    throw new UsageError("--chat-template goes with one model: the others would answer in its words too");
   const names = models.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined)

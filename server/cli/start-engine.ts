@@ -20,7 +20,7 @@ export const embeddedModel = (): string => join(packageRoot(), "models", "defaul
 
 /** Loads the model that the flags name, or the embedded one, and shows how a compilation goes. `name`: where it has another. */
 export async function startEngine(
-  options: EngineOptions & { readonly name?: string | undefined },
+  options: EngineOptions & { readonly name?: string | undefined; readonly chatTemplate?: string | undefined },
   load: EngineLoad = ALONE,
 ): Promise<Engine> {
   const { path, name } = findModel(options.model ?? embeddedModel(), process.env);
@@ -34,6 +34,7 @@ export async function startEngine(
         sinks: options.sinks,
         threads: options.threads,
         precision: options.precision,
+        chatTemplate: options.chatTemplate,
         cacheDir: options.cacheDir,
         saes: options.sae?.filter(({ folder }) => folder !== "none"),
         saePrecision: options.saePrecision,

@@ -1,6 +1,6 @@
 import { InvalidRequest } from "../../runtime/errors.js";
 import type { FeatureRequest } from "../../runtime/features.js";
-import type { ModelCard } from "../../runtime/generation.js";
+import type { ModelCard, SequenceRequest } from "../../runtime/generation.js";
 import type { TokenFeatures } from "./features.js";
 
 /** Of an answer in one piece: 12 MB and 0.2 s of JSON.stringify (8 features each of 3 SAEs), in which nobody else is served. */
@@ -12,6 +12,15 @@ const SCALARS = 5;
 export function checkAnswerSize(tokens: number, features: FeatureRequest, card: ModelCard): void {
   const numbers = tokens * mostNumbers(features, card);
   if (numbers > MOST_NUMBERS) throw tooLarge(`${tokens} tokens may give ${numbers} numbers,`);
+}
+
+/** What is known before of the readings in an answer in one piece; what is not is counted as it comes (countNumbers). */
+export function checkWholeAnswer(sequences: readonly SequenceRequest[], card: ModelCard): void {
+  const [features] = sequences.map((sequence) => sequence.features);
+  if (!features) return;
+  const read = (sum: number, { prompt, maxTokens }: SequenceRequest) =>
+    sum + (features.prompt ? prompt.length : 0) + (maxTokens ?? 0);
+  checkAnswerSize(sequences.reduce(read, 0), features, card);
 }
 
 /** Counts the numbers of an answer whose length nobody knows before. The returned function throws as `checkAnswerSize`. */

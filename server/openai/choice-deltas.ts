@@ -1,15 +1,15 @@
 import type { Engine, GenerationEvent } from "../../runtime/generation.js";
 import { GenerationFailed } from "../errors.js";
-import type { CompletionRequest } from "./completion-request.js";
 import { type TokenFeatures, toTokenFeatures } from "./features.js";
-import { appendLogprobs, type LegacyLogprobs, logprobsWriter } from "./legacy-logprobs.js";
+import type { GenerationRequest } from "./generation-fields.js";
+import type { LogprobsForm } from "./logprobs-form.js";
 import type { CompletionWork } from "./sequences.js";
 
-/** What one engine event adds to a choice. A whole completion is the sum of its deltas, so streamed and whole agree. */
-export interface ChoiceDelta {
+/** What one engine event adds to a choice. A whole answer is the sum of its deltas, so streamed and whole agree. */
+export interface ChoiceDelta<L> {
   readonly index: number;
   readonly text: string;
-  readonly logprobs: LegacyLogprobs | null;
+  readonly logprobs: L | null;
   readonly tokenIds: readonly number[];
   /** Of prompt tokens as of generated ones. */
   readonly features: readonly TokenFeatures[];
@@ -28,14 +28,15 @@ export interface Tally {
  * first token and after the readings of its prompt.
  * @throws GenerationFailed at the first sequence that fails; leaving the loop stops the others.
  */
-export async function* choiceDeltas(
+export async function* choiceDeltas<L>(
   events: AsyncIterable<GenerationEvent>,
-  request: CompletionRequest,
+  request: GenerationRequest,
   work: CompletionWork,
   engine: Engine,
+  form: LogprobsForm<L>,
   tally: Tally,
-): AsyncGenerator<ChoiceDelta, void> {
-  const choices = work.sequences.map((_, index) => startChoice(index, request, work, engine));
+): AsyncGenerator<ChoiceDelta<L>, void> {
+  const choices = work.sequences.map((_, index) => startChoice(index, request, work, engine, form));
   let open = choices.length;
   if (request.echo && request.logprobs === null && !request.features?.prompt) {
     for (const choice of choices) yield* choice.prompt();
@@ -70,21 +71,27 @@ export async function* choiceDeltas(
   if (open > 0) throw new Error(`the engine fell silent with ${open} sequences open`);
 }
 
-function startChoice(index: number, request: CompletionRequest, work: CompletionWork, engine: Engine) {
+function startChoice<L>(
+  index: number,
+  request: GenerationRequest,
+  work: CompletionWork,
+  engine: Engine,
+  form: LogprobsForm<L>,
+) {
   const { ids, text, added } = work.promptOf(index);
-  const write = logprobsWriter((tokens) => engine.tokenTexts(tokens));
+  const write = form.writer((tokens) => engine.tokenTexts(tokens));
   const promptLogprobs = request.echo && request.logprobs !== null ? write(ids.slice(0, 1), [null], added) : null;
+  let known = promptLogprobs === null ? 0 : 1;
   let echoed = !request.echo;
   return {
     /** Log-probabilities of prompt tokens; rendered as they come, so that a long prompt never holds the thread. */
     hear(event: Extract<GenerationEvent, { type: "prompt" }>): void {
       if (!promptLogprobs) return;
-      const known = Math.max(0, promptLogprobs.tokens.length - event.start);
-      const logprobs = event.logprobs.slice(known);
-      const from = event.start + known;
-      appendLogprobs(promptLogprobs, write(ids.slice(from, from + logprobs.length), logprobs));
+      const logprobs = event.logprobs.slice(Math.max(0, known - event.start));
+      form.append(promptLogprobs, write(ids.slice(known, known + logprobs.length), logprobs));
+      known += logprobs.length;
     },
-    readings(event: Extract<GenerationEvent, { type: "features" }>): ChoiceDelta {
+    readings(event: Extract<GenerationEvent, { type: "features" }>): ChoiceDelta<L> {
       const features = event.readings.map((readings, i) => {
         const pos = event.start + i;
         return toTokenFeatures(pos, ids[pos] ?? 0, readings);
@@ -92,12 +99,12 @@ function startChoice(index: number, request: CompletionRequest, work: Completion
       return { ...nothing(index), features };
     },
     /** The echoed prompt, once. */
-    *prompt(): Generator<ChoiceDelta, void> {
+    *prompt(): Generator<ChoiceDelta<L>, void> {
       if (echoed) return;
       echoed = true;
       yield { ...nothing(index), text, logprobs: promptLogprobs };
     },
-    token(event: Extract<GenerationEvent, { type: "token" }>): ChoiceDelta {
+    token(event: Extract<GenerationEvent, { type: "token" }>): ChoiceDelta<L> {
       const logprobs = request.logprobs === null ? null : write([event.tokenId], [event.logprobs]);
       const features = event.features ? [toTokenFeatures(event.pos, event.tokenId, event.features)] : [];
       return { ...nothing(index), text: event.text, logprobs, tokenIds: [event.tokenId], features };
@@ -105,6 +112,7 @@ function startChoice(index: number, request: CompletionRequest, work: Completion
   };
 }
 
-function nothing(index: number) {
+/** What changes nothing about a choice. */
+export function nothing(index: number) {
   return { index, text: "", logprobs: null, tokenIds: [], features: [], finishReason: null, stopReason: null };
 }

@@ -1,5 +1,6 @@
 import type { Engine, TokenLogprobs } from "../../runtime/generation.js";
 import { toWireLogprob } from "./logprob.js";
+import type { LogprobsForm, LogprobsWriter } from "./logprobs-form.js";
 
 /** `logprobs` of a choice in the completions API. */
 export interface LegacyLogprobs {
@@ -12,18 +13,14 @@ export interface LegacyLogprobs {
   readonly text_offset: number[];
 }
 
-/** Tokens of one choice, in order. `hidden` of them at the start are no part of the choice's text. */
-export type LogprobsWriter = (
-  ids: readonly number[],
-  logprobs: readonly (TokenLogprobs | null)[],
-  hidden?: number,
-) => LegacyLogprobs;
+/** Of the completions API. */
+export const legacyLogprobs: LogprobsForm<LegacyLogprobs> = { none: noLogprobs, writer, append };
 
 /**
  * Writes a choice's logprobs piece by piece. Offsets add up the texts of the tokens, not the text sent so far, so they
  * are the same however stop strings or half characters hold text back, streamed or not.
  */
-export function logprobsWriter(tokenTexts: Engine["tokenTexts"]): LogprobsWriter {
+function writer(tokenTexts: Engine["tokenTexts"]): LogprobsWriter<LegacyLogprobs> {
   let offset = 0;
   return (ids, logprobs, hidden = 0) => {
     const piece = noLogprobs();
@@ -40,12 +37,11 @@ export function logprobsWriter(tokenTexts: Engine["tokenTexts"]): LogprobsWriter
   };
 }
 
-export function noLogprobs(): LegacyLogprobs {
+function noLogprobs(): LegacyLogprobs {
   return { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
 }
 
-/** Adds a later piece of the same choice. */
-export function appendLogprobs(to: LegacyLogprobs, piece: LegacyLogprobs): void {
+function append(to: LegacyLogprobs, piece: LegacyLogprobs): void {
   for (const token of piece.tokens) to.tokens.push(token);
   for (const logprob of piece.token_logprobs) to.token_logprobs.push(logprob);
   for (const top of piece.top_logprobs) to.top_logprobs.push(top);

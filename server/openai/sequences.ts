@@ -3,6 +3,7 @@ import type { Engine, ModelCard, SamplingParams, SequenceRequest } from "../../r
 import type { CompletionRequest } from "./completion-request.js";
 import { checkEdits } from "./edits.js";
 import { toFeatureRequest } from "./feature-request.js";
+import type { GenerationRequest } from "./generation-fields.js";
 import { toLambdaOptions } from "./lambda-infinite.js";
 import { checkId, checkIds, type TokenizedPrompt, tokenize } from "./tokenize.js";
 
@@ -16,8 +17,7 @@ export interface CompletionWork {
 }
 
 /**
- * The meaning of a request on this model: tokenised prompts, defaults of the model's generation_config.json, n copies of
- * each prompt with seed, seed + 1, ...
+ * The meaning of a completion request on this model: its prompts tokenised, each in n choices.
  * @throws InvalidRequest naming the field that this model cannot serve.
  */
 export async function toSequences(
@@ -25,32 +25,17 @@ export async function toSequences(
   engine: Engine,
   maxTokensLimit?: number,
 ): Promise<CompletionWork> {
-  const { card } = engine;
-  checkIds(request.stop_token_ids ?? [], "stop_token_ids", card);
-  for (const [id] of request.logit_bias ?? []) checkId(id, `logit_bias.${id}`, card);
-  const features = request.features ? toFeatureRequest(request.features, card) : null;
-  checkEdits(request.edits ?? [], card);
-  const maxTokens = limited(request.max_tokens, maxTokensLimit);
-
+  const choiceOf = toChoices(request, engine.card, maxTokensLimit);
   const prompts = await Promise.all(request.prompt.map((prompt) => tokenize(prompt, engine, request.echo === true)));
-  const n = request.n ?? 1;
-  const sequences = prompts.flatMap(({ ids }) =>
-    Array.from({ length: n }, (_, copy) => ({
-      prompt: ids,
-      maxTokens,
-      minTokens: request.min_tokens ?? 0,
-      ignoreEos: request.ignore_eos ?? false,
-      stopTokenIds: request.stop_token_ids ?? [],
-      stop: request.stop ?? [],
-      sampling: toSampling(request, card, copy),
-      logprobs: request.logprobs,
-      promptLogprobs: request.echo ? request.logprobs : null,
-      lambda: toLambdaOptions(request.lm_infinite),
-      features,
-      edits: request.edits ?? [],
-      editsFrom: request.edits_from ?? "generation",
-    })),
-  );
+  return workOf(prompts, request.n ?? 1, choiceOf);
+}
+
+/** What a prompt's choice number `copy` asks of the engine. */
+export type ChoiceOf = (prompt: TokenizedPrompt, copy: number) => SequenceRequest;
+
+/** n choices of each prompt. */
+export function workOf(prompts: readonly TokenizedPrompt[], n: number, choiceOf: ChoiceOf): CompletionWork {
+  const sequences = prompts.flatMap((prompt) => Array.from({ length: n }, (_, copy) => choiceOf(prompt, copy)));
   return {
     promptTokens: prompts.reduce((sum, { ids }) => sum + ids.length, 0),
     sequences,
@@ -62,7 +47,34 @@ export async function toSequences(
   };
 }
 
-function toSampling(request: CompletionRequest, card: ModelCard, copy: number): SamplingParams {
+/**
+ * The meaning of a request's fields on this model: defaults of its generation_config.json, choices with seed, seed + 1, ...
+ * @throws InvalidRequest naming the field that this model cannot serve, before any prompt is tokenised.
+ */
+export function toChoices(request: GenerationRequest, card: ModelCard, maxTokensLimit?: number): ChoiceOf {
+  checkIds(request.stop_token_ids ?? [], "stop_token_ids", card);
+  for (const [id] of request.logit_bias ?? []) checkId(id, `logit_bias.${id}`, card);
+  const features = request.features ? toFeatureRequest(request.features, card) : null;
+  checkEdits(request.edits ?? [], card);
+  const maxTokens = limited(request.max_tokens, maxTokensLimit);
+  return ({ ids }, copy) => ({
+    prompt: ids,
+    maxTokens,
+    minTokens: request.min_tokens ?? 0,
+    ignoreEos: request.ignore_eos ?? false,
+    stopTokenIds: request.stop_token_ids ?? [],
+    stop: request.stop ?? [],
+    sampling: toSampling(request, card, copy),
+    logprobs: request.logprobs,
+    promptLogprobs: request.echo ? request.logprobs : null,
+    lambda: toLambdaOptions(request.lm_infinite),
+    features,
+    edits: request.edits ?? [],
+    editsFrom: request.edits_from ?? "generation",
+  });
+}
+
+function toSampling(request: GenerationRequest, card: ModelCard, copy: number): SamplingParams {
   return {
     temperature: request.temperature ?? card.sampling.temperature ?? 1,
     topP: request.top_p ?? card.sampling.topP ?? 1,

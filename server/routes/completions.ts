@@ -1,12 +1,13 @@
 import { Hono } from "hono";
-import type { ModelCard, SequenceRequest } from "../../runtime/generation.js";
 import { readJson } from "../body.js";
 import type { AppEnv } from "../exchange.js";
 import type { ModelRegistry } from "../model-registry.js";
-import { checkAnswerSize } from "../openai/answer-size.js";
+import type { AnswerHead } from "../openai/answer.js";
+import { checkWholeAnswer } from "../openai/answer-size.js";
 import { choiceDeltas, type Tally } from "../openai/choice-deltas.js";
-import { type CompletionHead, completion, completionChunks } from "../openai/completion.js";
+import { completion, completionChunks } from "../openai/completion.js";
 import { parseCompletionRequest } from "../openai/completion-request.js";
+import { legacyLogprobs } from "../openai/legacy-logprobs.js";
 import { toSequences } from "../openai/sequences.js";
 import { replyTo } from "../reply.js";
 
@@ -27,7 +28,7 @@ export function completions(models: ModelRegistry, settings: CompletionSettings)
     const { name, engine } = models.get(request.model);
     const work = await toSequences(request, engine, settings.maxTokensLimit);
     if (!request.stream) checkWholeAnswer(work.sequences, engine.card);
-    const head: CompletionHead = {
+    const head: AnswerHead = {
       id: `cmpl-${c.var.exchange.id}`,
       object: "text_completion",
       created: Math.floor(Date.now() / 1000),
@@ -37,18 +38,8 @@ export function completions(models: ModelRegistry, settings: CompletionSettings)
     const tally: Tally = { promptTokens: work.promptTokens, completionTokens: 0 };
     const reply = replyTo(c, settings.pingMs, () => ({ model: name, ...tally }));
     const events = engine.generate(work.sequences, reply.signal); // refuses here, while a status can still say so
-    const deltas = choiceDeltas(events, request, work, engine, tally);
-    return request.stream
-      ? reply.stream(completionChunks(head, request, work, deltas, tally))
-      : reply.whole(completion(head, request, work, deltas, tally));
+    const deltas = choiceDeltas(events, request, work, engine, legacyLogprobs, tally);
+    const answering = { head, request, work, deltas, tally };
+    return request.stream ? reply.stream(completionChunks(answering)) : reply.whole(completion(answering));
   });
-}
-
-/** What is known before of the readings in an answer in one piece; what is not is counted as it comes (completion.ts). */
-function checkWholeAnswer(sequences: readonly SequenceRequest[], card: ModelCard): void {
-  const [features] = sequences.map((sequence) => sequence.features);
-  if (!features) return;
-  const read = (sum: number, { prompt, maxTokens }: SequenceRequest) =>
-    sum + (features.prompt ? prompt.length : 0) + (maxTokens ?? 0);
-  checkAnswerSize(sequences.reduce(read, 0), features, card);
 }

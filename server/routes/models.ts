@@ -29,6 +29,7 @@ function toModelObject({ name, engine: { card } }: NamedModel) {
       hooks: card.hooks,
       saes: card.saes.map(({ id }) => id),
       has_tokenizer: card.hasTokenizer,
+      has_chat_template: card.hasChatTemplate,
       bos_token_id: card.bosTokenId,
       eos_token_ids: card.eosTokenIds,
       sampling: {

@@ -12,6 +12,7 @@ export function countedEngine(engine: Engine): { readonly engine: Engine; readon
   const counting: Engine = {
     card: engine.card,
     encode: (text) => engine.encode(text),
+    chatPrompt: (conversation, signal) => engine.chatPrompt(conversation, signal),
     tokenTexts: (ids) => engine.tokenTexts(ids),
     decode: (ids) => engine.decode(ids),
     describeFeature: (sae, feature, top) => engine.describeFeature(sae, feature, top),

@@ -35,6 +35,7 @@ describe("GET /v1/models", () => {
         hooks: ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"],
         saes: ["early", "late"],
         has_tokenizer: true,
+        has_chat_template: true,
         bos_token_id: 0,
         eos_token_ids: [1],
         sampling: { temperature: 0.8, top_p: 0.95, top_k: 0 },

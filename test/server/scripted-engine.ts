@@ -64,10 +64,14 @@ export const CARD: ModelCard = {
   bosTokenId: 0,
   eosTokenIds: [1],
   hasTokenizer: true,
+  hasChatTemplate: true,
   sampling: { temperature: 0.8, topP: 0.95 },
   hooks: ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"],
   saes: [EARLY, LATE],
 };
+
+/** What the engine says ends an assistant's turn. */
+export const END_OF_TURN = 999;
 
 /** An engine whose tokens are words: "Once upon a" is [2, 3, 4] as it is first met, and it answers " w0 w1 w2 ...". */
 export function scriptedEngine({ card = {}, script = words, room = 1000 }: ScriptedOptions = {}): ScriptedEngine {
@@ -81,6 +85,12 @@ export function scriptedEngine({ card = {}, script = words, room = 1000 }: Scrip
     stopped: 0,
     taken: 0,
     encode: async (text) => (text.match(/\s*\S+|\s+$/g) ?? []).map(idOf),
+    async chatPrompt({ messages, addGenerationPrompt }, signal) {
+      signal.throwIfAborted();
+      const turns = messages.map(({ role, content }) => ` ${role}: ${content}`);
+      const text = [...turns, ...(addGenerationPrompt ? [" assistant:"] : [])].join("");
+      return { ids: await engine.encode(text), turnEndIds: [END_OF_TURN] };
+    },
     tokenTexts: (ids) => ids.map((id) => texts[id] ?? ` w${id}`),
     decode: (ids) => engine.tokenTexts(ids).join(""),
     generate(sequences, signal) {

@@ -39,6 +39,28 @@ export const WireCompletion = z.strictObject({
   usage: Usage.nullable().optional(),
 });
 export type WireCompletion = z.output<typeof WireCompletion>;
+const ChatToken = z.strictObject({ token: z.string(), logprob: z.number(), bytes: z.array(z.int()) });
+const ChatChoice = Choice.omit({ text: true }).extend({
+  logprobs: z
+    .strictObject({
+      content: z.array(ChatToken.extend({ top_logprobs: z.array(ChatToken) }).strict()),
+      refusal: z.null(),
+    })
+    .nullable(),
+});
+const ChatMessage = z.strictObject({ role: z.literal("assistant"), content: z.string(), refusal: z.null() });
+export const WireChat = WireCompletion.extend({
+  id: z.string().startsWith("chatcmpl-"),
+  object: z.literal("chat.completion"),
+  choices: z.array(ChatChoice.extend({ message: ChatMessage }).strict()),
+  usage: Usage,
+}).strict();
+const Delta = z.strictObject({ role: z.literal("assistant").optional(), content: z.string().optional() });
+export const WireChatChunk = WireChat.extend({
+  object: z.literal("chat.completion.chunk"),
+  choices: z.array(ChatChoice.extend({ delta: Delta }).strict()),
+  usage: Usage.nullable().optional(),
+}).strict();
 export const WireTextFeatures = z.strictObject({
   object: z.literal("features"),
   model: z.string(),

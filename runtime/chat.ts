@@ -1,0 +1,54 @@
+import type { Conversation } from "../models/chat-template.js";
+import type { ChatTemplate } from "../models/model-source.js";
+import type { Encoder } from "./encoder.js";
+import { ChatTemplateFailed, InvalidRequest } from "./errors.js";
+import type { ChatPrompt } from "./generation.js";
+import { TemplateRenderer } from "./template-renderer.js";
+
+/** Stands for what an assistant says, so that what comes behind it can be found: noncharacters, which no template has. */
+const ANSWER = "\uFDD3\uFDD4";
+
+/** Conversations of one model as prompts. */
+export class Chat {
+  readonly #renderer: TemplateRenderer;
+  #turnEnd: Promise<readonly number[]> | undefined;
+
+  constructor(
+    template: ChatTemplate,
+    private readonly encoder: Encoder,
+  ) {
+    this.#renderer = new TemplateRenderer(template);
+  }
+
+  /** See `Engine.chatPrompt`. */
+  async prompt(conversation: Conversation, signal: AbortSignal): Promise<ChatPrompt> {
+    const text = await this.#renderer.render(conversation, signal);
+    const ids = await this.encoder.encode(text);
+    signal.throwIfAborted();
+    if (ids.length === 0) throw new InvalidRequest("the model's chat template makes an empty text of them", "messages");
+    this.#turnEnd ??= this.#findTurnEnd();
+    return { ids, turnEndIds: await this.#turnEnd };
+  }
+
+  close(): void {
+    this.#renderer.close();
+  }
+
+  /** The special token that the template puts behind what an assistant says; none where it puts text or nothing there. */
+  async #findTurnEnd(): Promise<readonly number[]> {
+    const messages = [
+      { role: "user", content: "Hello" },
+      { role: "assistant", content: ANSWER },
+    ];
+    const asked = { messages, addGenerationPrompt: false, continueFinalMessage: false, tools: null, variables: {} };
+    try {
+      const text = await this.#renderer.render(asked);
+      const at = text.lastIndexOf(ANSWER);
+      const [first] = at === -1 ? [] : await this.encoder.encode(text.slice(at + ANSWER.length));
+      return first !== undefined && this.encoder.tokens.isSpecial(first) ? [first] : [];
+    } catch (error) {
+      if (error instanceof InvalidRequest || error instanceof ChatTemplateFailed) return [];
+      throw error;
+    }
+  }
+}

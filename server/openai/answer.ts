@@ -1,0 +1,138 @@
+import { countNumbers } from "./answer-size.js";
+import { type ChoiceDelta, nothing, type Tally } from "./choice-deltas.js";
+import type { TokenFeatures } from "./features.js";
+import type { GenerationRequest } from "./generation-fields.js";
+import type { LogprobsForm } from "./logprobs-form.js";
+import type { CompletionWork } from "./sequences.js";
+import { toUsage, type Usage } from "./usage.js";
+
+/** What an answer and every one of its chunks begin with. */
+export interface AnswerHead {
+  readonly id: string;
+  readonly object: string;
+  readonly created: number;
+  readonly model: string;
+  readonly system_fingerprint: string;
+}
+
+/** An answer, or a chunk of one, with choices as one of OpenAI's interfaces has them. */
+export interface Answer<C> extends AnswerHead {
+  readonly choices: readonly C[];
+  /** In a stream only with include_usage: null but on the last chunk. */
+  readonly usage?: Usage | null;
+}
+
+/** Fields of every choice, whatever the interface, beyond OpenAI's. */
+export interface VendorFields {
+  /** vLLM: the stop string or stop token id that ended it. */
+  readonly stop_reason: string | number | null;
+  /** With return_token_ids; in a stream on the first chunk of a choice. */
+  readonly prompt_token_ids?: readonly number[];
+  /** With return_token_ids. */
+  readonly token_ids?: readonly number[];
+  /** With features. */
+  readonly features?: readonly TokenFeatures[];
+}
+
+export function vendorFields(
+  delta: ChoiceDelta<unknown>,
+  request: GenerationRequest,
+  promptIds?: readonly number[],
+): VendorFields {
+  return {
+    stop_reason: delta.stopReason,
+    ...(request.return_token_ids && promptIds ? { prompt_token_ids: promptIds } : {}),
+    ...(request.return_token_ids ? { token_ids: delta.tokenIds } : {}),
+    ...(request.features ? { features: delta.features } : {}),
+  };
+}
+
+/** A choice, or what a chunk adds to it, as the interface writes it. */
+export type ToChoice<L, C> = (delta: ChoiceDelta<L>, promptIds?: readonly number[]) => C;
+
+/** What is being answered. */
+export interface Answering<L> {
+  readonly head: AnswerHead;
+  readonly request: GenerationRequest;
+  readonly work: CompletionWork;
+  readonly deltas: AsyncIterable<ChoiceDelta<L>>;
+  readonly tally: Readonly<Tally>;
+}
+
+/** The whole answer. @throws InvalidRequest where the readings of its tokens become too many for one. */
+export async function wholeAnswer<L, C>(
+  { head, request, work, deltas, tally }: Answering<L>,
+  form: LogprobsForm<L>,
+  toChoice: ToChoice<L, C>,
+): Promise<Answer<C>> {
+  const sums = work.sequences.map(
+    (_, index): Sum<L> => ({
+      index,
+      text: "",
+      logprobs: request.logprobs === null ? null : form.none(),
+      tokenIds: [],
+      features: [],
+      finishReason: null,
+      stopReason: null,
+    }),
+  );
+  const count = countNumbers();
+  for await (const delta of deltas) {
+    const sum = sums[delta.index];
+    if (sum === undefined) continue;
+    sum.text += delta.text;
+    sum.tokenIds.push(...delta.tokenIds);
+    for (const token of delta.features) {
+      count(token);
+      sum.features.push(token);
+    }
+    if (sum.logprobs && delta.logprobs) form.append(sum.logprobs, delta.logprobs);
+    sum.finishReason = delta.finishReason;
+    sum.stopReason = delta.stopReason;
+  }
+  const choices = sums.map((sum) => toChoice(sum, work.promptOf(sum.index).ids));
+  return { ...head, choices, usage: toUsage(tally) };
+}
+
+/**
+ * The answer in chunks: one per event that the client would notice; usage last, with no choices, if asked for.
+ * @param opening a first chunk of every choice, where the interface has one
+ */
+export async function* answerChunks<L, C>(
+  { head, request, work, deltas, tally }: Answering<L>,
+  toChoice: ToChoice<L, C>,
+  opening?: ToChoice<L, C>,
+): AsyncGenerator<Answer<C>, void> {
+  const includeUsage = request.stream_options?.include_usage === true;
+  const continuous = includeUsage && request.stream_options?.continuous_usage_stats === true;
+  const chunk = (choice: C): Answer<C> => ({
+    ...head,
+    choices: [choice],
+    ...(includeUsage ? { usage: continuous ? toUsage(tally) : null } : {}),
+  });
+  const begun = new Set<number>();
+  const idsOnce = (index: number) => {
+    if (begun.has(index)) return undefined;
+    begun.add(index);
+    return work.promptOf(index).ids;
+  };
+  if (opening) for (const index of work.sequences.keys()) yield chunk(opening(nothing(index), idsOnce(index)));
+  for await (const delta of deltas) {
+    if (!continuous && !request.return_token_ids && isSilent(delta)) continue;
+    yield chunk(toChoice(delta, idsOnce(delta.index)));
+  }
+  if (includeUsage) yield { ...head, choices: [], usage: toUsage(tally) };
+}
+
+/** The deltas of a choice, added up. */
+interface Sum<L> extends ChoiceDelta<L> {
+  text: string;
+  readonly tokenIds: number[];
+  readonly features: TokenFeatures[];
+  finishReason: ChoiceDelta<L>["finishReason"];
+  stopReason: ChoiceDelta<L>["stopReason"];
+}
+
+function isSilent(delta: ChoiceDelta<unknown>): boolean {
+  return delta.text === "" && delta.logprobs === null && delta.features.length === 0 && delta.finishReason === null;
+}

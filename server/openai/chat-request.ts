@@ -1,0 +1,87 @@
+import * as z from "zod";
+import { type Conversation, RESERVED_VARIABLES } from "../../models/chat-template.js";
+import { ChatMessages } from "./chat-messages.js";
+import { flag, type GenerationRequest, generationFields, wrongMinTokens } from "./generation-fields.js";
+import { parseBody } from "./parse.js";
+
+const maxTokens = z.int().min(0).nullish();
+/** What asks for nothing: clients send these fields with their defaults. */
+const only = <const V extends string | false>(values: readonly V[], error: string) =>
+  z.literal([...values], { error }).nullish();
+const noTools = z.array(z.unknown()).max(0, { error: "tools are not available yet; leave them out" }).nullish();
+const NO_CALLS = "there are no tools to choose from";
+
+/** Variables of the template besides its own (vLLM). */
+const TemplateVariables = z.record(z.string(), z.json()).check(({ value, issues }) => {
+  for (const name of Object.keys(value)) {
+    if (!RESERVED_VARIABLES.has(name)) continue;
+    issues.push({ code: "custom", message: "the template has this variable already", input: value, path: [name] });
+  }
+});
+
+/**
+ * The body of POST /v1/chat/completions: OpenAI's fields, vLLM's that concern the template, and those of every generation.
+ * Fields that would change the answer and cannot be obeyed are taken only in the form that asks for nothing.
+ */
+const ChatBody = z
+  .object({
+    ...generationFields,
+    messages: ChatMessages,
+    max_tokens: maxTokens,
+    max_completion_tokens: maxTokens,
+    logprobs: flag,
+    top_logprobs: z.int().min(0).max(20).nullish(),
+    add_generation_prompt: flag,
+    continue_final_message: flag,
+    chat_template: z.null({ error: "the server has the template (--chat-template); leave it out" }).optional(),
+    chat_template_kwargs: TemplateVariables.nullish(),
+    tools: noTools,
+    tool_choice: only(["none", "auto"], NO_CALLS),
+    functions: noTools,
+    function_call: only(["none", "auto"], NO_CALLS),
+    response_format: z.object({ type: z.literal("text", { error: "only text is available" }) }).nullish(),
+    modalities: z.array(z.literal("text", { error: "only text is available" })).nullish(),
+    audio: z.null({ error: "only text is available" }).optional(),
+    prediction: z.null({ error: "not available" }).optional(),
+    web_search_options: z.null({ error: "not available" }).optional(),
+    echo: only([false], "the messages cannot be repeated; leave it out"),
+  })
+  .check(({ value, issues }) => {
+    const refuse = (field: string, message: string) =>
+      issues.push({ code: "custom", message, input: value, path: [field] });
+    const { max_tokens: old, max_completion_tokens: most } = value;
+    if (typeof old === "number" && typeof most === "number" && old !== most)
+      refuse("max_completion_tokens", `expected the same as max_tokens (${old}), or one of them`);
+    const wrong = wrongMinTokens(value.min_tokens, most ?? old ?? null);
+    if (wrong !== null) refuse("min_tokens", wrong);
+    if (value.top_logprobs && !value.logprobs) refuse("top_logprobs", "expected logprobs: true with it");
+    if (value.add_generation_prompt && value.continue_final_message)
+      refuse(
+        "continue_final_message",
+        "expected without add_generation_prompt: a message goes on, or a new one begins",
+      );
+  });
+
+/** What is asked: of the template, and of the model. */
+export interface ChatRequest extends GenerationRequest {
+  readonly conversation: Conversation;
+}
+
+/** @throws InvalidRequest naming the first field that is wrong, as a path: "messages[0].content[1].type". */
+export function parseChatRequest(body: unknown): ChatRequest {
+  const parsed = parseBody(ChatBody, body);
+  const continued = parsed.continue_final_message === true;
+  return {
+    ...parsed,
+    max_tokens: parsed.max_completion_tokens ?? parsed.max_tokens ?? null,
+    logprobs: parsed.logprobs ? (parsed.top_logprobs ?? 0) : null,
+    echo: false,
+    conversation: {
+      messages: parsed.messages,
+      addGenerationPrompt: parsed.add_generation_prompt ?? !continued,
+      continueFinalMessage: continued,
+      tools: null,
+      variables: parsed.chat_template_kwargs ?? {},
+    },
+  };
+}

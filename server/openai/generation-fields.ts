@@ -1,0 +1,89 @@
+import * as z from "zod";
+import { Edits } from "./edits.js";
+import { FeatureFields } from "./feature-request.js";
+import { LambdaInfinite } from "./lambda-infinite.js";
+
+export const flag = z.boolean().nullish();
+const count = z.int().min(0).nullish();
+
+const StreamOptions = z.object({
+  include_usage: flag,
+  continuous_usage_stats: flag,
+  /** OpenAI pads chunks against traffic analysis; we take the wish and do not pad. */
+  include_obfuscation: flag,
+});
+
+const Stop = z
+  .union([z.string().min(1), z.array(z.string().min(1)).max(16)], {
+    error: "expected a non-empty string, or an array of at most 16 of them",
+  })
+  .transform((stop) => (typeof stop === "string" ? [stop] : stop));
+
+/** Counted by zod before it looks at them: a million wrong ones would take it a second. */
+const StopTokenIds = z.array(z.int().min(0)).max(1024, { error: "expected at most 1024 token ids" });
+
+/** zod looks into every entry of a record, and takes seconds over a million. */
+const MOST_BIASES = 4096;
+const fewBiases = (value: unknown): boolean => Object.keys(Object(value)).length <= MOST_BIASES;
+
+/** Token ids are strings on the wire. A bias of 0 changes nothing, so its key may be anything (openai-node sends "foo"). */
+const LogitBias = z
+  .unknown()
+  .refine(fewBiases, { error: `expected at most ${MOST_BIASES} biases` })
+  .pipe(z.record(z.string(), z.number().min(-100).max(100)))
+  .transform((biases, ctx) => {
+    const pairs: [number, number][] = [];
+    for (const [key, bias] of Object.entries(biases)) {
+      if (bias === 0) continue;
+      if (/^\d{1,15}$/.test(key)) pairs.push([Number(key), bias]);
+      else ctx.issues.push({ code: "custom", message: "expected a token id as key", input: key, path: [key] });
+    }
+    return pairs;
+  });
+
+/** Any 64-bit integer: beyond 2^53 a JSON number has lost digits, which a seed can bear. */
+const Seed = z.number().refine((seed) => Number.isInteger(seed) && Math.abs(seed) <= 2 ** 63, {
+  error: "expected an integer of at most 64 bits",
+});
+
+/** Fields of every request that generates, completion or chat: OpenAI's, vLLM's that concern generation, ours. */
+export const generationFields = {
+  model: z.string().nullish(),
+  min_tokens: count,
+  n: z.int().min(1).max(128).nullish(),
+  seed: Seed.nullish(),
+  stop: Stop.nullish(),
+  stop_token_ids: StopTokenIds.nullish(),
+  ignore_eos: flag,
+  stream: flag,
+  stream_options: StreamOptions.nullish(),
+  temperature: z.number().min(0).max(100).nullish(),
+  top_p: z.number().gt(0).max(1).nullish(),
+  top_k: z.int().min(-1).nullish(),
+  min_p: z.number().min(0).max(1).nullish(),
+  frequency_penalty: z.number().min(-2).max(2).nullish(),
+  presence_penalty: z.number().min(-2).max(2).nullish(),
+  repetition_penalty: z.number().gt(0).max(100).nullish(),
+  logit_bias: LogitBias.nullish(),
+  lm_infinite: LambdaInfinite.nullish(),
+  return_token_ids: flag,
+  user: z.string().nullish(),
+  features: FeatureFields.nullish(),
+  edits: Edits.nullish(),
+  edits_from: z.enum(["prompt", "generation"]).nullish(),
+};
+
+const GenerationFields = z.object(generationFields);
+/** What is asked of every choice, however the request was worded. */
+export interface GenerationRequest extends z.output<typeof GenerationFields> {
+  readonly max_tokens: number | null;
+  /** The prompt comes back in front of the text. */
+  readonly echo?: boolean | null | undefined;
+  /** Alternatives per token; null: no log-probabilities. */
+  readonly logprobs: number | null;
+}
+
+/** Why the two fields do not go together, or null. */
+export function wrongMinTokens(minTokens: number | null | undefined, maxTokens: number | null): string | null {
+  return maxTokens !== null && (minTokens ?? 0) > maxTokens ? `expected at most max_tokens (${maxTokens})` : null;
+}

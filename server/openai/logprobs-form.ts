@@ -1,0 +1,17 @@
+import type { Engine, TokenLogprobs } from "../../runtime/generation.js";
+
+/** Tokens of one choice, in order. `hidden` of them at the start are no part of the choice's text. */
+export type LogprobsWriter<L> = (
+  ids: readonly number[],
+  logprobs: readonly (TokenLogprobs | null)[],
+  hidden?: number,
+) => L;
+
+/** How one of OpenAI's interfaces writes the log-probabilities of a choice. */
+export interface LogprobsForm<L> {
+  none(): L;
+  /** Writes a choice's piece by piece. */
+  writer(tokenTexts: Engine["tokenTexts"]): LogprobsWriter<L>;
+  /** Adds a later piece of the same choice. */
+  append(to: L, piece: L): void;
+}
