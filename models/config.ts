@@ -90,6 +90,8 @@ const GenerationFile = z.object({
 /** What a model's authors recommend; undefined where they say nothing. */
 export interface GenerationConfig {
   readonly bosTokenId?: number | undefined;
+  /** Whether texts begin with it; left out: they do. */
+  readonly addsBos?: boolean | undefined;
   readonly eosTokenIds?: readonly number[] | undefined;
   readonly temperature?: number | undefined;
   readonly topP?: number | undefined;

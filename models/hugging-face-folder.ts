@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { folderAddsBos } from "./adds-bos.js";
 import { openCheckpoint } from "./checkpoint.js";
 import { readConfig, readGenerationConfig } from "./config.js";
 import { readFolderChatTemplate } from "./hugging-face-chat-template.js";
@@ -13,7 +14,7 @@ export function openFolder(path: string): ModelSource {
     path,
     configFile: join(path, "config.json"),
     config: () => readConfig(path),
-    generation: () => readGenerationConfig(path),
+    generation: () => ({ ...readGenerationConfig(path), addsBos: folderAddsBos(path) }),
     tokenizer: () => (existsSync(tokenizerFile) ? { file: tokenizerFile, value: readJsonObject(tokenizerFile) } : null),
     chatTemplate: () => readFolderChatTemplate(path),
     openCheckpoint: () => openCheckpoint(path),

@@ -68,6 +68,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     precision: model.precision,
     threads,
     bosTokenId: generation.bosTokenId ?? shape.bosTokenId,
+    addsBos: generation.addsBos ?? true,
     eosTokenIds,
     hasTokenizer: tokens !== null,
     hasChatTemplate: tokens !== null && asked.hasChatTemplate,

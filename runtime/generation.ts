@@ -139,6 +139,8 @@ export interface ModelCard {
   /** Threads of the computation. */
   readonly threads: number;
   readonly bosTokenId: number | null;
+  /** Whether texts begin with it. */
+  readonly addsBos: boolean;
   readonly eosTokenIds: readonly number[];
   readonly hasTokenizer: boolean;
   /** Whether conversations can be made prompts. */

@@ -4,7 +4,6 @@ import type { GgufFiles } from "./gguf-files.js";
 import { type GgufSizes, ggufSizes } from "./gguf-sizes.js";
 import { ropeScaling } from "./rope-scaling.js";
 import { specialTokens } from "./special-tokens.js";
-import { addsBos } from "./tokenizer-json.js";
 
 // Far above every published model, far below what would hurt.
 const HEAD_SIZE = { min: 1, max: 4_096 };
@@ -48,7 +47,7 @@ export function ggufConfig(model: GgufFiles): ConfigFields {
       rope_scaling: ropeScaling(fields, prefix, tensors.get("rope_freqs.weight"), { headDim, maxPositionEmbeddings }),
       tie_word_embeddings: !tensors.has("output.weight"),
       ...Object.fromEntries(biases),
-      bos_token_id: addsBos(fields) ? tokens.bos : null,
+      bos_token_id: tokens.bos,
       eos_token_id: tokens.eos,
     },
   };

@@ -21,7 +21,8 @@ export function openGguf(path: string): ModelSource {
       const { bos, eos, endOfTurn, endOfMessage } = tokensOf(fields);
       const ends = [eos, endOfTurn, endOfMessage].filter((id) => id !== null);
       return {
-        bosTokenId: addsBos(fields) ? (bos ?? undefined) : undefined,
+        bosTokenId: bos ?? undefined,
+        addsBos: addsBos(fields),
         eosTokenIds: ends.length > 0 ? [...new Set(ends)] : undefined,
       };
     },

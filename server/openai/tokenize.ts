@@ -12,11 +12,12 @@ export interface TokenizedPrompt {
 }
 
 /**
- * Token ids as they are, a text with a beginning-of-text token in front where the model has one.
+ * Token ids as they are, a text with a beginning-of-text token in front where the model's texts begin with one; the empty
+ * text is that token where there is one.
  * @throws InvalidRequest naming the prompt that this model cannot read.
  */
 export async function tokenize(prompt: Prompt, engine: Engine, echo: boolean): Promise<TokenizedPrompt> {
-  const { bosTokenId, hasTokenizer } = engine.card;
+  const { bosTokenId, addsBos, hasTokenizer } = engine.card;
   if ("ids" in prompt) {
     checkIds(prompt.ids, prompt.at, engine.card);
     return { ids: prompt.ids, text: echo ? engine.decode(prompt.ids) : "", added: 0 };
@@ -25,7 +26,8 @@ export async function tokenize(prompt: Prompt, engine: Engine, echo: boolean): P
     throw new InvalidRequest("this model has no tokenizer; send token ids", prompt.at);
   }
   const ids = prompt.text === "" ? [] : await engine.encode(prompt.text);
-  if (bosTokenId !== null) return { ids: [bosTokenId, ...ids], text: prompt.text, added: 1 };
+  if (bosTokenId !== null && (addsBos || ids.length === 0))
+    return { ids: [bosTokenId, ...ids], text: prompt.text, added: 1 };
   if (ids.length > 0) return { ids, text: prompt.text, added: 0 };
   throw new InvalidRequest("this model has no beginning-of-text token, so it needs a prompt", prompt.at);
 }

@@ -31,6 +31,7 @@ function toModelObject({ name, engine: { card } }: NamedModel) {
       has_tokenizer: card.hasTokenizer,
       has_chat_template: card.hasChatTemplate,
       bos_token_id: card.bosTokenId,
+      adds_bos: card.addsBos,
       eos_token_ids: card.eosTokenIds,
       sampling: {
         temperature: card.sampling.temperature ?? 1,

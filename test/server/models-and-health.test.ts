@@ -37,6 +37,7 @@ describe("GET /v1/models", () => {
         has_tokenizer: true,
         has_chat_template: true,
         bos_token_id: 0,
+        adds_bos: true,
         eos_token_ids: [1],
         sampling: { temperature: 0.8, top_p: 0.95, top_k: 0 },
       },

@@ -62,6 +62,7 @@ export const CARD: ModelCard = {
   precision: "f32",
   threads: 1,
   bosTokenId: 0,
+  addsBos: true,
   eosTokenIds: [1],
   hasTokenizer: true,
   hasChatTemplate: true,

@@ -56,7 +56,10 @@ describe.each([
     });
 
   it("says whether a prompt begins with a token of its own", () => {
-    expect(openModelSource(path).generation().bosTokenId).toBe(add_bos ? bos : undefined);
+    expect(openModelSource(path).generation()).toMatchObject({
+      addsBos: add_bos,
+      ...(add_bos ? { bosTokenId: bos } : {}),
+    });
   });
 });
 
