@@ -186,17 +186,8 @@ export interface GenerateMessage {
    */
   id: string;
   model?: string | null;
-  /**
-   * Text, token ids, or several of either
-   */
-  prompt?: (string | number[] | (string | number[])[]) | null;
-  suffix?: "" | null;
-  max_tokens?: number | null;
   min_tokens?: number | null;
   n?: number | null;
-  best_of?: number | null;
-  echo?: boolean | null;
-  logprobs?: number | null;
   seed?: number | null;
   stop?: (string | string[]) | null;
   stop_token_ids?: number[] | null;
@@ -250,6 +241,15 @@ export interface GenerateMessage {
       }[]
     | null;
   edits_from?: ("prompt" | "generation") | null;
+  /**
+   * Text, token ids, or several of either
+   */
+  prompt?: (string | number[] | (string | number[])[]) | null;
+  suffix?: "" | null;
+  max_tokens?: number | null;
+  best_of?: number | null;
+  echo?: boolean | null;
+  logprobs?: number | null;
 }
 /**
  * Every open choice of the generation ends as cancelled

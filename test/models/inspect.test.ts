@@ -72,7 +72,7 @@ describe("a sound model", () => {
     expect(found).toMatchObject({
       architecture: "llama",
       stored: { types: { F32: 21 } },
-      needs: { window: 64, cacheBytes: 2 * 2 * 4 * 4 * (2 * (64 + 10) + 11) },
+      needs: { window: 64, cacheBytes: 2 * 2 * 4 * 4 * (2 * (64 + 10) + 10) },
     });
     expect(found.needs?.weightBytes).toBeGreaterThanOrEqual(4 * (found.parameters ?? 0));
     expect(shares.at(-1)).toBe(1);

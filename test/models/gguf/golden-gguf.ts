@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { openSafetensors } from "../../../models/safetensors.js";
+import { storedIntegers } from "../../stored-integers.js";
 
 const FOLDER = join("test", "golden", "gguf");
 
@@ -12,17 +13,11 @@ export const goldenGguf = (name: string): string => join(FOLDER, name);
 export function expectedOf(name: string) {
   const path = join(FOLDER, `${name}.expected.safetensors`);
   const file = openSafetensors(path);
-  const ids = () => {
-    const entry = file.tensors.get("ids");
-    if (entry?.dtype !== "I64") throw new Error(`${path} has no ids`);
-    const bytes = readFileSync(path).subarray(entry.byteOffset, entry.byteOffset + entry.byteLength);
-    return Array.from({ length: bytes.length / 8 }, (_, i) => Number(bytes.readBigInt64LE(8 * i)));
-  };
   return {
     names: [...file.tensors.keys()].filter((tensor) => tensor !== "ids"),
     values: (tensor: string) => file.readF32(tensor),
     shape: (tensor: string) => file.tensors.get(tensor)?.shape ?? [],
-    ids,
+    ids: () => storedIntegers(path, "ids"),
     [Symbol.dispose]: () => file.close(),
   };
 }
