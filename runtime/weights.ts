@@ -8,6 +8,8 @@ export interface Weights extends Disposable {
   readonly bytes: number;
   /** Gives back the memory of weights that sessions have packed copies of. */
   forgetPages(): void;
+  /** Does so again and again, until it is disposed, while sessions are loaded. */
+  forgetting(): Disposable;
 }
 
 /** @throws SetupError when the file is not as it was written. */
@@ -20,6 +22,7 @@ export function openWeights({ path, bytes, places }: CompiledModel["weights"]): 
     tensors,
     bytes,
     forgetPages: () => file.forgetPages(),
+    forgetting: () => file.forgetting(),
     [Symbol.dispose]() {
       for (const tensor of tensors.values()) tensor[Symbol.dispose]();
       file[Symbol.dispose]();

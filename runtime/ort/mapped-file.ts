@@ -1,4 +1,5 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { Worker } from "node:worker_threads";
 import { SetupError } from "../errors.js";
 import type { Pointer } from "./api.js";
 import { copyMemory, openLibrary } from "./c-library.js";
@@ -7,7 +8,12 @@ import { type Backing, Tensor } from "./tensor.js";
 
 const PROT_READ = 1;
 const MAP_SHARED = 1;
+const MADV_RANDOM = 1;
 const MADV_DONTNEED = 4;
+/** Below this many bytes a thread costs more memory than it saves. */
+const WORTH_A_THREAD = 64 << 20;
+/** How long the thread may take to end; far more than it needs. */
+const ENDS_WITHIN_MS = 2_000;
 const READ_STEP = 64 << 20;
 
 interface Mapping {
@@ -20,8 +26,10 @@ let functions: Mapping | undefined;
 
 /** A file in memory. */
 export interface MappedFile extends Backing, Disposable {
-  /** Gives the pages back that have been read; the next touch reads them again from the system's file cache. */
+  /** Gives the pages back that have been read; the next touch reads them, and no others, again from the system's file cache. */
   forgetPages(): void;
+  /** The same again and again until it is disposed: for as long as native code reads the whole file once. */
+  forgetting(): Disposable;
 }
 
 /**
@@ -53,7 +61,11 @@ function map(fd: number, path: string, bytes: number): MappedFile {
     writable: false,
     hold: () => handle.hold(),
     letGo: () => handle.letGo(),
-    forgetPages: () => madvise(handle.pointer, bytes, MADV_DONTNEED),
+    forgetPages: () => {
+      madvise(handle.pointer, bytes, MADV_DONTNEED);
+      madvise(handle.pointer, bytes, MADV_RANDOM);
+    },
+    forgetting: () => startForgetting(address, bytes),
     [Symbol.dispose]: () => handle[Symbol.dispose](),
   };
 }
@@ -85,5 +97,28 @@ function readWhole(fd: number, path: string, bytes: number): MappedFile {
     tensor[Symbol.dispose]();
     throw error;
   }
-  return { ...backing, writable: false, forgetPages: () => {}, [Symbol.dispose]: () => tensor[Symbol.dispose]() };
+  return {
+    ...backing,
+    writable: false,
+    forgetPages: () => {},
+    forgetting: nothing,
+    [Symbol.dispose]: () => tensor[Symbol.dispose](),
+  };
+}
+
+const nothing = (): Disposable => ({ [Symbol.dispose]: () => {} });
+
+function startForgetting(address: bigint, bytes: number): Disposable {
+  if (bytes < WORTH_A_THREAD) return nothing();
+  const done = new Int32Array(new SharedArrayBuffer(4));
+  const thread = new Worker(new URL("./page-forgetter.js", import.meta.url), { workerData: { address, bytes, done } });
+  thread.on("error", () => Atomics.store(done, 0, 2)); // the pages stay until forgetPages
+  thread.unref();
+  return {
+    [Symbol.dispose]: () => {
+      if (Atomics.compareExchange(done, 0, 0, 1) !== 0) return;
+      Atomics.notify(done, 0);
+      Atomics.wait(done, 0, 1, ENDS_WITHIN_MS);
+    },
+  };
 }

@@ -73,4 +73,6 @@ function add(name: string, phase: string, found: ReturnType<typeof memory>, weig
   });
 }
 
-const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
+function mb(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(0)} MB`;
+}

@@ -45,9 +45,9 @@ export function randomGguf(sizes: LlamaSizes, types: GgufTypes): string {
       ...infos,
     ]);
     writeSync(fd, Buffer.concat([head, Buffer.alloc(align(head.length) - head.length)]));
-    for (const { dimensions, type } of tensors) {
+    for (const [seed, { dimensions, type }] of tensors.entries()) {
       const bytes = bytesOf(dimensions, type);
-      writeRandom(fd, bytes, type, dimensions[0] ?? 1);
+      writeRandom(fd, bytes, type, dimensions[0] ?? 1, seed);
       writeSync(fd, Buffer.alloc(align(bytes) - bytes));
     }
   } finally {
@@ -133,11 +133,14 @@ function vocabulary(size: number): string[] {
   return ["<|end|>", ...letters, ...pairs].slice(0, size);
 }
 
-/** Weights of about 1 / sqrt(inputs), a megabyte of them over and over; norms are 1. */
-function writeRandom(fd: number, bytes: number, type: BlockType, inputs: number): void {
+/**
+ * Weights of about 1 / sqrt(inputs), a megabyte of them over and over; norms are 1. No two tensors are alike: ONNX Runtime
+ * keeps packed weights that are equal once.
+ */
+function writeRandom(fd: number, bytes: number, type: BlockType, inputs: number, seed: number): void {
   const blocks = Math.min(32_768, bytes / TYPES[type][1]);
   const scale = 1 / Math.sqrt(inputs);
-  const noise = randomWeights(blocks * 32, inputs);
+  const noise = randomWeights(blocks * 32, seed);
   const piece = new Uint8Array(blocks * TYPES[type][1]);
   const view = new DataView(piece.buffer);
   for (let block = 0; block < blocks; block++) {
