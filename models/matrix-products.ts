@@ -1,0 +1,97 @@
+import { type BlockFormat, blocksOf, heldFormat, PLAIN_4, PLAIN_8, type Precision } from "./block-format.js";
+import type { GraphBuilder, Value, WeightPlace } from "./onnx/graph.js";
+import type { WeightPart } from "./weight-part.js";
+import type { WeightPlan } from "./weight-plan.js";
+
+/** How the matrices of a model are kept, and where. */
+export interface ProductOptions {
+  readonly precision: Precision;
+  /** How the checkpoint stores its tensors. */
+  readonly dtypes: ReadonlyMap<string, string>;
+  /** Name of the weights file, beside the graph. */
+  readonly weightsFile: string;
+}
+
+/** What the product with the output matrix is called; its activations are rows [wanted, d], not [batch, tokens, d]. */
+const HEAD = "head";
+
+/** Products of activations with matrices of a checkpoint, in the formats that a precision gives them. */
+export class MatrixProducts {
+  /** Block sums of activations that several products have in common. */
+  readonly #sums = new Map<string, Value>();
+
+  constructor(
+    readonly graph: GraphBuilder,
+    readonly plan: WeightPlan,
+    readonly options: ProductOptions,
+  ) {}
+
+  /** x times matrices side by side. Parts that are kept in different formats are products of their own. */
+  sideBySide(x: Value, parts: readonly WeightPart[], columns: number, as?: typeof HEAD): Value {
+    const { graph, plan, options } = this;
+    if (options.precision === "f32") {
+      const name = `${as ?? nameOf(parts)}.transposed`;
+      return graph.op("MatMul", [x, graph.weight(name, plan.transposed(name, parts, columns), options.weightsFile)]);
+    }
+    const products: Value[] = [];
+    for (let start = 0; start < parts.length; ) {
+      const { format, held } = this.#format(parts[start]!, as === HEAD);
+      let end = start + 1;
+      while (end < parts.length && this.#format(parts[end]!, as === HEAD).held === held) end++;
+      const group = parts.slice(start, end);
+      products.push(this.#blockProduct(x, as ?? nameOf(group), group, columns, format, held));
+      start = end;
+    }
+    return products.length === 1 ? products[0]! : graph.op("Concat", products, { axis: -1 });
+  }
+
+  /** How a part's matrix is kept, and the type of its own blocks if it is in these. */
+  #format(part: WeightPart, head: boolean): { readonly format: BlockFormat; readonly held: string | null } {
+    const { precision, dtypes } = this.options;
+    const dtype = dtypes.get(part.tensor) ?? "";
+    const own = part.inOut ? null : heldFormat(dtype);
+    if (own !== null) return { format: own, held: dtype };
+    return { format: precision === "q4" && !head ? PLAIN_4 : PLAIN_8, held: null };
+  }
+
+  #blockProduct(
+    x: Value,
+    name: string,
+    parts: readonly WeightPart[],
+    columns: number,
+    format: BlockFormat,
+    held: string | null,
+  ): Value {
+    const { graph, plan } = this;
+    const weight = `${name}.q${format.bits}`;
+    const { codes, scales, minima } = plan.blocks(weight, parts, columns, format, held);
+    const placed = (suffix: string, place: WeightPlace) =>
+      graph.weight(`${weight}${suffix}`, place, this.options.weightsFile);
+    const product = graph.microsoft("MatMulNBits", [x, placed("", codes), placed(".scales", scales)], {
+      K: columns,
+      N: scales.shape[0] ?? 0,
+      bits: format.bits,
+      block_size: format.size,
+      accuracy_level: 4,
+    });
+    if (minima === null) return product;
+    const rank = name === HEAD ? 2 : 3;
+    const sums = this.#blockSums(x, rank, blocksOf(columns, format), format.size);
+    return graph.op("Add", [product, graph.op("MatMul", [sums, placed(".minima", minima)])]);
+  }
+
+  /** Sums of the elements of each block of the last axis: [..., blocks]. */
+  #blockSums(x: Value, rank: number, blocks: number, size: number): Value {
+    const key = `${x}/${size}`;
+    const known = this.#sums.get(key);
+    if (known !== undefined) return known;
+    const { graph } = this;
+    const last = graph.constant("int64", [1], [-1]);
+    const shape = graph.constant("int64", [rank + 1], [...new Array<number>(rank - 1).fill(0), blocks, size]);
+    const sums = graph.op("ReduceSum", [graph.op("Reshape", [x, shape]), last], { keepdims: 0 });
+    this.#sums.set(key, sums);
+    return sums;
+  }
+}
+
+const nameOf = (parts: readonly WeightPart[]): string => parts.map(({ tensor }) => tensor).join("+");
