@@ -178,6 +178,7 @@ export class EngineLoop implements Disposable {
     const ids = sequence.asked.prompt.subarray(start, start + size);
     const began = performance.now();
     const residuals: Residuals = new Map();
+    cache.reserve(row, left + 1); // once for the whole prompt, not again and again as its chunks come
     const logits = this.runner.prefill(cache, row, ids, wantsLogits ? [...ids.keys()] : [], {
       ...(features === null ? {} : { residuals }),
       edits: sequence.promptEdits,

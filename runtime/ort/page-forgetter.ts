@@ -6,7 +6,7 @@ import { openLibrary } from "./c-library.js";
  * A thread that gives the pages of a mapped file back every few milliseconds, until word 0 of `done` is set: while another
  * thread is inside one long native call that reads the whole file once.
  */
-const EVERY_MS = 10;
+const EVERY_MS = 3;
 const MADV_DONTNEED = 4;
 
 const { address, bytes, done } = z
