@@ -2,19 +2,19 @@ import { createHash } from "node:crypto";
 import { mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describeModel } from "./architectures/index.js";
-import { ownPrecision, type Precision } from "./block-format.js";
-import { cacheError } from "./cache-error.js";
-import { temporaryName } from "./cache-owner.js";
-import { withOptionalPrefix } from "./checkpoint.js";
-import { publish } from "./compile-cache.js";
+import { cacheError } from "./cache/cache-error.js";
+import { temporaryName } from "./cache/cache-owner.js";
+import { publish } from "./cache/compile-cache.js";
+import { contentHash } from "./cache/content-hash.js";
 import type { GenerationConfig } from "./config.js";
-import { contentHash } from "./content-hash.js";
 import type { DecodeInterface, LensInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
 import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } from "./graphs.js";
 import type { HookName } from "./hooks.js";
 import { openModelSource } from "./model-source.js";
 import type { WeightPlace } from "./onnx/graph.js";
-import { writeWeights } from "./weights-file.js";
+import { ownPrecision, type Precision } from "./weights/block-format.js";
+import { withOptionalPrefix } from "./weights/checkpoint.js";
+import { writeWeights } from "./weights/weights-file.js";
 
 /** Raised when the bytes of a weights file would come out differently from the same model and plan. */
 const WEIGHTS_VERSION = 2;

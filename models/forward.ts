@@ -5,8 +5,8 @@ import type { HookName } from "./hooks.js";
 import { MatrixProducts, type ProductOptions } from "./matrix-products.js";
 import type { GraphBuilder, Value } from "./onnx/graph.js";
 import { editResidual } from "./residual-edit.js";
-import type { WeightPart } from "./weight-part.js";
-import type { WeightPlan } from "./weight-plan.js";
+import type { WeightPart } from "./weights/weight-part.js";
+import type { WeightPlan } from "./weights/weight-plan.js";
 
 /** Matrices of a checkpoint that are multiplied with the same input, side by side. */
 export interface Linear {

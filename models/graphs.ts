@@ -1,13 +1,13 @@
 import type { DescribedModel } from "./architectures/architecture.js";
 import type { LayerAttention } from "./attention.js";
-import type { Precision } from "./block-format.js";
 import { DecodeAttention } from "./decode-attention.js";
 import { Forward } from "./forward.js";
 import type { DecodeInterface, LensInterface, PrefillInterface } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import { GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
-import { WeightPlan } from "./weight-plan.js";
+import type { Precision } from "./weights/block-format.js";
+import { WeightPlan } from "./weights/weight-plan.js";
 
 /** What makes one graph of a model differ from another. */
 export interface GraphOptions {

@@ -1,11 +1,11 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { folderAddsBos } from "./adds-bos.js";
-import { openCheckpoint } from "./checkpoint.js";
+import { readFolderChatTemplate } from "./chat/hugging-face-chat-template.js";
 import { readConfig, readGenerationConfig } from "./config.js";
-import { readFolderChatTemplate } from "./hugging-face-chat-template.js";
 import { readJsonObject } from "./model-file.js";
 import type { ModelSource } from "./model-source.js";
+import { folderAddsBos } from "./tokenizer/adds-bos.js";
+import { openCheckpoint } from "./weights/checkpoint.js";
 
 /** A folder as transformers saves it: config.json, safetensors, tokenizer.json, generation_config.json. */
 export function openFolder(path: string): ModelSource {

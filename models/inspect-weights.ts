@@ -1,6 +1,6 @@
-import type { Checkpoint } from "./checkpoint.js";
 import { ModelFormatError } from "./errors.js";
-import type { WeightPlan } from "./weight-plan.js";
+import type { Checkpoint } from "./weights/checkpoint.js";
+import type { WeightPlan } from "./weights/weight-plan.js";
 
 /** Elements of a tensor that are read at a time. */
 const PIECE = 1 << 20;

@@ -4,8 +4,6 @@ import { Template } from "@huggingface/jinja";
 import type { DescribedModel } from "./architectures/architecture.js";
 import { describeModel } from "./architectures/index.js";
 import { turnsSinks } from "./attention.js";
-import { ownPrecision, type Precision } from "./block-format.js";
-import { withOptionalPrefix } from "./checkpoint.js";
 import { ModelFormatError } from "./errors.js";
 import type { ModelShape } from "./graph-interface.js";
 import { planWeights } from "./graphs.js";
@@ -13,8 +11,10 @@ import type { HookName } from "./hooks.js";
 import { parametersOf, partsOf, readThrough, typesOf } from "./inspect-weights.js";
 import { type ModelSource, openModelSource } from "./model-source.js";
 import { openSae } from "./sae/index.js";
-import { openTokenizer } from "./tokenizer.js";
-import type { WeightPlan } from "./weight-plan.js";
+import { openTokenizer } from "./tokenizer/tokenizer.js";
+import { ownPrecision, type Precision } from "./weights/block-format.js";
+import { withOptionalPrefix } from "./weights/checkpoint.js";
+import type { WeightPlan } from "./weights/weight-plan.js";
 
 /** One thing that loading a model depends on. `refused`: loading would end with the reason. */
 export interface Check {

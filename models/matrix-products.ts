@@ -1,7 +1,7 @@
-import { type BlockFormat, blocksOf, heldFormat, PLAIN_4, PLAIN_8, type Precision } from "./block-format.js";
 import type { GraphBuilder, Value, WeightPlace } from "./onnx/graph.js";
-import type { WeightPart } from "./weight-part.js";
-import type { WeightPlan } from "./weight-plan.js";
+import { type BlockFormat, blocksOf, heldFormat, PLAIN_4, PLAIN_8, type Precision } from "./weights/block-format.js";
+import type { WeightPart } from "./weights/weight-part.js";
+import type { WeightPlan } from "./weights/weight-plan.js";
 
 /** How the matrices of a model are kept, and where. */
 export interface ProductOptions {

@@ -1,11 +1,11 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import type { Checkpoint } from "./checkpoint.js";
 import type { ConfigFields, GenerationConfig } from "./config.js";
 import { ModelFormatError } from "./errors.js";
 import { splitNames } from "./gguf/gguf-files.js";
 import { openGguf } from "./gguf/gguf-source.js";
 import { openFolder } from "./hugging-face-folder.js";
+import type { Checkpoint } from "./weights/checkpoint.js";
 
 /** A JSON value of a model, and the file that errors about it name. */
 export interface ModelJson {

@@ -1,4 +1,4 @@
-import type { Conversation } from "../models/chat-template.js";
+import type { Conversation } from "../models/chat/chat-template.js";
 import type { ChatTemplate } from "../models/model-source.js";
 import type { Encoder } from "./encoder.js";
 import { ChatTemplateFailed, InvalidRequest } from "./errors.js";

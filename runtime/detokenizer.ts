@@ -1,4 +1,4 @@
-import { stripSpaces, type TokenBytes, unnamedToken } from "../models/token-bytes.js";
+import { stripSpaces, type TokenBytes, unnamedToken } from "../models/tokenizer/token-bytes.js";
 
 /** Where a text stands between two tokens, as plain data. */
 export interface DetokenizerState {

@@ -1,8 +1,8 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { z } from "zod";
 import { ModelFormatError } from "../models/errors.js";
-import type { TokenBytesData } from "../models/token-bytes.js";
-import { openTokenizer, type Tokenizer } from "../models/tokenizer.js";
+import type { TokenBytesData } from "../models/tokenizer/token-bytes.js";
+import { openTokenizer, type Tokenizer } from "../models/tokenizer/tokenizer.js";
 
 /** To the worker: encode this. */
 export interface EncodeRequest {

@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { ModelFormatError } from "../models/errors.js";
-import { TokenBytes } from "../models/token-bytes.js";
+import { TokenBytes } from "../models/tokenizer/token-bytes.js";
 import type { EncodeRequest, EncoderMessage } from "./encoder-worker.js";
 
 interface Pending {

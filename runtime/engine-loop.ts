@@ -1,4 +1,4 @@
-import type { TokenBytes } from "../models/token-bytes.js";
+import type { TokenBytes } from "../models/tokenizer/token-bytes.js";
 import type { AttachedSaes } from "./attached-saes.js";
 import { CachePool } from "./cache-pool.js";
 import { Candidates } from "./candidates.js";

@@ -3,7 +3,7 @@ import { availableParallelism, totalmem } from "node:os";
 import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { compileModel } from "../models/compile.js";
-import { TokenBytes } from "../models/token-bytes.js";
+import { TokenBytes } from "../models/tokenizer/token-bytes.js";
 import { AttachedSaes } from "./attached-saes.js";
 import { describeFeature } from "./describe-feature.js";
 import { EngineLoop } from "./engine-loop.js";

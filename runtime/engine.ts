@@ -1,12 +1,12 @@
 import { basename, resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describeModel } from "../models/architectures/index.js";
-import type { Precision } from "../models/block-format.js";
-import type { Conversation } from "../models/chat-template.js";
-import { cacheRoot } from "../models/compile-cache.js";
-import { readTemplateFile } from "../models/hugging-face-chat-template.js";
+import { cacheRoot } from "../models/cache/compile-cache.js";
+import type { Conversation } from "../models/chat/chat-template.js";
+import { readTemplateFile } from "../models/chat/hugging-face-chat-template.js";
 import { type ChatTemplate, type ModelSource, openModelSource } from "../models/model-source.js";
-import { unnamedToken } from "../models/token-bytes.js";
+import { unnamedToken } from "../models/tokenizer/token-bytes.js";
+import type { Precision } from "../models/weights/block-format.js";
 import { admit } from "./admission.js";
 import { Chat } from "./chat.js";
 import { Encoder } from "./encoder.js";

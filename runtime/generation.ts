@@ -1,6 +1,6 @@
-import type { Precision } from "../models/block-format.js";
-import type { Conversation } from "../models/chat-template.js";
+import type { Conversation } from "../models/chat/chat-template.js";
 import type { HookName } from "../models/hooks.js";
+import type { Precision } from "../models/weights/block-format.js";
 import type { FeatureDescription, FeatureEdit, FeatureRequest, SaeCard, SaeReading } from "./features.js";
 
 /**

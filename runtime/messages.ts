@@ -1,5 +1,5 @@
-import type { Precision } from "../models/block-format.js";
-import type { TokenBytesData } from "../models/token-bytes.js";
+import type { TokenBytesData } from "../models/tokenizer/token-bytes.js";
+import type { Precision } from "../models/weights/block-format.js";
 import type { SaeChoice } from "./attached-saes.js";
 import type { FeatureDescription } from "./features.js";
 import type { GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";

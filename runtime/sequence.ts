@@ -1,4 +1,4 @@
-import type { TokenBytes } from "../models/token-bytes.js";
+import type { TokenBytes } from "../models/tokenizer/token-bytes.js";
 import type { Candidates } from "./candidates.js";
 import { Detokenizer } from "./detokenizer.js";
 import { bytesOf } from "./event-credit.js";

@@ -1,4 +1,9 @@
-import { type Conversation, compileChatTemplate, type RenderLimits, TemplateRefusal } from "../models/chat-template.js";
+import {
+  type Conversation,
+  compileChatTemplate,
+  type RenderLimits,
+  TemplateRefusal,
+} from "../models/chat/chat-template.js";
 import type { ChatTemplate } from "../models/model-source.js";
 
 /** To the process; what to render comes with the template, so that every message stands for itself. */

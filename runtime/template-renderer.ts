@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import type { Conversation, RenderLimits } from "../models/chat-template.js";
+import type { Conversation, RenderLimits } from "../models/chat/chat-template.js";
 import type { ChatTemplate } from "../models/model-source.js";
 import { ChatTemplateFailed, InvalidRequest } from "./errors.js";
 import type { Rendered, RenderOrder, TemplateReport } from "./template-process.js";

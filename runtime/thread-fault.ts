@@ -1,4 +1,4 @@
-import { CacheError } from "../models/cache-error.js";
+import { CacheError } from "../models/cache/cache-error.js";
 import { ModelFormatError } from "../models/errors.js";
 import { SetupError } from "./errors.js";
 

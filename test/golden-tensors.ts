@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { openSafetensors } from "../models/safetensors.js";
+import { openSafetensors } from "../models/weights/safetensors.js";
 
 const GOLDEN = join("test", "golden");
 

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { openSafetensors } from "../models/safetensors.js";
+import { openSafetensors } from "../models/weights/safetensors.js";
 
 /** A tensor of whole numbers (I32 or I64) in a safetensors file. */
 export function storedIntegers(path: string, name: string): number[] {

@@ -1,4 +1,4 @@
-import { halfPrecisionBytes, widenF16 } from "../half-precision.js";
+import { halfPrecisionBytes, widenF16 } from "../weights/half-precision.js";
 
 /**
  * Decodes `blocks` blocks that stand in `bytes` from byte `at` on into `out` from element `to` on. All products of a

@@ -1,6 +1,6 @@
 import { dirname } from "node:path";
-import type { Checkpoint } from "../checkpoint.js";
 import { ModelFormatError } from "../errors.js";
+import type { Checkpoint } from "../weights/checkpoint.js";
 import { finiteBlocks } from "./decoders.js";
 import type { GgufFiles } from "./gguf-files.js";
 import { ggufSizes } from "./gguf-sizes.js";

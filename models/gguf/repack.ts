@@ -1,4 +1,4 @@
-import { codeBytes, heldFormat, type PackedRows, packCodes } from "../block-format.js";
+import { codeBytes, heldFormat, type PackedRows, packCodes } from "../weights/block-format.js";
 import { f16At } from "./block-decoder.js";
 import { minimumAt, scaleAt } from "./k-blocks.js";
 

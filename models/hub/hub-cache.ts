@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, wri
 import { copyFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
-import { temporaryName } from "../cache-owner.js";
+import { temporaryName } from "../cache/cache-owner.js";
 import { isCommit, isSafePath } from "./reference.js";
 
 /** Process environment, or what stands for it. */

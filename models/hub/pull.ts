@@ -1,8 +1,8 @@
 import { mkdirSync, readFileSync, statfsSync, statSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { acquire, release } from "../cache-lock.js";
-import { temporaryName } from "../cache-owner.js";
+import { acquire, release } from "../cache/cache-lock.js";
+import { temporaryName } from "../cache/cache-owner.js";
 import { cachedModels } from "./cached-models.js";
 import { chooseFiles } from "./choose-files.js";
 import { download, partialOf } from "./download.js";

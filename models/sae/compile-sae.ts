@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { closeSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { extname, join, resolve } from "node:path";
-import { CacheError } from "../cache-error.js";
-import { publish } from "../compile-cache.js";
-import { contentHash } from "../content-hash.js";
+import { CacheError } from "../cache/cache-error.js";
+import { publish } from "../cache/compile-cache.js";
+import { contentHash } from "../cache/content-hash.js";
 import { openModelFile, readFully } from "../model-file.js";
 import { openSae } from "./index.js";
 import type { SaeDescription } from "./sae.js";

@@ -1,5 +1,5 @@
-import { PLAIN_8, type Precision } from "../block-format.js";
 import { GraphBuilder, type Value, type WeightPlace } from "../onnx/graph.js";
+import { PLAIN_8, type Precision } from "../weights/block-format.js";
 import type { SaeDescription } from "./sae.js";
 
 /** How an SAE keeps its matrices. */

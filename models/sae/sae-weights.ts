@@ -1,9 +1,9 @@
 import { closeSync, openSync, writeSync } from "node:fs";
-import { PLAIN_8 } from "../block-format.js";
 import { ModelFormatError } from "../errors.js";
 import type { WeightPlace } from "../onnx/graph.js";
-import { quantiseRows } from "../quantise.js";
-import { transposeRows } from "../transpose.js";
+import { PLAIN_8 } from "../weights/block-format.js";
+import { quantiseRows } from "../weights/quantise.js";
+import { transposeRows } from "../weights/transpose.js";
 import { rowNorms } from "./folding.js";
 import type { SaeDescription } from "./sae.js";
 import { DECODER, ENCODER, quantised, type SaePrecision } from "./sae-graphs.js";

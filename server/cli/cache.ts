@@ -1,5 +1,5 @@
-import { type CacheEntry, listEntries, prune } from "../../models/cache-entry.js";
-import { cacheRoot } from "../../models/compile-cache.js";
+import { type CacheEntry, listEntries, prune } from "../../models/cache/cache-entry.js";
+import { cacheRoot } from "../../models/cache/compile-cache.js";
 import { UsageError } from "./flags.js";
 import type { CacheOptions } from "./options.js";
 

@@ -1,4 +1,4 @@
-import { CacheError } from "../../models/cache-error.js";
+import { CacheError } from "../../models/cache/cache-error.js";
 import { ModelFormatError } from "../../models/errors.js";
 import { ChecksumError, HubError } from "../../models/hub/hub-error.js";
 import { InvalidRequest, SetupError } from "../../runtime/errors.js";

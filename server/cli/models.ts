@@ -1,5 +1,5 @@
-import { type CacheEntry, filesBelow, listEntries } from "../../models/cache-entry.js";
-import { cacheRoot } from "../../models/compile-cache.js";
+import { type CacheEntry, filesBelow, listEntries } from "../../models/cache/cache-entry.js";
+import { cacheRoot } from "../../models/cache/compile-cache.js";
 import { cachedModels } from "../../models/hub/cached-models.js";
 import { hubCache } from "../../models/hub/hub-cache.js";
 import type { ModelsOptions } from "./options.js";

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { ChatMessage } from "../../models/chat-template.js";
+import type { ChatMessage } from "../../models/chat/chat-template.js";
 
 type Context = {
   issues: { push(issue: { code: "custom"; message: string; input: unknown; path: PropertyKey[] }): void };

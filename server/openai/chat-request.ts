@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { type Conversation, RESERVED_VARIABLES } from "../../models/chat-template.js";
+import { type Conversation, RESERVED_VARIABLES } from "../../models/chat/chat-template.js";
 import { ChatMessages } from "./chat-messages.js";
 import { flag, type GenerationRequest, generationFields, wrongMinTokens } from "./generation-fields.js";
 import { parseBody } from "./parse.js";

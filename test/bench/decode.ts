@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
-import type { Precision } from "../../models/block-format.js";
 import { type CompiledModel, compileModel } from "../../models/compile.js";
+import type { Precision } from "../../models/weights/block-format.js";
 import type { LambdaCache } from "../../runtime/lambda-cache.js";
 import { Runner } from "../../runtime/runner.js";
 import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";

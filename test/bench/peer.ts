@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
-import type { Precision } from "../../models/block-format.js";
 import { compileModel } from "../../models/compile.js";
+import type { Precision } from "../../models/weights/block-format.js";
 import { ChunkSize } from "../../runtime/chunk-size.js";
 import { Runner } from "../../runtime/runner.js";
 import { benchFolder, SMOLLM2 } from "./bench-model.js";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
-import { openTokenizer } from "../../models/tokenizer.js";
+import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
 import type { LambdaGeometry } from "../../runtime/lambda-cache.js";
 import { Runner } from "../../runtime/runner.js";
 import { benchFolder } from "./bench-model.js";

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { temporaryFolder } from "../models/write-safetensors.js";
+import { temporaryFolder } from "../models/weights/write-safetensors.js";
 import { scriptedEngine } from "../server/scripted-engine.js";
 import { withServer } from "../server/with-server.js";
 

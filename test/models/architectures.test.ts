@@ -5,9 +5,9 @@ import type { ConfigFields } from "../../models/config.js";
 import { ModelFormatError } from "../../models/errors.js";
 import { buildDecode } from "../../models/graphs.js";
 import { readJsonObject } from "../../models/model-file.js";
-import { WeightPlan } from "../../models/weight-plan.js";
+import { WeightPlan } from "../../models/weights/weight-plan.js";
 import { goldenArchitectures, goldenFolder } from "../golden-tensors.js";
-import { thrownBy } from "./write-safetensors.js";
+import { thrownBy } from "./weights/write-safetensors.js";
 
 const OLDER = "config-v4.json";
 const FULL = "full_attention";

@@ -14,14 +14,14 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it, onTestFinished } from "vitest";
-import type { Precision } from "../../models/block-format.js";
-import { listEntries, prune } from "../../models/cache-entry.js";
-import { CacheError } from "../../models/cache-error.js";
+import { listEntries, prune } from "../../models/cache/cache-entry.js";
+import { CacheError } from "../../models/cache/cache-error.js";
 import { type CompiledModel, compileModel } from "../../models/compile.js";
+import type { Precision } from "../../models/weights/block-format.js";
 import { maxDifference } from "../golden-tensors.js";
 import { writeRandomLlama } from "./random-model.js";
 import { runTokens } from "./run-tokens.js";
-import { temporaryFolder } from "./write-safetensors.js";
+import { temporaryFolder } from "./weights/write-safetensors.js";
 
 const SMALL = { layers: 2, hidden: 128, heads: 4, kvHeads: 2, headDim: 32, intermediate: 384, vocab: 300 };
 

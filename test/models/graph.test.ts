@@ -7,12 +7,12 @@ import { describeModel } from "../../models/architectures/index.js";
 import { readConfig } from "../../models/config.js";
 import { buildDecode, buildPrefill } from "../../models/graphs.js";
 import { GraphBuilder } from "../../models/onnx/graph.js";
-import { WeightPlan } from "../../models/weight-plan.js";
+import { WeightPlan } from "../../models/weights/weight-plan.js";
 import { Binding } from "../../runtime/ort/binding.js";
 import { Session } from "../../runtime/ort/session.js";
 import { Tensor } from "../../runtime/ort/tensor.js";
 import { goldenFolder, maxDifference } from "../golden-tensors.js";
-import { temporaryFolder } from "./write-safetensors.js";
+import { temporaryFolder } from "./weights/write-safetensors.js";
 
 const graphOf = (bytes: Uint8Array) => fromBinary(ModelProtoSchema, bytes).graph;
 const opTypes = (bytes: Uint8Array) => graphOf(bytes)?.node.map(({ opType }) => opType);

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { llama } from "../../models/architectures/llama.js";
 import { type ConfigFields, modelType, readConfig, readGenerationConfig } from "../../models/config.js";
 import { ModelFormatError } from "../../models/errors.js";
-import { temporaryFolder, thrownBy } from "./write-safetensors.js";
+import { temporaryFolder, thrownBy } from "./weights/write-safetensors.js";
 
 const GOLDEN = "test/golden/architectures";
 const sound = readConfig(join(GOLDEN, "hostile", "ok"));

@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import type { Conversation } from "../../models/chat-template.js";
+import type { Conversation } from "../../models/chat/chat-template.js";
 import { startEngine } from "./small-engine.js";
 
 const DEFAULT = resolve("models/default");

@@ -1,8 +1,8 @@
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import { describe, expect, test } from "vitest";
-import { packTokenBytes, TokenBytes } from "../../models/token-bytes.js";
-import { openTokenizer } from "../../models/tokenizer.js";
+import { packTokenBytes, TokenBytes } from "../../models/tokenizer/token-bytes.js";
+import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
 import { Detokenizer, tokenText } from "../../runtime/detokenizer.js";
 
 const utf8 = new TextEncoder();

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ModelFormatError } from "../../models/errors.js";
-import { openTokenizer } from "../../models/tokenizer.js";
+import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
 import { Encoder } from "../../runtime/encoder.js";
 
 const book = readFileSync("test/data/the-wind-in-the-willows.txt", "utf8");

@@ -2,7 +2,7 @@ import { closeSync, copyFileSync, mkdirSync, openSync, readFileSync, writeFileSy
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
-import { CacheError } from "../../models/cache-error.js";
+import { CacheError } from "../../models/cache/cache-error.js";
 import { compileModel } from "../../models/compile.js";
 import { ModelFormatError } from "../../models/errors.js";
 import type { LocalEngine } from "../../runtime/engine.js";

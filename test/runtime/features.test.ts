@@ -4,7 +4,7 @@ import { compileModel } from "../../models/compile.js";
 import { hook } from "../../models/hooks.js";
 import { readFeatures } from "../../models/sae/features.js";
 import { openSae } from "../../models/sae/index.js";
-import { openSafetensors } from "../../models/safetensors.js";
+import { openSafetensors } from "../../models/weights/safetensors.js";
 import { InvalidRequest } from "../../runtime/errors.js";
 import type { FeatureEdit, FeatureRequest, SaeReading } from "../../runtime/features.js";
 import type { GenerationEvent, SequenceRequest } from "../../runtime/generation.js";

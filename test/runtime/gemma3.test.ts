@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../models/compile.js";
-import { openSafetensors } from "../../models/safetensors.js";
+import { openSafetensors } from "../../models/weights/safetensors.js";
 import { Runner } from "../../runtime/runner.js";
 import { expectedTensors, goldenFolder, goldenSequences, maxDifference } from "../golden-tensors.js";
 import { writeTensors } from "../models/random-model.js";

@@ -8,7 +8,7 @@ import { rowEncoder } from "../../models/sae/encode.js";
 import { openSae } from "../../models/sae/index.js";
 import type { SaeDescription } from "../../models/sae/sae.js";
 import { prepareInput } from "../../models/sae/sae-input.js";
-import { openSafetensors } from "../../models/safetensors.js";
+import { openSafetensors } from "../../models/weights/safetensors.js";
 import type { FeatureEdit } from "../../runtime/features.js";
 import { type EditableSae, type ResidualEdits, residualEdits } from "../../runtime/residual-edits.js";
 import { Runner } from "../../runtime/runner.js";

@@ -1,13 +1,13 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { openCheckpoint } from "../../models/checkpoint.js";
 import { compileModel } from "../../models/compile.js";
 import { readConfig } from "../../models/config.js";
+import { openCheckpoint } from "../../models/weights/checkpoint.js";
 import { Runner } from "../../runtime/runner.js";
 import { expectedTensors, goldenFolder, goldenSequences, maxDifference } from "../golden-tensors.js";
 import { writeTensors } from "../models/random-model.js";
-import { temporaryFolder } from "../models/write-safetensors.js";
+import { temporaryFolder } from "../models/weights/write-safetensors.js";
 
 // Variations that no golden model has, made of one that has none of them, so that its logits must come out.
 

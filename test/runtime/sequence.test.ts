@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { packTokenBytes } from "../../models/token-bytes.js";
+import { packTokenBytes } from "../../models/tokenizer/token-bytes.js";
 import { Candidates } from "../../runtime/candidates.js";
 import type { GenerationEvent } from "../../runtime/generation.js";
 import type { AdmittedSequence } from "../../runtime/messages.js";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { afterEach, expect, test } from "vitest";
 import { z } from "zod";
-import type { Conversation } from "../../models/chat-template.js";
+import type { Conversation } from "../../models/chat/chat-template.js";
 import { ChatTemplateFailed, InvalidRequest } from "../../runtime/errors.js";
 import { TemplateRenderer } from "../../runtime/template-renderer.js";
 

@@ -1,14 +1,14 @@
 import { copyFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import type { Checkpoint } from "../../../models/checkpoint.js";
 import { ModelFormatError } from "../../../models/errors.js";
 import { DECODERS } from "../../../models/gguf/decoders.js";
 import { readGgufHeader } from "../../../models/gguf/gguf-header.js";
 import { openTensorData } from "../../../models/gguf/tensor-data.js";
 import { openModelSource } from "../../../models/model-source.js";
+import type { Checkpoint } from "../../../models/weights/checkpoint.js";
 import { maxDifference } from "../../golden-tensors.js";
-import { temporaryFolder, thrownBy } from "../write-safetensors.js";
+import { temporaryFolder, thrownBy } from "../weights/write-safetensors.js";
 import { goldenGguf } from "./golden-gguf.js";
 import { writeModel } from "./llama-file.js";
 import { f32 } from "./write-gguf.js";

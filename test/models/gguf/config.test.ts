@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { openModelSource } from "../../../models/model-source.js";
-import { temporaryFolder } from "../write-safetensors.js";
+import { temporaryFolder } from "../weights/write-safetensors.js";
 import { goldenGguf } from "./golden-gguf.js";
 import { writeModel } from "./llama-file.js";
 import { f32 } from "./write-gguf.js";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { openSafetensors } from "../../../models/safetensors.js";
+import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { storedIntegers } from "../../stored-integers.js";
 
 const FOLDER = join("test", "golden", "gguf");

@@ -7,7 +7,7 @@ import { readGgufHeader } from "../../../models/gguf/gguf-header.js";
 import type { GgufArray, GgufValue } from "../../../models/gguf/metadata.js";
 import { openTensorData } from "../../../models/gguf/tensor-data.js";
 import { maxDifference } from "../../golden-tensors.js";
-import { temporaryFolder, thrownBy } from "../write-safetensors.js";
+import { temporaryFolder, thrownBy } from "../weights/write-safetensors.js";
 import { expectedOf, goldenGguf } from "./golden-gguf.js";
 import { writeGguf } from "./write-gguf.js";
 

@@ -6,7 +6,7 @@ import { describeModel } from "../../../models/architectures/index.js";
 import { compileModel } from "../../../models/compile.js";
 import { ModelFormatError } from "../../../models/errors.js";
 import { openModelSource } from "../../../models/model-source.js";
-import { openTokenizer } from "../../../models/tokenizer.js";
+import { openTokenizer } from "../../../models/tokenizer/tokenizer.js";
 import { goldenGguf, hostileCases } from "./golden-gguf.js";
 
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
 import { hook } from "../../../models/hooks.js";
-import { openTokenizer } from "../../../models/tokenizer.js";
+import { openTokenizer } from "../../../models/tokenizer/tokenizer.js";
 import { Runner } from "../../../runtime/runner.js";
 import type { Residuals } from "../../../runtime/tap-outputs.js";
 import { maxDifference } from "../../golden-tensors.js";

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { type BlockFormat, blocksOf, heldFormat, type PackedRows } from "../../../models/block-format.js";
 import { readGgufHeader } from "../../../models/gguf/gguf-header.js";
 import { repackRows } from "../../../models/gguf/repack.js";
 import { openTensorData } from "../../../models/gguf/tensor-data.js";
-import { quantiseRows4 } from "../../../models/quantise-4.js";
+import { type BlockFormat, blocksOf, heldFormat, type PackedRows } from "../../../models/weights/block-format.js";
+import { quantiseRows4 } from "../../../models/weights/quantise-4.js";
 import { goldenFolder } from "../../golden-tensors.js";
 import { randomWeights } from "../random-model.js";
 

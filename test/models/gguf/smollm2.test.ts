@@ -4,8 +4,8 @@ import { afterAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { describeModel } from "../../../models/architectures/index.js";
 import { openModelSource } from "../../../models/model-source.js";
-import { openSafetensors } from "../../../models/safetensors.js";
-import { openTokenizer, type Tokenizer } from "../../../models/tokenizer.js";
+import { openTokenizer, type Tokenizer } from "../../../models/tokenizer/tokenizer.js";
+import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { maxDifference } from "../../golden-tensors.js";
 
 /** SmolLM2-135M-Instruct.Q4_1.gguf; its references lie in the folder reference/ beside it. */

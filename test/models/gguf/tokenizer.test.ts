@@ -4,8 +4,8 @@ import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { ModelFormatError } from "../../../models/errors.js";
 import { openModelSource } from "../../../models/model-source.js";
-import { openTokenizer } from "../../../models/tokenizer.js";
-import { temporaryFolder, thrownBy } from "../write-safetensors.js";
+import { openTokenizer } from "../../../models/tokenizer/tokenizer.js";
+import { temporaryFolder, thrownBy } from "../weights/write-safetensors.js";
 import { goldenGguf } from "./golden-gguf.js";
 import { writeGguf } from "./write-gguf.js";
 

@@ -4,7 +4,7 @@ import { DECODERS, finiteBlocks } from "../../../models/gguf/decoders.js";
 import { readGgufHeader } from "../../../models/gguf/gguf-header.js";
 import { openTensorData, type TensorData } from "../../../models/gguf/tensor-data.js";
 import type { TensorInfo } from "../../../models/gguf/tensor-infos.js";
-import { thrownBy } from "../write-safetensors.js";
+import { thrownBy } from "../weights/write-safetensors.js";
 import { expectedOf, goldenGguf } from "./golden-gguf.js";
 
 /** Every tensor of a file with its data. */

@@ -1,13 +1,13 @@
 import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { listEntries } from "../../../models/cache-entry.js";
-import { CacheError } from "../../../models/cache-error.js";
+import { listEntries } from "../../../models/cache/cache-entry.js";
+import { CacheError } from "../../../models/cache/cache-error.js";
 import { type CompiledSae, compileSae } from "../../../models/sae/compile-sae.js";
 import { rowNorms } from "../../../models/sae/folding.js";
 import { openSae } from "../../../models/sae/index.js";
-import { openSafetensors } from "../../../models/safetensors.js";
-import { temporaryFolder } from "../write-safetensors.js";
+import { openSafetensors } from "../../../models/weights/safetensors.js";
+import { temporaryFolder } from "../weights/write-safetensors.js";
 import { GOLDEN, goldenSaes, writeF32 } from "./golden-sae.js";
 
 const TOP_AFA = join("test", "golden", "top-afa", "general-unit-norm", "checkpoints");

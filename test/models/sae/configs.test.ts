@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ModelFormatError } from "../../../models/errors.js";
 import { openSae } from "../../../models/sae/index.js";
-import { temporaryFolder } from "../write-safetensors.js";
+import { temporaryFolder } from "../weights/write-safetensors.js";
 import { GOLDEN, writeF32 } from "./golden-sae.js";
 
 const AFA = join(

@@ -5,8 +5,8 @@ import { z } from "zod";
 import { readFeatures } from "../../../models/sae/features.js";
 import { openSae } from "../../../models/sae/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
-import { openSafetensors } from "../../../models/safetensors.js";
-import { openTokenizer } from "../../../models/tokenizer.js";
+import { openTokenizer } from "../../../models/tokenizer/tokenizer.js";
+import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { maxDifference } from "../../golden-tensors.js";
 import { openSmallLlama, type Run } from "./small-llama.js";
 

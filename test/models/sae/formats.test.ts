@@ -8,7 +8,7 @@ import { rowNorms } from "../../../models/sae/folding.js";
 import { openSae } from "../../../models/sae/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
 import { maxDifference } from "../../golden-tensors.js";
-import { temporaryFolder } from "../write-safetensors.js";
+import { temporaryFolder } from "../weights/write-safetensors.js";
 import { expected, GOLDEN, goldenSaes, writeF32 } from "./golden-sae.js";
 
 const TOLERANCE = 1e-4;

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readdirSync, readSync } from "node:fs";
 import { join } from "node:path";
-import { openSafetensors } from "../../../models/safetensors.js";
-import { writeSafetensors } from "../write-safetensors.js";
+import { openSafetensors } from "../../../models/weights/safetensors.js";
+import { writeSafetensors } from "../weights/write-safetensors.js";
 
 export const GOLDEN = join("test", "golden", "sae");
 

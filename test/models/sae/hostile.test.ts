@@ -8,7 +8,7 @@ import { readNpz } from "../../../models/sae/npz.js";
 import { readSafetensors } from "../../../models/sae/sae-tensors.js";
 import { readTorchFile } from "../../../models/sae/torch-file.js";
 import { openZip } from "../../../models/sae/zip-file.js";
-import { temporaryFolder, thrownBy } from "../write-safetensors.js";
+import { temporaryFolder, thrownBy } from "../weights/write-safetensors.js";
 import { GOLDEN } from "./golden-sae.js";
 import { type Member, writeZip } from "./write-zip.js";
 

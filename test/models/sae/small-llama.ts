@@ -1,4 +1,4 @@
-import { openSafetensors } from "../../../models/safetensors.js";
+import { openSafetensors } from "../../../models/weights/safetensors.js";
 
 const [D, HEADS, KV, HEAD, FF, LAYERS] = [192, 6, 2, 32, 512, 6];
 

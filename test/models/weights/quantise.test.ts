@@ -1,13 +1,13 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { PLAIN_8 } from "../../models/block-format.js";
-import { openCheckpoint } from "../../models/checkpoint.js";
-import { dequantiseRows, quantiseRows } from "../../models/quantise.js";
-import { WeightPlan } from "../../models/weight-plan.js";
-import { writeWeights } from "../../models/weights-file.js";
-import { maxDifference } from "../golden-tensors.js";
-import { randomWeights, writeTensors } from "./random-model.js";
+import { PLAIN_8 } from "../../../models/weights/block-format.js";
+import { openCheckpoint } from "../../../models/weights/checkpoint.js";
+import { dequantiseRows, quantiseRows } from "../../../models/weights/quantise.js";
+import { WeightPlan } from "../../../models/weights/weight-plan.js";
+import { writeWeights } from "../../../models/weights/weights-file.js";
+import { maxDifference } from "../../golden-tensors.js";
+import { randomWeights, writeTensors } from "../random-model.js";
 import { temporaryFolder } from "./write-safetensors.js";
 
 describe("a matrix in 8 bit", () => {

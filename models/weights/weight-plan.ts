@@ -1,5 +1,5 @@
+import type { WeightPlace } from "../onnx/graph.js";
 import { type BlockFormat, blocksOf, codeBytes } from "./block-format.js";
-import type { WeightPlace } from "./onnx/graph.js";
 import { partRows, type WeightPart } from "./weight-part.js";
 
 /** Parts of a checkpoint, stacked along their outputs. */

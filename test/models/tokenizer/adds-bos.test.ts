@@ -1,10 +1,10 @@
 import { copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { ModelFormatError } from "../../models/errors.js";
-import { openModelSource } from "../../models/model-source.js";
-import { goldenFolder } from "../golden-tensors.js";
-import { temporaryFolder } from "./write-safetensors.js";
+import { ModelFormatError } from "../../../models/errors.js";
+import { openModelSource } from "../../../models/model-source.js";
+import { goldenFolder } from "../../golden-tensors.js";
+import { temporaryFolder } from "../weights/write-safetensors.js";
 
 const FRONT = { type: "TemplateProcessing", single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: {} }] };
 const BEHIND = { type: "TemplateProcessing", single: [{ Sequence: {} }, { SpecialToken: { id: "</s>", type_id: 0 } }] };

@@ -1,9 +1,9 @@
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
+import { ModelFormatError } from "../errors.js";
+import { repackRows } from "../gguf/repack.js";
+import type { WeightPlace } from "../onnx/graph.js";
 import { type BlockFormat, codeBytes, type PackedRows } from "./block-format.js";
 import type { Checkpoint } from "./checkpoint.js";
-import { ModelFormatError } from "./errors.js";
-import { repackRows } from "./gguf/repack.js";
-import type { WeightPlace } from "./onnx/graph.js";
 import { quantiseRows } from "./quantise.js";
 import { quantiseRows4 } from "./quantise-4.js";
 import { transposeRows } from "./transpose.js";

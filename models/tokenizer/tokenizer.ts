@@ -1,7 +1,7 @@
 import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
-import { ModelFormatError } from "./errors.js";
-import { type ModelJson, openModelSource } from "./model-source.js";
+import { ModelFormatError } from "../errors.js";
+import { type ModelJson, openModelSource } from "../model-source.js";
 import { exactSplits } from "./pre-tokenizer.js";
 import { cutPattern, textPieces } from "./text-pieces.js";
 import { packTokenBytes, type TokenBytes } from "./token-bytes.js";

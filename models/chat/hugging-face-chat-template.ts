@@ -1,10 +1,10 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { parseFields } from "./config.js";
-import { ModelFormatError } from "./errors.js";
-import { readJsonObject, readTextFile } from "./model-file.js";
-import type { ChatTemplate } from "./model-source.js";
+import { parseFields } from "../config.js";
+import { ModelFormatError } from "../errors.js";
+import { readJsonObject, readTextFile } from "../model-file.js";
+import type { ChatTemplate } from "../model-source.js";
 
 /** Largest template that is read, bytes; the longest published ones are a hundredth of it. */
 const LARGEST_TEMPLATE_BYTES = 1 << 20;

@@ -3,9 +3,9 @@ import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { contentHash } from "../../models/content-hash.js";
-import { ModelFormatError } from "../../models/errors.js";
-import { temporaryFolder } from "./write-safetensors.js";
+import { contentHash } from "../../../models/cache/content-hash.js";
+import { ModelFormatError } from "../../../models/errors.js";
+import { temporaryFolder } from "../weights/write-safetensors.js";
 
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
 const GOLDEN = "test/golden/architectures/llama";

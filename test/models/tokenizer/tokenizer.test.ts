@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { z } from "zod";
-import { ModelFormatError } from "../../models/errors.js";
-import { openTokenizer, type Tokenizer } from "../../models/tokenizer.js";
+import { ModelFormatError } from "../../../models/errors.js";
+import { openTokenizer, type Tokenizer } from "../../../models/tokenizer/tokenizer.js";
 import { byteId, sentencePiece, wordId } from "./sentencepiece.js";
 
 const Greedy = z.object({

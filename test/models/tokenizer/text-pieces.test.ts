@@ -5,7 +5,7 @@ import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import { afterAll, describe, expect, test } from "vitest";
 import { z } from "zod";
-import { openTokenizer, type Tokenizer } from "../../models/tokenizer.js";
+import { openTokenizer, type Tokenizer } from "../../../models/tokenizer/tokenizer.js";
 import { sentencePiece, wordId } from "./sentencepiece.js";
 
 const book = readFileSync("test/data/the-wind-in-the-willows.txt", "utf8");

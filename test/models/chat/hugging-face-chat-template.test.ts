@@ -2,9 +2,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { ModelFormatError } from "../../models/errors.js";
-import { readTemplateFile } from "../../models/hugging-face-chat-template.js";
-import { openModelSource } from "../../models/model-source.js";
+import { readTemplateFile } from "../../../models/chat/hugging-face-chat-template.js";
+import { ModelFormatError } from "../../../models/errors.js";
+import { openModelSource } from "../../../models/model-source.js";
 
 const root = mkdtempSync(join(tmpdir(), "lambdatap-templates-"));
 afterAll(() => rmSync(root, { recursive: true }));

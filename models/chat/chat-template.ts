@@ -1,3 +1,4 @@
+import type { ChatTemplate } from "../model-source.js";
 import {
   asPython,
   type JinjaInterpreter,
@@ -7,7 +8,6 @@ import {
   parseJinja,
   printedNodes,
 } from "./jinja.js";
-import type { ChatTemplate } from "./model-source.js";
 import { strftime } from "./strftime.js";
 
 /** A turn of a conversation, with whatever else a template may look at: name, tool_call_id, tool_calls. */

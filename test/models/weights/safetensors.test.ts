@@ -2,8 +2,8 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { ModelFormatError } from "../../models/errors.js";
-import { openSafetensors } from "../../models/safetensors.js";
+import { ModelFormatError } from "../../../models/errors.js";
+import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { temporaryFolder, thrownBy, writeSafetensors } from "./write-safetensors.js";
 
 const HOSTILE = "test/golden/sae/hostile";

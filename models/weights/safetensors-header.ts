@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { ModelFormatError } from "./errors.js";
-import { isJsonObject, readFully } from "./model-file.js";
+import { ModelFormatError } from "../errors.js";
+import { isJsonObject, readFully } from "../model-file.js";
 
 /** As in the reference reader (safetensors 0.8), bytes. */
 const MAX_HEADER_BYTES = 100_000_000;

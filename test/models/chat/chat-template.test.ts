@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { z } from "zod";
-import { type Conversation, compileChatTemplate, TemplateRefusal } from "../../models/chat-template.js";
-import { strftime } from "../../models/strftime.js";
+import { type Conversation, compileChatTemplate, TemplateRefusal } from "../../../models/chat/chat-template.js";
+import { strftime } from "../../../models/chat/strftime.js";
 
 const Golden = z.object({
   models: z.array(

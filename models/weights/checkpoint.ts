@@ -1,7 +1,7 @@
 import { existsSync, statSync } from "node:fs";
 import { join, posix, win32 } from "node:path";
-import { ModelFormatError } from "./errors.js";
-import { isJsonObject, readJsonObject } from "./model-file.js";
+import { ModelFormatError } from "../errors.js";
+import { isJsonObject, readJsonObject } from "../model-file.js";
 import { isFloatDtype, openSafetensors, type SafetensorsFile } from "./safetensors.js";
 
 /** The weights of a folder in Hugging Face layout, however many files they lie in; its owner closes it. */

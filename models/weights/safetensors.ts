@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
-import { ModelFormatError } from "./errors.js";
+import { ModelFormatError } from "../errors.js";
+import { openModelFile, readFully } from "../model-file.js";
 import { halfPrecisionBytes, widenBF16, widenF16 } from "./half-precision.js";
-import { openModelFile, readFully } from "./model-file.js";
 import { readSafetensorsHeader, type TensorEntry } from "./safetensors-header.js";
 
 /** Elements of an F64 tensor that are narrowed at a time. */

@@ -2,7 +2,7 @@
 import { appendFileSync, openSync, symlinkSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { publish } from "../../models/compile-cache.js";
+import { publish } from "../../../models/cache/compile-cache.js";
 
 const [root = "", key = "", how = "", log = ""] = process.argv.slice(2);
 

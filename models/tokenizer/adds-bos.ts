@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { parseFields } from "./config.js";
-import { type JsonObject, readJsonObject } from "./model-file.js";
+import { parseFields } from "../config.js";
+import { type JsonObject, readJsonObject } from "../model-file.js";
 
 const Said = z.object({ add_bos_token: z.boolean("it must be true or false").nullish() });
 

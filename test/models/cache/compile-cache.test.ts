@@ -17,12 +17,12 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { listEntries, prune } from "../../models/cache-entry.js";
-import { CacheError } from "../../models/cache-error.js";
-import { temporaryName } from "../../models/cache-owner.js";
-import { cacheRoot, publish } from "../../models/compile-cache.js";
-import { ModelFormatError } from "../../models/errors.js";
-import { temporaryFolder } from "./write-safetensors.js";
+import { listEntries, prune } from "../../../models/cache/cache-entry.js";
+import { CacheError } from "../../../models/cache/cache-error.js";
+import { temporaryName } from "../../../models/cache/cache-owner.js";
+import { cacheRoot, publish } from "../../../models/cache/compile-cache.js";
+import { ModelFormatError } from "../../../models/errors.js";
+import { temporaryFolder } from "../weights/write-safetensors.js";
 
 const CHILD = fileURLToPath(new URL("./cache-child.js", import.meta.url));
 const item = (key: string) => ({ key, model: "a model", precision: "q8" });

@@ -3,8 +3,8 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { open } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { z } from "zod";
+import { ModelFormatError } from "../errors.js";
 import { temporaryName } from "./cache-owner.js";
-import { ModelFormatError } from "./errors.js";
 
 const PIECE_BYTES = 2 ** 22;
 /** A file written more recently than this may be written again without its times changing, ms. */

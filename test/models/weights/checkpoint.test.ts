@@ -1,8 +1,8 @@
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { openCheckpoint, withOptionalPrefix } from "../../models/checkpoint.js";
-import { ModelFormatError } from "../../models/errors.js";
+import { ModelFormatError } from "../../../models/errors.js";
+import { openCheckpoint, withOptionalPrefix } from "../../../models/weights/checkpoint.js";
 import { temporaryFolder, thrownBy, writeSafetensors } from "./write-safetensors.js";
 
 const GOLDEN = "test/golden/architectures";
