@@ -10,7 +10,7 @@ interface Pending {
 
 /**
  * A tokenizer on a thread of its own. Several texts are encoded in turns, so that a short one does not wait for a long one
- * (unless the long one has no place where it may be cut: see models/text-pieces.ts).
+ * (unless the long one has no place where it may be cut: see models/tokenizer/text-pieces.ts).
  */
 export class Encoder {
   readonly #pending = new Map<number, Pending>();
