@@ -94,7 +94,7 @@ export class Forward {
 
   /** Rows of an embedding matrix [vocab, width]. */
   embed(name: string, vocab: number, width: number): Value {
-    return this.graph.op("Gather", [this.#whole(`${name}.weight`, [vocab, width]), this.ids]);
+    return this.#products.rows({ tensor: `${name}.weight`, shape: [vocab, width] }, this.ids);
   }
 
   /** Learned vectors [count, d] of the tokens' positions: [batch, tokens, d]. */

@@ -12,7 +12,7 @@ export interface ProductOptions {
   readonly weightsFile: string;
 }
 
-/** What the product with the output matrix is called; its activations are rows [wanted, d], not [batch, tokens, d]. */
+/** The product with the output matrix: its activations are rows [wanted, d], not [batch, tokens, d]. */
 const HEAD = "head";
 
 /** Products of activations with matrices of a checkpoint, in the formats that a precision gives them. */
@@ -31,7 +31,7 @@ export class MatrixProducts {
     const { graph, plan, options } = this;
     if (options.precision === "f32") {
       const name = `${as ?? nameOf(parts)}.transposed`;
-      return graph.op("MatMul", [x, graph.weight(name, plan.transposed(name, parts, columns), options.weightsFile)]);
+      return graph.op("MatMul", [x, this.#placed(name, plan.transposed(name, parts, columns))]);
     }
     const products: Value[] = [];
     for (let start = 0; start < parts.length; ) {
@@ -39,10 +39,37 @@ export class MatrixProducts {
       let end = start + 1;
       while (end < parts.length && this.#format(parts[end]!, as === HEAD).held === held) end++;
       const group = parts.slice(start, end);
-      products.push(this.#blockProduct(x, as ?? nameOf(group), group, columns, format, held));
+      products.push(this.#blockProduct(x, as === HEAD ? 2 : 3, group, columns, format, held));
       start = end;
     }
     return products.length === 1 ? products[0]! : graph.op("Concat", products, { axis: -1 });
+  }
+
+  /**
+   * Rows of an embedding matrix [vocab, width]: [...ids, width]. Where its own blocks are held and have no minima, they
+   * are what rows are taken from, the same bytes that a product with this matrix reads; else it is kept in f32.
+   */
+  rows(part: WeightPart, ids: Value): Value {
+    const { graph, plan, options } = this;
+    const [vocab = 0, width = 0] = part.shape;
+    const { format, held } = this.#format(part, true);
+    if (options.precision === "f32" || held === null || format.minima)
+      return graph.op("Gather", [this.#placed(part.tensor, plan.plain(part.tensor, part)), ids]);
+    const weight = blocksName([part], format);
+    const { codes, scales } = plan.blocks(weight, [part], width, format, held);
+    // GatherBlockQuantized wants codes of the rank of scales.
+    const flat = plan.again(`${weight}.rows`, codes, [vocab, (width * format.bits) / 8]);
+    const data = [this.#placed(`${weight}.rows`, flat), ids, this.#placed(`${weight}.scales`, scales)];
+    return graph.microsoft("GatherBlockQuantized", data, {
+      gather_axis: 0,
+      quantize_axis: 1,
+      bits: format.bits,
+      block_size: format.size,
+    });
+  }
+
+  #placed(name: string, place: WeightPlace): Value {
+    return this.graph.weight(name, place, this.options.weightsFile);
   }
 
   /** How a part's matrix is kept, and the type of its own blocks if it is in these. */
@@ -56,17 +83,16 @@ export class MatrixProducts {
 
   #blockProduct(
     x: Value,
-    name: string,
+    rank: number,
     parts: readonly WeightPart[],
     columns: number,
     format: BlockFormat,
     held: string | null,
   ): Value {
     const { graph, plan } = this;
-    const weight = `${name}.q${format.bits}`;
+    const weight = blocksName(parts, format);
     const { codes, scales, minima } = plan.blocks(weight, parts, columns, format, held);
-    const placed = (suffix: string, place: WeightPlace) =>
-      graph.weight(`${weight}${suffix}`, place, this.options.weightsFile);
+    const placed = (suffix: string, place: WeightPlace) => this.#placed(`${weight}${suffix}`, place);
     const product = graph.microsoft("MatMulNBits", [x, placed("", codes), placed(".scales", scales)], {
       K: columns,
       N: scales.shape[0] ?? 0,
@@ -75,7 +101,6 @@ export class MatrixProducts {
       accuracy_level: 4,
     });
     if (minima === null) return product;
-    const rank = name === HEAD ? 2 : 3;
     const sums = this.#blockSums(x, rank, blocksOf(columns, format), format.size);
     return graph.op("Add", [product, graph.op("MatMul", [sums, placed(".minima", minima)])]);
   }
@@ -93,5 +118,7 @@ export class MatrixProducts {
     return sums;
   }
 }
+
+const blocksName = (parts: readonly WeightPart[], { bits }: BlockFormat): string => `${nameOf(parts)}.q${bits}`;
 
 const nameOf = (parts: readonly WeightPart[]): string => parts.map(({ tensor }) => tensor).join("+");

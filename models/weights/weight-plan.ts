@@ -77,6 +77,13 @@ export class WeightPlan {
     };
   }
 
+  /** The bytes of a place under another name and shape. */
+  again(name: string, place: WeightPlace, shape: readonly number[]): WeightPlace {
+    const again = { ...place, shape };
+    this.places.set(name, again);
+    return again;
+  }
+
   #place(
     name: string,
     source: WeightSource | undefined,

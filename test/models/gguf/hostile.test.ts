@@ -46,6 +46,20 @@ describe("hostile GGUF files meet the reaction that their list names", () => {
     expect(error.reason.length).toBeLessThan(1000);
   });
 
+  it.each(["q8", "q4", "auto"] as const)(
+    "NaN and infinite scales of blocks that are held are found, as %s",
+    async (precision) => {
+      for (const [file, tensor] of [
+        ["nan-scale", "blk.0.ffn_up.weight"],
+        ["inf-scale", "token_embd.weight"],
+      ] as const) {
+        const compiled = compileModel({ path: goldenGguf(`hostile/${file}.gguf`), precision, cacheRoot });
+        await expect(compiled).rejects.toThrow(`NaN or infinite values in ${tensor}`);
+        await expect(compiled).rejects.toBeInstanceOf(ModelFormatError);
+      }
+    },
+  );
+
   it("leaves nothing of a file's keys in objects", () => {
     openModelSource(goldenGguf("hostile/key-proto.gguf")).config();
     expect(Reflect.get({}, "polluted")).toBeUndefined();
