@@ -1,0 +1,77 @@
+import * as z from "zod";
+import { type FailureKind, TargetFailure } from "./failure.js";
+import { request, type Server } from "./request.js";
+
+/** What a lambdatap server says of a model beyond OpenAI's fields. */
+const LambdatapCard = z.object({
+  architecture: z.string(),
+  precision: z.string(),
+  window: z.int().positive(),
+  sinks: z.int().min(0),
+  trained_length: z.int().positive(),
+  layers: z.int().positive(),
+  vocab_size: z.int().positive(),
+  saes: z.array(z.string()),
+  has_tokenizer: z.boolean(),
+  bos_token_id: z.int().nullable(),
+  adds_bos: z.boolean(),
+});
+export type LambdatapCard = z.output<typeof LambdatapCard>;
+
+const Models = z.object({
+  data: z.array(z.object({ id: z.string(), lambdatap: LambdatapCard.optional() })).min(1),
+});
+
+export interface TargetOptions {
+  /** The server's address, with or without /v1. */
+  readonly url: string;
+  /** Which of its models; default: the first. */
+  readonly model?: string | undefined;
+  /** Sent as a bearer token; default: the environment's OPENAI_API_KEY. */
+  readonly apiKey?: string | undefined;
+  /** Silence after which a request has failed, ms. */
+  readonly timeoutMs?: number;
+}
+
+/** A server that speaks OpenAI's protocol, and one of its models. */
+export interface Target extends Server {
+  readonly model: string;
+  /** null: another server than lambdatap, which knows neither token ids nor `lm_infinite`. */
+  readonly lambdatap: LambdatapCard | null;
+}
+
+const TIMEOUT_MS = 120_000;
+
+/**
+ * Asks a server what it serves.
+ * @throws TargetFailure: unreachable, foreign (not OpenAI's protocol), refused (the model or the key).
+ */
+export async function openTarget(options: TargetOptions, signal?: AbortSignal): Promise<Target> {
+  const apiKey = options.apiKey ?? process.env.OPENAI_API_KEY;
+  const server: Server = {
+    url: serverAddress(options.url),
+    headers: apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` },
+    timeoutMs: options.timeoutMs ?? TIMEOUT_MS,
+  };
+  const answer = await request(server, "/v1/models", null, signal);
+  const foreign = (why: string, kind: FailureKind = "foreign") =>
+    new TargetFailure(kind, `${server.url} is no server of OpenAI's protocol: GET /v1/models ${why}`, answer.status);
+  if (answer.status === 401 || answer.status === 403)
+    throw new TargetFailure("refused", `${server.url} asks for another key: ${answer.status}`, answer.status);
+  if (answer.status !== 200) throw foreign(`answers ${answer.status}`);
+  const models = Models.safeParse(await answer.json().catch(() => undefined));
+  if (!models.success) throw foreign("answers something else than a list of models");
+  const { data } = models.data;
+  const found = options.model === undefined ? data[0] : data.find(({ id }) => id === options.model);
+  if (found === undefined) {
+    const names = data.map(({ id }) => id).join(", ");
+    throw new TargetFailure("refused", `${server.url} has no model '${options.model}', but ${names}`);
+  }
+  return { ...server, model: found.id, lambdatap: found.lambdatap ?? null };
+}
+
+function serverAddress(url: string): string {
+  const named = URL.canParse(url) && /^https?:$/.test(new URL(url).protocol);
+  if (!named) throw new TargetFailure("unreachable", `'${url}' is no address; say for example http://127.0.0.1:8080`);
+  return url.replace(/\/+$/, "").replace(/\/v1$/, "");
+}
