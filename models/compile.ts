@@ -36,9 +36,10 @@ export interface CompiledGraph<Interface> {
   readonly interface: Interface;
 }
 
-/** Which graph of a model; left-out sets are empty. */
+/** Which graph of a model; left-out sets are empty, and nothing is retrieved. */
 export interface GraphChoice {
   readonly sinks: number;
+  readonly retrieval?: boolean;
   readonly taps?: ReadonlySet<HookName>;
   readonly edits?: ReadonlySet<HookName>;
 }

@@ -15,6 +15,7 @@ import {
   turnsSinks,
 } from "./attention.js";
 import type { DecodeInterface, Geometry } from "./graph-interface.js";
+import type { MiddleRetrieval } from "./middle-retrieval.js";
 import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
 
 type DecodeGeometry = DecodeInterface["geometries"][number];
@@ -35,6 +36,7 @@ export class DecodeAttention implements LayerAttention {
   constructor(
     readonly graph: GraphBuilder,
     readonly cache: CacheShape,
+    readonly retrieval: MiddleRetrieval | null = null,
   ) {
     this.geometries = cache.geometries.map((geometry, i) => this.#inputs(geometry, i));
     this.#turned = this.geometries.map(({ sinks }, i) => this.#turn(sinks, i));
@@ -54,7 +56,7 @@ export class DecodeAttention implements LayerAttention {
     const { graph, cache } = this;
     const { heads, kvHeads, headDim } = sizes;
     const { geometry, nth } = placeOf(cache, layer);
-    const { writeIndex, length } = this.geometries[geometry]!;
+    const { writeIndex } = this.geometries[geometry]!;
     const shape: Dimension[] = ["batch", kvHeads, `g${geometry}.slots`, headDim];
     const keys = graph.input(`keys.${layer}`, "float32", shape);
     const values = graph.input(`values.${layer}`, "float32", shape);
@@ -72,16 +74,31 @@ export class DecodeAttention implements LayerAttention {
     current = scatter(current, this.#rotate(key, geometry), writeIndex, `keys.${layer}.out`);
     keyOutputs.push(current);
     const valueOutput = scatter(values, value, writeIndex, `values.${layer}.out`);
-    const bias = this.#biases[geometry] ?? null;
-    const seen = bias === null ? ["", "", "", length ?? ""] : [bias];
-    const attended = attention(graph, [this.#rotate(query, geometry), current, valueOutput, ...seen], sizes);
+    const rotated = this.#rotate(query, geometry);
+    const retrieval = this.retrieval?.covers(geometry) ? this.retrieval : null;
+    const { attended, archive = null } =
+      retrieval?.attend(layer, sizes, { query, key: current, value: valueOutput }, rotated) ??
+      this.#attendToSlots(geometry, sizes, { query: rotated, key: current, value: valueOutput });
+    const keepsRaw =
+      turned !== undefined || (retrieval !== null && cache.geometries[geometry]?.positions.kind === "rotary");
     this.layers.push({
       geometry,
       keys: { input: keys, outputs: keyOutputs },
       values: { input: values, outputs: [valueOutput] },
-      rawKey: turned === undefined ? null : graph.output(key, "float32", ["batch", kvHeads, 1, headDim]),
+      rawKey: keepsRaw ? graph.output(key, "float32", ["batch", kvHeads, 1, headDim]) : null,
+      archive,
     });
     return graph.op("Reshape", [attended, graph.constant("int64", [3], [0, 1, heads * headDim])]);
+  }
+
+  #attendToSlots(
+    geometry: number,
+    sizes: AttentionSizes,
+    { query, key, value }: QueryKeyValue,
+  ): { readonly attended: Value; readonly archive?: undefined } {
+    const bias = this.#biases[geometry] ?? null;
+    const seen = bias === null ? ["", "", "", this.geometries[geometry]?.length ?? ""] : [bias];
+    return { attended: attention(this.graph, [query, key, value, ...seen], sizes) };
   }
 
   #inputs(geometry: Geometry, i: number): DecodeGeometry {
@@ -89,6 +106,7 @@ export class DecodeAttention implements LayerAttention {
     const { positions } = geometry;
     const prefix = `g${i}.`;
     const alibi = positions.kind === "alibi";
+    const middle = this.retrieval?.geometries[i] ?? null;
     return {
       rotary: positions.kind === "rotary" ? rotaryInputs(graph, prefix, 1, positions) : null,
       sinks:
@@ -99,8 +117,9 @@ export class DecodeAttention implements LayerAttention {
             }
           : null,
       writeIndex: graph.input(`${prefix}write_index`, "int64", ["batch"]),
-      length: alibi ? null : graph.input(`${prefix}length`, "int64", ["batch"]),
+      length: alibi || middle !== null ? null : graph.input(`${prefix}length`, "int64", ["batch"]),
       distances: alibi ? graph.input(`${prefix}distances`, "float32", ["batch", 1, 1, `${prefix}slots`]) : null,
+      middle,
     };
   }
 

@@ -68,6 +68,24 @@ export interface SinkScoreInputs {
   readonly keys: Value;
 }
 
+/** What layers of one geometry need to look into an archive beside their cache. */
+export interface MiddleInputs {
+  /** The query at the distance at which retrieved keys stand; null where positions do not rotate. */
+  readonly query: RotaryInputs | null;
+  /** Added to the scores of the cache's slots, [batch, 1, 1, slots]: hides those not in use. */
+  readonly unused: Value;
+}
+
+/** Every key and value of one text in one layer, in the order of the text. */
+export interface ArchiveInputs {
+  /** Unrotated, [1, kvHeads, archived, headDim]. */
+  readonly keys: Value;
+  /** [kvHeads * archived, headDim]. */
+  readonly values: Value;
+  /** Added to their scores, [1, 1, 1, archived]: hides keys that may not be retrieved. */
+  readonly hidden: Value;
+}
+
 export interface TapOutput {
   readonly hook: HookName;
   /** [batch, tokens, hiddenSize]. */
@@ -115,18 +133,24 @@ export interface DecodeInterface extends Names {
     readonly sinks: { readonly rotary: RotaryInputs; readonly keys: Value } | null;
     /** Slot the token's key and value go to, [batch] int64. */
     readonly writeIndex: Value;
-    /** Slots in use after the write, [batch] int64; null where `distances` says it. */
+    /** Slots in use after the write, [batch] int64; null where `distances` or `middle` says it. */
     readonly length: Value | null;
     /** ALiBi: of the token in each slot, [batch, 1, 1, slots], UNSEEN in slots that are not in use; else null. */
     readonly distances: Value | null;
+    /** null where nothing is retrieved. */
+    readonly middle: MiddleInputs | null;
   }[];
+  /** Keys that each query head retrieves, [1] int64, at most those in the archive; null in graphs without retrieval. */
+  readonly retrieved: Value | null;
   readonly layers: readonly {
     readonly geometry: number;
     /** [batch, kvHeads, slots, headDim]; every output is the input's own memory. */
     readonly keys: { readonly input: Value; readonly outputs: readonly Value[] };
     readonly values: { readonly input: Value; readonly outputs: readonly Value[] };
-    /** The token's unrotated key, [batch, kvHeads, 1, headDim]; null where no starting tokens are turned. */
+    /** The token's unrotated key, [batch, kvHeads, 1, headDim]; null where nobody keeps it, or it is not rotated. */
     readonly rawKey: Value | null;
+    /** null where nothing is retrieved. */
+    readonly archive: ArchiveInputs | null;
   }[];
 }
 
@@ -154,7 +178,7 @@ export interface PrefillInterface extends Names {
     /** Cache buffers [batch, kvHeads, slots, headDim], and the chunk's [batch, kvHeads, tokens, headDim]. */
     readonly keys: { readonly input: Value; readonly output: Value };
     readonly values: { readonly input: Value; readonly output: Value };
-    /** The chunk's unrotated keys, [batch, kvHeads, tokens, headDim]; null where no starting tokens are turned. */
+    /** The chunk's unrotated keys, [batch, kvHeads, tokens, headDim]; null where nobody keeps them, or they are not rotated. */
     readonly rawKey: Value | null;
   }[];
 }

@@ -4,6 +4,7 @@ import { DecodeAttention } from "./decode-attention.js";
 import { Forward } from "./forward.js";
 import type { DecodeInterface, LensInterface, PrefillInterface } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
+import { MiddleRetrieval } from "./middle-retrieval.js";
 import { GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
 import type { Precision } from "./weights/block-format.js";
@@ -19,6 +20,8 @@ export interface GraphOptions {
   readonly taps: ReadonlySet<HookName>;
   /** Hooks at which features can be edited; empty: the graph has no edit inputs. */
   readonly edits: ReadonlySet<HookName>;
+  /** Keys that have left the window can be retrieved; a prefill graph returns what an archive keeps. Default: no. */
+  readonly retrieval?: boolean;
   readonly weightsFile: string;
 }
 
@@ -38,11 +41,14 @@ export function buildDecode(
 ): BuiltGraph<DecodeInterface> {
   const graph = new GraphBuilder();
   const ids = graph.input("ids", "int64", ["batch", 1]);
-  const attention = new DecodeAttention(graph, { ...model.shape, sinks: options.sinks });
+  const cache = { ...model.shape, sinks: options.sinks };
+  const retrieval = options.retrieval ? new MiddleRetrieval(graph, cache) : null;
+  const attention = new DecodeAttention(graph, cache, retrieval);
   const { taps, edits, hooks, positions } = run(model, plan, options, graph, attention, ids, null);
   const { geometries, layers } = attention;
+  const retrieved = retrieval?.count ?? null;
   return {
-    interface: { phase: "decode", ids, logits: "logits", positions, taps, edits, geometries, layers },
+    interface: { phase: "decode", ids, logits: "logits", positions, taps, edits, geometries, retrieved, layers },
     bytes: graph.serialize("decode"),
     hooks,
   };
@@ -57,7 +63,12 @@ export function buildPrefill(
   const graph = new GraphBuilder();
   const ids = graph.input("ids", "int64", ["batch", "tokens"]);
   const wanted = graph.input("wanted", "int64", ["wanted"]);
-  const attention = new PrefillAttention(graph, { ...model.shape, sinks: options.sinks }, options.far);
+  const attention = new PrefillAttention(
+    graph,
+    { ...model.shape, sinks: options.sinks },
+    options.far,
+    options.retrieval,
+  );
   const { taps, edits, hooks, positions } = run(model, plan, options, graph, attention, ids, wanted);
   const { geometries, layers } = attention;
   return {
@@ -94,7 +105,13 @@ export function planWeights(
 ): { readonly plan: WeightPlan; readonly hooks: readonly HookName[] } {
   const plan = new WeightPlan();
   const none = new Set<HookName>();
-  const { hooks } = buildDecode(model, plan, { ...stored, sinks: 0, taps: none, edits: none, weightsFile: "" });
+  const { hooks } = buildDecode(model, plan, {
+    ...stored,
+    sinks: 0,
+    taps: none,
+    edits: none,
+    weightsFile: "",
+  });
   return { plan, hooks };
 }
 

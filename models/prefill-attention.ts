@@ -53,6 +53,8 @@ export class PrefillAttention implements LayerAttention {
     readonly graph: GraphBuilder,
     readonly cache: CacheShape,
     readonly far: boolean,
+    /** Unrotated keys are outputs also where no starting tokens are turned. */
+    readonly keepsKeys = false,
   ) {
     this.#inputs = cache.geometries.map((geometry, i) => this.#geometryInputs(geometry, i));
     const shape = [1, cache.kvHeads, cache.sinks, cache.headDim];
@@ -100,7 +102,9 @@ export class PrefillAttention implements LayerAttention {
     const attended = attention(graph, [queries, k, v, inputs.mask], sizes);
     graph.output(newKeys, "float32", chunk);
     graph.output(value, "float32", chunk);
-    const keepsRaw = turnsSinks(cache.geometries[geometry]!, cache.sinks);
+    const { window, positions } = cache.geometries[geometry]!;
+    const archived = this.keepsKeys && window === "lambda" && positions.kind === "rotary";
+    const keepsRaw = archived || turnsSinks({ window, positions }, cache.sinks);
     this.layers.push({
       geometry,
       keys: { input: keys, output: newKeys },

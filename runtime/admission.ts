@@ -2,6 +2,7 @@ import { InvalidRequest } from "./errors.js";
 import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS } from "./features.js";
 import type { LambdaOptions, ModelCard, SamplingParams, SequenceRequest } from "./generation.js";
 import type { AdmittedSequence } from "./messages.js";
+import { archivedTokens, toRetrieval } from "./retrieval.js";
 
 /** A value and whether it is allowed; where it is not, the field's name on the wire and what it must be. */
 type Rule = readonly [allowed: boolean, param: string, must: string];
@@ -26,6 +27,7 @@ export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fu
       ...lengthRules(sequence, card),
       ...samplingRules(sequence.sampling),
       ...lambdaRules(sequence.lambda, prompt.length, card, fullLength),
+      ...retrieveRules(sequence, card),
       ...featureRules(sequence, card),
     ];
     for (const [allowed, param, must] of rules) {
@@ -79,6 +81,29 @@ function lambdaRules(lambda: LambdaOptions, length: number, card: ModelCard, ful
       "lm_infinite.mode",
       `lambda: full keeps every key, and this machine has memory for ${fullLength} tokens`,
     ],
+  ];
+}
+
+function retrieveRules(sequence: SequenceRequest, card: ModelCard): Rule[] {
+  const { lambda, maxTokens } = sequence;
+  if (lambda.retrieve === undefined) return [];
+  const window = lambda.window ?? card.window;
+  const { k, fromLayer, distance } = toRetrieval(lambda.retrieve, window, card);
+  const field = "lm_infinite.retrieve";
+  const room = card.archiveTokens ?? 0;
+  const tokens = archivedTokens(sequence);
+  return [
+    [card.archiveTokens !== null, field, `left out: positions of ${card.id} cannot be moved`],
+    [lambda.mode !== "full", field, "left out with mode full, which evicts nothing"],
+    [maxTokens !== null, "max_tokens", `a number with ${field}, which sets memory aside for every token`],
+    [
+      tokens <= room,
+      field,
+      `for ${room} tokens of prompt and answer or fewer, not ${tokens} (the server's --archive-mb says how many)`,
+    ],
+    [isCount(k) && k >= 1 && k <= window, `${field}.k`, `from 1 to ${window}, the window`],
+    [isCount(fromLayer) && fromLayer < card.layers, `${field}.from_layer`, `from 0 to ${card.layers - 1}`],
+    [isCount(distance) && distance <= window, `${field}.distance`, `from 0 to ${window}, the window`],
   ];
 }
 

@@ -1,8 +1,10 @@
+import { Archive } from "./archive.js";
 import type { LambdaCache, LambdaGeometry } from "./lambda-cache.js";
+import { archivedTokens, type Retrieval } from "./retrieval.js";
 import type { Runner } from "./runner.js";
 import type { Place, Sequence } from "./sequence.js";
 
-/** The caches of a model, one for each window and number of sinks in use; sequences get rows of them. */
+/** The caches of a model, one for each window and number of sinks in use; sequences get rows of them, and archives. */
 export class CachePool implements Disposable {
   readonly #caches = new Map<string, LambdaCache>();
   readonly #owners = new Map<LambdaCache, Sequence[]>();
@@ -10,14 +12,18 @@ export class CachePool implements Disposable {
   constructor(readonly runner: Runner) {}
 
   /** Gives a sequence a zeroed row. @throws OrtError when there is no memory for it. */
-  allocate(sequence: Sequence, geometry: LambdaGeometry): Place {
+  allocate(sequence: Sequence, geometry: LambdaGeometry, retrieval: Retrieval | null): Place {
     const cache = this.#open(geometry);
+    let archive: Archive | null = null;
     try {
-      const place = { cache, row: cache.allocate() };
+      if (retrieval !== null)
+        archive = new Archive(cache.shape, { ...geometry, retrieval, tokens: archivedTokens(sequence.asked) });
+      const place = { cache, row: cache.allocate(), archive };
       this.#owners.get(cache)?.push(sequence);
       sequence.place = place;
       return place;
     } catch (error) {
+      archive?.[Symbol.dispose]();
       this.#closeIfUnused(cache);
       throw error;
     }
@@ -28,6 +34,7 @@ export class CachePool implements Disposable {
     const { place } = sequence;
     if (place === null) return;
     sequence.place = null;
+    if (place.archive !== null) this.runner.closeArchive(place.archive);
     const owners = this.#owners.get(place.cache) ?? [];
     const moved = place.cache.release(place.row);
     const last = owners.pop();
@@ -38,9 +45,10 @@ export class CachePool implements Disposable {
     this.#closeIfUnused(place.cache);
   }
 
-  /** Bytes of all caches. */
+  /** Bytes of all caches and archives. */
   get bytes(): number {
-    return [...this.#caches.values()].reduce((sum, cache) => sum + cache.bytes, 0);
+    const archives = [...this.#owners.values()].flat().flatMap(({ place }) => place?.archive ?? []);
+    return [...this.#caches.values(), ...archives].reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   [Symbol.dispose](): void {

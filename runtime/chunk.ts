@@ -18,7 +18,8 @@ export interface ChunkKeys {
   readonly keys: number;
 }
 
-const HIDDEN = -3e38;
+/** Added to scores of keys that a token does not see. */
+export const HIDDEN = -3e38;
 
 export function planChunk(cache: LambdaCache, row: number, tokens: number): Chunk {
   const start = cache.count(row);

@@ -1,6 +1,7 @@
 import type { CompiledGraph } from "../models/compile.js";
 import type { DecodeInterface } from "../models/graph-interface.js";
-import { slotDistances } from "./chunk.js";
+import type { Archive } from "./archive.js";
+import { HIDDEN, slotDistances } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
 import { type LambdaCache, rowSize } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
@@ -13,10 +14,11 @@ import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
 interface Bound extends Disposable {
   readonly generation: number;
   readonly edits: readonly (ResidualEdits | null)[];
+  readonly archive: Archive | null;
   readonly binding: Binding;
   readonly inputs: ReadonlyMap<string, Tensor>;
   readonly logits: Tensor;
-  /** Per layer; null where no starting tokens are turned. */
+  /** Per layer; null where nobody keeps them. */
   readonly rawKeys: readonly (Tensor | null)[];
   /** By output name; empty where no taps are read. */
   readonly taps: ReadonlyMap<string, Tensor>;
@@ -30,6 +32,8 @@ export interface DecodeOptions {
   readonly residuals?: Residuals;
   /** Those of each row; null: none. */
   readonly edits?: readonly (ResidualEdits | null)[];
+  /** What the row, which then is the only one, has archived; the token is added to it. */
+  readonly archive?: Archive | null;
 }
 
 /** The decode graph of a model: one token in each of some neighbouring rows, keys and values written in place. */
@@ -48,17 +52,30 @@ export class DecodeGraph implements Disposable {
 
   /**
    * Logits [tokens.length, vocab] of rows first, first + 1, ...; the row's own count is left to the caller. A graph with
-   * edit inputs needs `edits`.
+   * edit inputs needs `edits`, and one that retrieves an `archive`.
    */
   run(cache: LambdaCache, first: number, tokens: readonly number[], options: DecodeOptions): Float32Array {
-    const { origin = 0, residuals } = options;
+    const { origin = 0, residuals, archive = null } = options;
+    if ((archive !== null) !== (this.#names.retrieved !== null) || (archive !== null && tokens.length !== 1))
+      throw new RangeError("a graph that retrieves runs one row, with its archive");
     const bound = this.#bind(cache, first, tokens.length, options);
     const write = (name: string, values: ArrayLike<number>, at = 0) => bound.inputs.get(name)?.write(values, at);
     const counts = tokens.map((_, i) => cache.count(first + i));
     write(this.#names.ids, tokens);
     if (this.#names.positions !== null) write(this.#names.positions, counts);
-    for (const [g, { rotary, sinks, writeIndex, length, distances }] of this.#names.geometries.entries()) {
+    if (archive !== null && this.#names.retrieved !== null) {
+      archive.showTo(cache.count(first));
+      write(this.#names.retrieved, [archive.retrieval.k]);
+    }
+    for (const [g, { rotary, sinks, writeIndex, length, distances, middle }] of this.#names.geometries.entries()) {
       const ring = cache.rings[g]!;
+      if (archive !== null && middle !== null) {
+        const used = Math.min(cache.count(first) + 1, ring.full);
+        write(middle.unused, new Float32Array(ring.slots).fill(HIDDEN, used));
+        const [cos, sin] =
+          middle.query === null ? [] : [bound.inputs.get(middle.query.cos), bound.inputs.get(middle.query.sin)];
+        if (cos && sin) this.#resources.rotary[g]?.writeDistance(cos, sin, 0, archive.retrieval.distance, 1);
+      }
       write(
         writeIndex,
         counts.map((n) => ring.slotOf(n)),
@@ -79,6 +96,7 @@ export class DecodeGraph implements Disposable {
     }
     bound.binding.run();
     for (const i of tokens.keys()) this.#keepSink(cache, first, i, bound);
+    if (archive !== null) this.#keep(archive, cache, first, bound);
     if (residuals) readTaps(this.#names.taps, bound.taps, residuals);
     if (this.#logits.length !== bound.logits.size) this.#logits = new Float32Array(bound.logits.size);
     return bound.logits.read(this.#logits);
@@ -88,6 +106,16 @@ export class DecodeGraph implements Disposable {
   forget(cache: LambdaCache): void {
     for (const bound of this.#bound.get(cache)?.values() ?? []) bound[Symbol.dispose]();
     this.#bound.delete(cache);
+  }
+
+  /** Frees what was bound to an archive, which would otherwise outlive its text. */
+  forgetArchive(archive: Archive): void {
+    for (const ofCache of this.#bound.values())
+      for (const [key, bound] of ofCache) {
+        if (bound.archive !== archive) continue;
+        bound[Symbol.dispose]();
+        ofCache.delete(key);
+      }
   }
 
   [Symbol.dispose](): void {
@@ -114,30 +142,42 @@ export class DecodeGraph implements Disposable {
     for (const tensor of own) tensor?.[Symbol.dispose]();
   }
 
-  #bind(cache: LambdaCache, first: number, rows: number, { residuals, edits = [] }: DecodeOptions): Bound {
+  /** Adds the token of a row to its archive. */
+  #keep(archive: Archive, cache: LambdaCache, row: number, { rawKeys }: Bound): void {
+    const n = cache.count(row);
+    archive.store(n, 1, (layer) => {
+      const ring = cache.rings[cache.shape.layerGeometries[layer] ?? 0]!;
+      const inCache = row * cache.shape.kvHeads * ring.slots + ring.slotOf(n);
+      const raw = rawKeys[layer] ?? null;
+      return {
+        ...(raw === null ? { keys: cache.keys[layer]!, keysAt: inCache } : { keys: raw, keysAt: 0 }),
+        values: cache.values[layer]!,
+        valuesAt: inCache,
+      };
+    });
+  }
+
+  #bind(cache: LambdaCache, first: number, rows: number, options: DecodeOptions): Bound {
+    const { residuals, edits = [], archive = null } = options;
     const ofCache = this.#bound.get(cache) ?? new Map<string, Bound>();
     this.#bound.set(cache, ofCache);
     const key = `${first}+${rows}${residuals ? "tapped" : ""}`;
     for (const [known, bound] of ofCache) {
-      const fits = known !== key || edits.every((each, row) => each === bound.edits[row]);
+      const fits =
+        known !== key || (edits.every((each, row) => each === bound.edits[row]) && archive === bound.archive);
       if (bound.generation === cache.generation && fits) continue;
       bound[Symbol.dispose]();
       ofCache.delete(known);
     }
     const known = ofCache.get(key);
     if (known !== undefined) return known;
-    const bound = this.#make(cache, first, rows, residuals !== undefined, edits);
+    const bound = this.#make(cache, first, rows, options);
     ofCache.set(key, bound);
     return bound;
   }
 
-  #make(
-    cache: LambdaCache,
-    first: number,
-    rows: number,
-    tapped: boolean,
-    edits: readonly (ResidualEdits | null)[],
-  ): Bound {
+  #make(cache: LambdaCache, first: number, rows: number, options: DecodeOptions): Bound {
+    const { residuals, edits = [], archive = null } = options;
     const inputs = new Map<string, Tensor>();
     const outputs = new Map<string, Tensor>();
     const letGo = () => {
@@ -149,14 +189,16 @@ export class DecodeGraph implements Disposable {
       outputs.set(this.#names.logits, logits);
       const { hiddenSize } = this.#resources.model.shape;
       for (const [name, tensor] of editTensors(this.#names.edits, edits, hiddenSize)) inputs.set(name, tensor);
-      const taps = tapTensors(tapped ? this.#names.taps : [], [rows, 1, hiddenSize]);
+      const taps = tapTensors(residuals ? this.#names.taps : [], [rows, 1, hiddenSize]);
       for (const [name, tensor] of taps) outputs.set(name, tensor);
+      if (archive !== null) this.#bindArchive(archive, inputs);
       const binding = new Binding(this.#session, inputs, outputs);
       const dispose = () => {
         binding[Symbol.dispose]();
         letGo();
       };
-      return { generation: cache.generation, edits, binding, inputs, logits, rawKeys, taps, [Symbol.dispose]: dispose };
+      const { generation } = cache;
+      return { generation, edits, archive, binding, inputs, logits, rawKeys, taps, [Symbol.dispose]: dispose };
     } catch (error) {
       letGo();
       throw error;
@@ -179,10 +221,13 @@ export class DecodeGraph implements Disposable {
     const aliased = (buffer: Tensor): Tensor => buffer.alias([rows, ...buffer.shape.slice(1)], first * rowSize(buffer));
     input(names.ids, "int64", [rows, 1]);
     if (names.positions !== null) input(names.positions, "int64", [rows, 1]);
-    for (const [g, { rotary, sinks, writeIndex, length, distances }] of names.geometries.entries()) {
+    if (names.retrieved !== null) input(names.retrieved, "int64", [1]);
+    for (const [g, { rotary, sinks, writeIndex, length, distances, middle }] of names.geometries.entries()) {
       const ring = cache.rings[g]!;
       const half = this.#resources.rotary[g]?.half ?? 0;
-      for (const name of rotary ? [rotary.cos, rotary.sin] : []) input(name, "float32", [rows, 1, half]);
+      for (const { cos, sin } of [rotary, middle?.query ?? null].filter((each) => each !== null))
+        for (const name of [cos, sin]) input(name, "float32", [rows, 1, half]);
+      if (middle !== null) input(middle.unused, "float32", [rows, 1, 1, ring.slots]);
       for (const name of sinks ? [sinks.rotary.cos, sinks.rotary.sin] : [])
         input(name, "float32", [rows, ring.sinks, half]);
       for (const name of length === null ? [writeIndex] : [writeIndex, length]) input(name, "int64", [rows]);
@@ -205,5 +250,13 @@ export class DecodeGraph implements Disposable {
       outputs.set(rawKey, raw);
       return raw;
     });
+  }
+
+  #bindArchive(archive: Archive, inputs: Map<string, Tensor>): void {
+    for (const [layer, { archive: names }] of this.#names.layers.entries()) {
+      if (names === null) continue;
+      const { keys, values, hidden } = archive.of(layer);
+      inputs.set(names.keys, keys).set(names.values, values).set(names.hidden, hidden);
+    }
   }
 }

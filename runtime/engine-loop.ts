@@ -9,6 +9,7 @@ import type { GenerationEvent, GenerationFault, LambdaOptions } from "./generati
 import type { LambdaGeometry } from "./lambda-cache.js";
 import type { AdmittedSequence } from "./messages.js";
 import { OrtError } from "./ort/library.js";
+import { type Retrieval, toRetrieval } from "./retrieval.js";
 import type { Runner } from "./runner.js";
 import { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
@@ -42,6 +43,7 @@ interface Request {
 interface Scheduled {
   readonly sequence: Sequence;
   readonly geometry: LambdaGeometry;
+  readonly retrieval: Retrieval | null;
   paused: boolean;
 }
 
@@ -117,7 +119,7 @@ export class EngineLoop implements Disposable {
     }
   }
 
-  /** Bytes of keys and values. */
+  /** Bytes of keys and values, archives included. */
   get cacheBytes(): number {
     return this.#caches.bytes;
   }
@@ -134,7 +136,9 @@ export class EngineLoop implements Disposable {
       geometry.window === Number.POSITIVE_INFINITY ? Math.min(longest, this.options.fullLength) : longest;
     const context = { ...this.options, window: geometry.window, maxLength, candidates: this.#candidates };
     const edits = request.edits.length === 0 ? null : this.options.saes.edits(request.edits);
-    return { sequence: new Sequence(id, index, request, edits, context), geometry, paused: false };
+    const { retrieve } = request.lambda;
+    const retrieval = retrieve === undefined ? null : toRetrieval(retrieve, geometry.window, this.runner.model.shape);
+    return { sequence: new Sequence(id, index, request, edits, context), geometry, retrieval, paused: false };
   }
 
   #geometry({ window, sinks, mode }: LambdaOptions): LambdaGeometry {
@@ -160,9 +164,9 @@ export class EngineLoop implements Disposable {
     return !promptOnly || asked.promptLogprobs !== null || asked.features?.prompt === true;
   }
 
-  #prefill({ sequence, geometry }: Scheduled): GenerationEvent[] {
+  #prefill({ sequence, geometry, retrieval }: Scheduled): GenerationEvent[] {
     const { vocabSize } = this.runner.model.shape;
-    const { cache, row } = sequence.place ?? this.#caches.allocate(sequence, geometry);
+    const { cache, row, archive } = sequence.place ?? this.#caches.allocate(sequence, geometry, retrieval);
     const wantsLogits = sequence.asked.promptLogprobs !== null;
     const start = sequence.prefilled;
     const left = Math.min(sequence.prefillLength - start, geometry.window);
@@ -182,6 +186,7 @@ export class EngineLoop implements Disposable {
     const logits = this.runner.prefill(cache, row, ids, wantsLogits ? [...ids.keys()] : [], {
       ...(features === null ? {} : { residuals }),
       edits: sequence.promptEdits,
+      archive,
     });
     const readings = features === null ? [] : this.options.saes.read(features, residuals);
     chunks.measured(size, performance.now() - began);
@@ -207,14 +212,13 @@ export class EngineLoop implements Disposable {
 
   /** One pass over the sequence's last token: its readings, if asked for, go out; the logits behind it come back. */
   #pass(turn: Scheduled): Float32Array {
-    const { sequence, geometry } = turn;
-    const { cache, row } = sequence.place ?? this.#caches.allocate(sequence, geometry);
+    const { sequence, geometry, retrieval } = turn;
+    const { cache, row, archive } = sequence.place ?? this.#caches.allocate(sequence, geometry, retrieval);
     const { features } = sequence.asked;
-    const edits = [sequence.edits];
-    if (features === null || !sequence.readsNext)
-      return this.runner.decode(cache, row, [sequence.lastToken], { edits });
+    const options = { edits: [sequence.edits], archive };
+    if (features === null || !sequence.readsNext) return this.runner.decode(cache, row, [sequence.lastToken], options);
     const residuals: Residuals = new Map();
-    const logits = this.runner.decode(cache, row, [sequence.lastToken], { edits, residuals });
+    const logits = this.runner.decode(cache, row, [sequence.lastToken], { ...options, residuals });
     for (const readings of this.options.saes.read(features, residuals)) this.#emit(turn, sequence.release(readings));
     return logits;
   }

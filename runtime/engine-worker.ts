@@ -4,6 +4,7 @@ import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { compileModel } from "../models/compile.js";
 import { TokenBytes } from "../models/tokenizer/token-bytes.js";
+import { archivedBytes, retrievingLayers } from "./archive.js";
 import { AttachedSaes } from "./attached-saes.js";
 import { describeFeature } from "./describe-feature.js";
 import { EngineLoop } from "./engine-loop.js";
@@ -65,6 +66,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     longest: shape.learnedPositions,
     window,
     sinks,
+    archiveTokens: retrievingLayers(shape).length === 0 ? null : Math.floor(asked.archiveBytes / archivedBytes(shape)),
     precision: model.precision,
     threads,
     bosTokenId: generation.bosTokenId ?? shape.bosTokenId,

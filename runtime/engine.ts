@@ -15,6 +15,7 @@ import { EventStream } from "./event-stream.js";
 import type { FeatureDescription } from "./features.js";
 import type { ChatPrompt, Engine, GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
+import { archivedTokens } from "./retrieval.js";
 import { fromFault } from "./thread-fault.js";
 
 export interface LocalEngineOptions {
@@ -33,6 +34,8 @@ export interface LocalEngineOptions {
   /** Sequences that may wait besides. */
   readonly queueLimit: number;
   readonly stallTimeoutMs: number;
+  /** Memory that archives of texts that retrieve may take together, bytes; default: 1 GiB. */
+  readonly archiveBytes?: number | undefined;
   /** Sparse autoencoders to attach; left out: those in the folder `saes` of the model's. */
   readonly saes?: readonly { readonly id?: string | undefined; readonly folder: string }[] | undefined;
   readonly saePrecision?: "f32" | "q8" | undefined;
@@ -42,6 +45,8 @@ export interface LocalEngineOptions {
   readonly chatTemplate?: string | undefined;
   readonly cacheDir?: string | undefined;
 }
+
+const ARCHIVE_BYTES = 1 << 30;
 
 /** Who asked for a feature's description. */
 interface Waiting {
@@ -55,6 +60,8 @@ export class LocalEngine implements Engine {
   readonly #descriptions = new Map<number, Waiting>();
   readonly #exited: Promise<void>;
   #outstanding = 0;
+  /** Tokens that archives of running and waiting sequences hold or will hold. */
+  #archived = 0;
   #requests = 0;
   #draining = false;
   #drained: (() => void)[] = [];
@@ -108,6 +115,7 @@ export class LocalEngine implements Engine {
       spin: options.spin ?? true,
       parallel: options.parallel,
       stallTimeoutMs: options.stallTimeoutMs,
+      archiveBytes: options.archiveBytes ?? ARCHIVE_BYTES,
       saes: {
         folders: options.saes?.map(({ id, folder }) => ({ id, folder: resolve(folder) })),
         precision: options.saePrecision ?? "f32",
@@ -157,6 +165,8 @@ export class LocalEngine implements Engine {
     if (this.#broken) throw this.#broken;
     this.#checkRoom(sequences.length);
     const admitted = admit(sequences, this.card, this.fullLength);
+    const archived = admitted.reduce((sum, each) => sum + archivedTokens(each), 0);
+    this.#checkArchive(archived);
     const request = this.#requests++;
     const onAbort = () => stream.abort(null);
     const stream = new EventStream({
@@ -167,11 +177,13 @@ export class LocalEngine implements Engine {
         this.#streams.delete(request);
         if (!finished) this.#tell({ type: "cancel", request });
         this.#outstanding -= sequences.length;
+        this.#archived -= archived;
         if (this.#outstanding === 0) for (const resolve of this.#drained.splice(0)) resolve();
       },
     });
     this.#streams.set(request, stream);
     this.#outstanding += sequences.length;
+    this.#archived += archived;
     if (signal.aborted) stream.abort(null);
     else {
       signal.addEventListener("abort", onAbort);
@@ -229,6 +241,15 @@ export class LocalEngine implements Engine {
     if (more > room) throw new InvalidRequest(`${more} sequences are more than run or wait here, ${room}`, "n");
     if (this.#outstanding + more <= room) return;
     throw new QueueFull(`${this.#outstanding} sequences run or wait, and ${room} may; try again later`);
+  }
+
+  #checkArchive(more: number): void {
+    const room = this.card.archiveTokens ?? 0;
+    if (more > room)
+      throw new InvalidRequest(`${more} tokens in all are more than archives hold, ${room}`, "lm_infinite.retrieve");
+    if (this.#archived + more <= room) return;
+    const taken = `archives of other texts hold ${this.#archived} of ${room} tokens`;
+    throw new QueueFull(`${taken}, and this request needs ${more}; try again later`);
   }
 }
 

@@ -30,6 +30,16 @@ export interface SamplingParams {
   readonly seed?: number | undefined;
 }
 
+/** Middle retrieval (LM-Infinite, arXiv 2308.16137, section 3.3). Left-out fields take the authors' values, scaled to the model. */
+export interface RetrieveOptions {
+  /** Evicted keys that each query head finds by score; default 5. */
+  readonly k?: number | undefined;
+  /** First layer that retrieves, from 0; default: an eighth of the layers. */
+  readonly fromLayer?: number | undefined;
+  /** Distance at which retrieved keys stand; default: half the window. */
+  readonly distance?: number | undefined;
+}
+
 /** Which keys a sequence sees (LM-Infinite, arXiv 2308.16137). Left-out fields take the server's values. */
 export interface LambdaOptions {
   /** At most the server's window. */
@@ -38,6 +48,8 @@ export interface LambdaOptions {
   readonly sinks?: number | undefined;
   /** `full`: ordinary attention over everything so far; memory grows with the text. */
   readonly mode?: "lambda" | "full" | undefined;
+  /** The last token of the prompt and all generated ones also see the best of the keys that have left the window; memory grows with the text. */
+  readonly retrieve?: RetrieveOptions | undefined;
 }
 
 /** One sequence to generate. */
@@ -135,6 +147,8 @@ export interface ModelCard {
   readonly longest: number | null;
   readonly window: number;
   readonly sinks: number;
+  /** Tokens whose keys may be kept for `retrieve`, of all texts together; null: this model cannot retrieve. */
+  readonly archiveTokens: number | null;
   readonly precision: Precision;
   /** Threads of the computation. */
   readonly threads: number;
@@ -182,7 +196,8 @@ export interface Engine {
   /**
    * Starts all sequences of one request and yields their events as they come. Aborting the signal, or leaving the loop,
    * stops them within one token or one prefill chunk. A slow consumer pauses its own sequences only.
-   * @throws InvalidRequest (field named) when a sequence cannot run on this model; QueueFull when there is no room.
+   * @throws InvalidRequest (field named) when a sequence cannot run on this model; QueueFull when there is no room for it, or
+   * for what it archives.
    */
   generate(sequences: readonly SequenceRequest[], signal: AbortSignal): AsyncIterable<GenerationEvent>;
   /**

@@ -18,6 +18,8 @@ export interface EngineThreadOptions {
   readonly spin: boolean;
   readonly parallel: number;
   readonly stallTimeoutMs: number;
+  /** Memory that archives may take, bytes. */
+  readonly archiveBytes: number;
   readonly saes: SaeChoice;
   readonly hasChatTemplate: boolean;
 }

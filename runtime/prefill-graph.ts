@@ -1,5 +1,6 @@
 import type { CompiledGraph } from "../models/compile.js";
 import type { PrefillInterface, RotaryInputs } from "../models/graph-interface.js";
+import type { Archive } from "./archive.js";
 import { type Chunk, chunkDistances, chunkKeys, chunkMask, sinkMasks } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
 import { type LambdaCache, rowSize } from "./lambda-cache.js";
@@ -18,6 +19,8 @@ export interface PrefillOptions {
   readonly residuals?: Residuals;
   /** Those of the row; null: none. */
   readonly edits?: ResidualEdits | null;
+  /** Keeps the chunk's keys and values; a graph whose starting tokens are not turned must have been built for it. */
+  readonly archive?: Archive | null;
 }
 
 export interface PrefillRun extends PrefillOptions {
@@ -71,6 +74,12 @@ export class PrefillGraph implements Disposable {
       for (const [name, tensor] of taps) outputs.set(name, own(tensor));
       using binding = new Binding(this.#session, inputs, outputs);
       binding.run();
+      run.archive?.store(run.chunk.start, tokens, (layer) => ({
+        keys: stored.rawKeys[layer] ?? stored.keys[layer]!,
+        keysAt: 0,
+        values: stored.values[layer]!,
+        valuesAt: 0,
+      }));
       cache.commit(row, stored, tokens);
       if (run.residuals) readTaps(this.#names.taps, taps, run.residuals);
       return logits.read(new Float32Array(logits.size));

@@ -1,5 +1,6 @@
 import type { CompiledModel } from "../models/compile.js";
 import type { HookName } from "../models/hooks.js";
+import type { Archive } from "./archive.js";
 import { planChunk } from "./chunk.js";
 import { DecodeGraph, type DecodeOptions } from "./decode-graph.js";
 import type { GraphResources } from "./graph-resources.js";
@@ -51,7 +52,7 @@ export class Runner implements Disposable {
 
   /** Loads the graphs that work on a cache; those for edits are loaded when they are first needed. */
   load({ window, sinks }: LambdaGeometry): void {
-    using _ = this.#decode.has(`${sinks}${false}`) ? undefined : this.#resources.weights.forgetting();
+    using _ = this.#decode.has(`${sinks}${false}${false}`) ? undefined : this.#resources.weights.forgetting();
     this.#settled(() => {
       this.#decodeGraph(sinks, false);
       this.#prefillGraph(sinks, false, false);
@@ -63,6 +64,12 @@ export class Runner implements Disposable {
   openCache(geometry: LambdaGeometry): LambdaCache {
     this.load(geometry);
     return new LambdaCache(this.model.shape, geometry);
+  }
+
+  /** Lets go of what graphs have bound of an archive, and frees it. */
+  closeArchive(archive: Archive): void {
+    for (const graph of this.#decode.values()) graph.forgetArchive(archive);
+    archive[Symbol.dispose]();
   }
 
   closeCache(cache: LambdaCache): void {
@@ -78,7 +85,8 @@ export class Runner implements Disposable {
     for (const i of tokens.keys()) cache.reserve(first + i, 1);
     const { edits = [], ...rest } = options;
     const edited = edits.some((each) => each !== null);
-    const graph = this.#settled(() => this.#decodeGraph(cache.sinks, edited));
+    const retrieval = (options.archive ?? null) !== null;
+    const graph = this.#settled(() => this.#decodeGraph(cache.sinks, edited, retrieval));
     const logits = graph.run(cache, first, tokens, edited ? options : rest);
     for (const i of tokens.keys()) cache.advance(first + i);
     return logits;
@@ -99,7 +107,9 @@ export class Runner implements Disposable {
     cache.reserve(row, ids.length);
     const chunk = planChunk(cache, row, ids.length);
     const edited = (options.edits ?? null) !== null;
-    const graph = this.#settled(() => this.#prefillGraph(cache.sinks, chunk.far, edited));
+    // With starting tokens the graph returns the keys that an archive keeps anyway.
+    const keepsKeys = (options.archive ?? null) !== null && cache.sinks === 0;
+    const graph = this.#settled(() => this.#prefillGraph(cache.sinks, chunk.far, edited, keepsKeys));
     return graph.run(cache, row, { chunk, ids, wanted, ...options });
   }
 
@@ -118,14 +128,16 @@ export class Runner implements Disposable {
     this.#resources.weights[Symbol.dispose]();
   }
 
-  #decodeGraph(sinks: number, edited: boolean): DecodeGraph {
-    const make = () => new DecodeGraph(this.#resources, this.model.decode({ sinks, ...this.#hooks(edited) }));
-    return remembered(this.#decode, `${sinks}${edited}`, make);
+  #decodeGraph(sinks: number, edited: boolean, retrieval = false): DecodeGraph {
+    const make = () =>
+      new DecodeGraph(this.#resources, this.model.decode({ sinks, retrieval, ...this.#hooks(edited) }));
+    return remembered(this.#decode, `${sinks}${edited}${retrieval}`, make);
   }
 
-  #prefillGraph(sinks: number, far: boolean, edited: boolean): PrefillGraph {
-    const make = () => new PrefillGraph(this.#resources, this.model.prefill({ sinks, far, ...this.#hooks(edited) }));
-    return remembered(this.#prefill, `${sinks}${far}${edited}`, make);
+  #prefillGraph(sinks: number, far: boolean, edited: boolean, retrieval = false): PrefillGraph {
+    const choice = { sinks, far, retrieval, ...this.#hooks(edited) };
+    const make = () => new PrefillGraph(this.#resources, this.model.prefill(choice));
+    return remembered(this.#prefill, `${sinks}${far}${edited}${retrieval}`, make);
   }
 
   #graphs(): Disposable[] {

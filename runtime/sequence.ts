@@ -1,4 +1,5 @@
 import type { TokenBytes } from "../models/tokenizer/token-bytes.js";
+import type { Archive } from "./archive.js";
 import type { Candidates } from "./candidates.js";
 import { Detokenizer } from "./detokenizer.js";
 import { bytesOf } from "./event-credit.js";
@@ -29,10 +30,11 @@ export interface SequenceContext {
   readonly candidates: Candidates;
 }
 
-/** A row of a cache that belongs to a sequence. */
+/** What a sequence has of the engine's memory: a row of a cache, and an archive where it retrieves. */
 export interface Place {
   readonly cache: LambdaCache;
   row: number;
+  readonly archive: Archive | null;
 }
 
 /** The state of one text being generated: which tokens it has, what was released of it, and whether it has ended. */

@@ -215,7 +215,11 @@ export interface GenerateMessage {
     window?: number | null;
     sinks?: number | null;
     mode?: ("lambda" | "full") | null;
-    retrieve?: null;
+    retrieve?: {
+      k?: number | null;
+      from_layer?: number | null;
+      distance?: number | null;
+    } | null;
   } | null;
   return_token_ids?: boolean | null;
   user?: string | null;

@@ -98,6 +98,18 @@ export const ServeOptions = z.object({
   port: value(integer(0, 65535).prefault("8080"), "port", "port to listen on; 0 takes a free one"),
   parallel: value(integer(1, 4096).prefault("8"), "n", "sequences that run at once"),
   queueLimit: value(integer(0).prefault("64"), "n", "sequences that may wait; more are answered 429"),
+  archiveMb: value(
+    number
+      .pipe(
+        z
+          .number()
+          .min(0)
+          .max(1 << 20),
+      )
+      .prefault("1024"),
+    "MB",
+    "memory of each model for keys that requests with lm_infinite.retrieve keep",
+  ),
   maxTokensLimit: value(integer(1).optional(), "tokens", "largest max_tokens of a request; default: no limit"),
   stallTimeout: value(
     number.pipe(z.number().gt(0)).prefault("60"),

@@ -16,6 +16,7 @@ export async function serve(options: ServeOptions): Promise<number> {
     parallel: options.parallel,
     queueLimit: options.queueLimit,
     stallTimeoutMs: options.stallTimeout * 1000,
+    archiveBytes: options.archiveMb * 2 ** 20,
   });
   try {
     let draining = false;

@@ -11,6 +11,8 @@ export interface EngineLoad {
   readonly parallel: number;
   readonly queueLimit: number;
   readonly stallTimeoutMs: number;
+  /** Memory for keys that `lm_infinite.retrieve` keeps, bytes; left out: the engine's own default. */
+  readonly archiveBytes?: number;
 }
 
 const ALONE: EngineLoad = { parallel: 1, queueLimit: 0, stallTimeoutMs: 3_600_000 };

@@ -1,4 +1,4 @@
-import * as z from "zod";
+import type * as z from "zod";
 import { InvalidRequest } from "../../runtime/errors.js";
 
 /**
@@ -14,11 +14,6 @@ export function parseBody<T>(schema: z.ZodType<T>, body: unknown): T {
   const wrong = issue?.message.replace(/^Invalid input: /, "").replace(/received undefined$/, "received nothing");
   const reason = issue?.code === "unrecognized_keys" ? "unknown field" : wrong;
   throw new InvalidRequest(param === null ? `The body is wrong: ${reason}` : `${reason}`, param);
-}
-
-/** A field that a later version will obey: refused until then, lest it be taken for obeyed. */
-export function notYet() {
-  return z.null({ error: "not available yet" }).optional();
 }
 
 function fieldPath(path: readonly PropertyKey[]): string {

@@ -21,6 +21,7 @@ function toModelObject({ name, engine: { card } }: NamedModel) {
       precision: card.precision,
       window: card.window,
       sinks: card.sinks,
+      archive_tokens: card.archiveTokens,
       trained_length: card.trainedLength,
       longest: card.longest,
       vocab_size: card.vocabSize,

@@ -211,6 +211,19 @@ describe("a request that is cancelled", () => {
     expect(loop.sent).toHaveLength(sent);
   });
 
+  it("frees what its texts archived, however far they are", () => {
+    for (const steps of [1, 3, 12]) {
+      const loop = client();
+      const lambda = { retrieve: { k: 2 } };
+      loop.submit(0, ...[60, 90].map((length) => ({ prompt: prompt(length), maxTokens: 30, lambda })));
+      for (let i = 0; i < steps; i++) loop.loop.step();
+      const kept = loop.loop.cacheBytes;
+      expect(kept).toBeGreaterThan(90 * 700); // bytes that the archive of the shorter text takes at least
+      loop.loop.cancel(0);
+      expect(loop.loop.cacheBytes).toBe(0);
+    }
+  });
+
   it("leaves the others what they were", () => {
     const loop = client();
     loop.submit(0, { prompt: prompt(40), maxTokens: 20 });

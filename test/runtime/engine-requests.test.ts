@@ -2,9 +2,9 @@ import { beforeAll, describe, expect, it, vi } from "vitest";
 import type { LocalEngine } from "../../runtime/engine.js";
 import { InvalidRequest, QueueFull } from "../../runtime/errors.js";
 import type { SequenceRequest } from "../../runtime/generation.js";
-import { goldenIds } from "../golden-tensors.js";
+import { expectedTensors, goldenFolder, goldenIds } from "../golden-tensors.js";
 import { idsOf, ofKind, sequenceRequest } from "./requests.js";
-import { begin, read, run, startEngine } from "./small-engine.js";
+import { begin, expectClose, expectedLogprobs, read, run, startEngine } from "./small-engine.js";
 
 const ids = goldenIds("lm-infinite");
 
@@ -127,6 +127,15 @@ describe("a request that this model cannot run names its field", () => {
     ["lm_infinite.window", { lambda: { window: 0 } }],
     ["lm_infinite.window", { lambda: { window: 3.5 } }],
     ["lm_infinite.sinks", { lambda: { sinks: 3 } }],
+    ["lm_infinite.retrieve", { lambda: { mode: "full", retrieve: {} } }],
+    ["lm_infinite.retrieve.k", { lambda: { retrieve: { k: 0 } } }],
+    ["lm_infinite.retrieve.k", { lambda: { retrieve: { k: 33 } } }],
+    ["lm_infinite.retrieve.k", { lambda: { window: 8, retrieve: { k: 9 } } }],
+    ["lm_infinite.retrieve.from_layer", { lambda: { retrieve: { fromLayer: 3 } } }],
+    ["lm_infinite.retrieve.distance", { lambda: { retrieve: { distance: 33 } } }],
+    ["lm_infinite.retrieve.distance", { lambda: { retrieve: { distance: Number.NaN } } }],
+    ["max_tokens", { maxTokens: null, lambda: { retrieve: {} } }],
+    ["lm_infinite.retrieve", { maxTokens: 1e9, lambda: { retrieve: {} } }],
   ])("%s: %j", (param, asked) => {
     const refusal = expect.objectContaining({ name: "InvalidRequest", param });
     expect(() => begin(engine, {}, asked)).toThrow(refusal);
@@ -140,5 +149,54 @@ describe("a request that this model cannot run names its field", () => {
       get: (target, key) => (key === "length" ? length : Reflect.get(target, key)),
     });
     expect(() => begin(engine, { prompt, lambda: { mode: "full" } })).toThrow(InvalidRequest);
+  });
+});
+
+describe("a request that retrieves", () => {
+  const BYTES_OF_A_TOKEN = 3 * 2 * 16 * 4 * 2 + 4;
+  const prompt = ids.slice(0, 100);
+
+  it("gives the logits of the paper's own code, alone and beside others, and what it archived is free again", async () => {
+    const engine = await startEngine({ archiveBytes: 450 * BYTES_OF_A_TOKEN });
+    expect(engine.card.archiveTokens).toBe(450);
+    const golden = expectedTensors("lm-infinite").get("retrieve_k5_from1_w32_g4_decode")?.values ?? new Float32Array();
+    const [token = 0] = ids.slice(100);
+    const asked = {
+      prompt,
+      maxTokens: 2,
+      logprobs: 0,
+      sampling: { ...sequenceRequest({}).sampling, logitBias: [[token, 100] as const] },
+      lambda: { retrieve: { k: 5, fromLayer: 1, distance: 16 } },
+    };
+    const plain = { prompt, maxTokens: 4 };
+    for (let round = 0; round < 3; round++) {
+      const events = await run(engine, asked, plain, asked, asked);
+      for (const index of [0, 2, 3]) {
+        const [event] = ofKind(events, "token", index);
+        const logits = golden.subarray(0, 256);
+        expectClose([event?.logprobs?.logprob ?? 0], expectedLogprobs(logits, [0, token]));
+      }
+      expect(idsOf(events, 1)).toEqual(idsOf(await run(engine, plain)));
+    }
+  });
+
+  it("waits for nobody's memory: it is refused while other texts hold it, and taken when they are gone", async () => {
+    const engine = await startEngine({ archiveBytes: 250 * BYTES_OF_A_TOKEN });
+    const asked = { prompt, maxTokens: 100, lambda: { retrieve: {} } };
+    const abort = new AbortController();
+    const first = engine.generate([sequenceRequest(asked)], abort.signal);
+    expect(() => begin(engine, asked)).toThrow(QueueFull);
+    expect(() => begin(engine, asked, asked)).toThrow(expect.objectContaining({ param: "lm_infinite.retrieve" }));
+    expect(idsOf(await run(engine, { ...asked, maxTokens: 50, lambda: {} }))).toHaveLength(50);
+    abort.abort();
+    await read(first);
+    expect(idsOf(await run(engine, asked))).toHaveLength(100);
+  });
+
+  it("is refused where positions cannot be moved", async () => {
+    const engine = await startEngine({ model: goldenFolder("lm-infinite-alibi") });
+    expect(engine.card.archiveTokens).toBeNull();
+    const refusal = expect.objectContaining({ name: "InvalidRequest", param: "lm_infinite.retrieve" });
+    expect(() => begin(engine, { lambda: { retrieve: {} } })).toThrow(refusal);
   });
 });

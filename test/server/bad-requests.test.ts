@@ -67,7 +67,12 @@ describe("a wrong field is refused with 400 that names it", () => {
     [{ lm_infinite: { sinks: -1 } }, "lm_infinite.sinks"],
     [{ lm_infinite: { mode: "half" } }, "lm_infinite.mode"],
     [{ lm_infinite: { windw: 5 } }, "lm_infinite.windw"],
-    [{ lm_infinite: { retrieve: { k: 5 } } }, "lm_infinite.retrieve"],
+    [{ lm_infinite: { retrieve: 5 } }, "lm_infinite.retrieve"],
+    [{ lm_infinite: { retrieve: { k: 0 } } }, "lm_infinite.retrieve.k"],
+    [{ lm_infinite: { retrieve: { k: 1.5 } } }, "lm_infinite.retrieve.k"],
+    [{ lm_infinite: { retrieve: { from_layer: -1 } } }, "lm_infinite.retrieve.from_layer"],
+    [{ lm_infinite: { retrieve: { distance: -1 } } }, "lm_infinite.retrieve.distance"],
+    [{ lm_infinite: { retrieve: { fromLayer: 1 } } }, "lm_infinite.retrieve.fromLayer"],
   ])("%j", async (body, param) => {
     const response = await complete(app, { prompt: "a", ...body });
     expect(response.status).toBe(400);

@@ -27,6 +27,7 @@ describe("GET /v1/models", () => {
         precision: "f32",
         window: 32,
         sinks: 4,
+        archive_tokens: 4096,
         trained_length: 64,
         longest: null,
         vocab_size: 1000,

@@ -59,6 +59,7 @@ export const CARD: ModelCard = {
   longest: null,
   window: 32,
   sinks: 4,
+  archiveTokens: 4096,
   precision: "f32",
   threads: 1,
   bosTokenId: 0,

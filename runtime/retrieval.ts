@@ -1,0 +1,35 @@
+import type { LambdaOptions, RetrieveOptions } from "./generation.js";
+
+/** Middle retrieval of a sequence (LM-Infinite, arXiv 2308.16137, section 3.3). */
+export interface Retrieval {
+  /** Keys that each query head retrieves. */
+  readonly k: number;
+  /** First layer that retrieves, counted from 0. */
+  readonly fromLayer: number;
+  /** Distance at which retrieved keys stand, tokens. */
+  readonly distance: number;
+}
+
+/** The authors' k, and layers that do not retrieve of their model's 32; their distance of 2,048 is half of their window. */
+const K = 5;
+const SHARE_WITHOUT = 4 / 32;
+
+/** What a request left out. */
+export function toRetrieval(
+  { k, fromLayer, distance }: RetrieveOptions,
+  window: number,
+  { layers }: { readonly layers: number },
+): Retrieval {
+  return {
+    k: k ?? K,
+    fromLayer: fromLayer ?? Math.round(layers * SHARE_WITHOUT),
+    distance: distance ?? Math.floor(window / 2),
+  };
+}
+
+/** Tokens whose keys a sequence keeps to retrieve them: all that it may have. */
+export const archivedTokens = (sequence: {
+  readonly lambda: LambdaOptions;
+  readonly prompt: ArrayLike<number>;
+  readonly maxTokens: number | null;
+}): number => (sequence.lambda.retrieve === undefined ? 0 : sequence.prompt.length + (sequence.maxTokens ?? 0));
