@@ -135,10 +135,15 @@ export class GraphBuilder {
     return names;
   }
 
-  /** Adds a node of ONNX Runtime's own operators with one output. */
-  microsoft(opType: string, inputs: readonly Value[], attributes: Readonly<Record<string, Attribute>> = {}): Value {
+  /** Adds a node of ONNX Runtime's own operators and returns its first output; `others` names the rest. */
+  microsoft(
+    opType: string,
+    inputs: readonly Value[],
+    attributes: Readonly<Record<string, Attribute>> = {},
+    others: readonly Value[] = [],
+  ): Value {
     const output = this.#temporary();
-    this.#add(opType, MICROSOFT, inputs, [output], attributes);
+    this.#add(opType, MICROSOFT, inputs, [output, ...others], attributes);
     return output;
   }
 
