@@ -9,10 +9,29 @@ export interface Figure {
   readonly met?: boolean;
 }
 
-/** Prints a table, or with --json one line of JSON that reports can merge. */
-export function report(benchmark: string, figures: readonly Figure[], notes: readonly string[] = []): void {
+/** A point of a chart's line `series`. */
+export interface Point {
+  readonly series: string;
+  readonly x: number;
+  readonly y: number;
+}
+
+/** What a report can draw of a benchmark; `x` and `y` name the axes, with units. */
+export interface Chart {
+  readonly x: string;
+  readonly y: string;
+  readonly points: readonly Point[];
+}
+
+/** Prints a table, or with --json one line of JSON that reports can merge and draw. */
+export function report(
+  benchmark: string,
+  figures: readonly Figure[],
+  notes: readonly string[] = [],
+  chart?: Chart,
+): void {
   if (process.argv.includes("--json")) {
-    process.stdout.write(`${JSON.stringify({ benchmark, figures, notes })}\n`);
+    process.stdout.write(`${JSON.stringify({ benchmark, figures, notes, ...(chart ? { chart } : {}) })}\n`);
     return;
   }
   const cells = figures.map(({ name, value, unit, beside, met }) => [
