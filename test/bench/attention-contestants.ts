@@ -9,7 +9,8 @@ export interface Text extends Disposable {
   /** Of its cache. */
   readonly bytes: number;
   prefill(ids: readonly number[]): void;
-  decode(token: number): void;
+  /** A token at the end of the text, in each of the ways that there are. */
+  readonly decode: readonly ((token: number) => void)[];
   /** Goes on as if so many more tokens had been run: the cache holds finite noise instead of them. */
   skip(tokens: number): void;
 }
@@ -36,7 +37,7 @@ export const lambdaContestant = (runner: Runner, window: number, chunk: number):
         return cache.bytes;
       },
       prefill: (ids) => void runner.prefill(cache, row, ids),
-      decode: (token) => void runner.decode(cache, row, [token]),
+      decode: [(token) => void runner.decode(cache, row, [token])],
       skip(tokens) {
         for (let i = 0; i < tokens; i++) cache.advance(row);
       },
@@ -54,7 +55,10 @@ export const fullContestant = (runner: FullRunner, chunk: number): Contestant =>
     return {
       bytes: cache.bytes,
       prefill: (ids) => void runner.prefill(cache, ids),
-      decode: (token) => void runner.decode(cache, token),
+      decode: (["gqa", "products"] as const).map((kind) => (token) => {
+        cache.count = length - 1;
+        runner.decode(cache, token, kind);
+      }),
       skip(tokens) {
         cache.count += tokens;
       },

@@ -45,6 +45,20 @@ it.each([
   expect(maxDifference(logitsOf(of.prompt, of.chunk), vanilla)).toBeLessThan(TOLERANCE);
 });
 
+it("products per group of query heads give the same for the last token of a text", () => {
+  for (const length of [1, 2, 150, 400]) {
+    using cache = runner.openCache(length);
+    if (length > 1) runner.prefill(cache, ids.slice(0, length - 1));
+    const logits = runner.decode(cache, ids[length - 1] ?? 0, "products");
+    expect(maxDifference(logits, vanilla.slice((length - 1) * VOCAB, length * VOCAB))).toBeLessThan(TOLERANCE);
+  }
+});
+
+it("products are refused before the last slot, where they would attend to slots that hold nothing", () => {
+  using cache = runner.openCache(8);
+  expect(() => runner.decode(cache, 1, "products")).toThrow("a token at 0 would attend to 8 slots");
+});
+
 it("gives the same in a buffer that is longer than the text", () => {
   expect(maxDifference(logitsOf(200, 50, 1000), vanilla)).toBeLessThan(TOLERANCE);
 });

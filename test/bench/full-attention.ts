@@ -1,12 +1,21 @@
 import type { DescribedModel } from "../../models/architectures/architecture.js";
-import type { AttentionSizes, LayerAttention, QueryKeyValue } from "../../models/attention.js";
+import {
+  type AttentionSizes,
+  type LayerAttention,
+  type QueryKeyValue,
+  type Rotary,
+  rotate,
+  softcap,
+  splitAxis1,
+  sum,
+} from "../../models/attention.js";
 import { Forward } from "../../models/forward.js";
-import type { Geometry, Positions } from "../../models/graph-interface.js";
+import type { Geometry, RotaryInputs } from "../../models/graph-interface.js";
 import type { BuiltGraph, GraphOptions } from "../../models/graphs.js";
 import { type Dimension, GraphBuilder, type Value } from "../../models/onnx/graph.js";
 import { WeightPlan } from "../../models/weights/weight-plan.js";
 
-/** Names of a graph with full attention: any number of tokens of one text, keys and values appended in place. */
+/** Names of a graph with full attention: tokens of one text, whose keys and values are appended in place. */
 export interface FullInterface {
   /** [1, tokens] int64. */
   readonly ids: Value;
@@ -19,7 +28,7 @@ export interface FullInterface {
   /** Tokens in the cache after the run: [1] int32. */
   readonly total: Value;
   /** cos and sin of every position, [positions, rotaryDim / 2]. */
-  readonly rotary: { readonly cos: Value; readonly sin: Value };
+  readonly rotary: RotaryInputs;
   /** Per layer [1, kvHeads, slots, headDim]; the output is the input's own memory. */
   readonly layers: readonly { readonly keys: InPlace; readonly values: InPlace }[];
 }
@@ -30,73 +39,127 @@ interface InPlace {
 }
 
 /**
- * Ordinary attention over everything that was said, as fast as ONNX Runtime has it: GroupQueryAttention of com.microsoft,
- * which rotates, appends to the cache and attends in one node, and whose cost follows the text and not the buffer.
+ * How full attention is computed. `gqa`: by GroupQueryAttention of com.microsoft, which rotates, appends and attends in one
+ * node; its cost follows the text, not the buffer. `products`: one token at a time in a buffer that is exactly as long as
+ * its text, two products per group of query heads, so that each key is read once and not once per query head.
  */
-class FullAttention implements LayerAttention {
-  readonly layers: FullInterface["layers"][number][] = [];
-  readonly last: Value;
-  readonly total: Value;
-  readonly rotary: FullInterface["rotary"];
-  readonly #positions: Extract<Positions, { kind: "rotary" }>;
+export type FullKind = "gqa" | "products";
 
-  /** @throws RangeError if the model is not one that GroupQueryAttention does whole: rotary positions, one geometry. */
+/** The graph of a model. Its weights have the names of the model's other graphs. */
+export function buildFull(
+  model: DescribedModel,
+  kind: FullKind,
+  options: Pick<GraphOptions, "precision" | "dtypes" | "weightsFile">,
+): Omit<BuiltGraph<FullInterface>, "hooks"> {
+  const graph = new GraphBuilder();
+  const ids = graph.input("ids", "int64", [1, "tokens"]);
+  const wanted = graph.input("wanted", "int64", ["wanted"]);
+  const inputs = positionInputs(graph, model.shape.geometries);
+  const attention = kind === "gqa" ? new GroupQuery(graph, inputs) : new GroupProducts(graph, inputs);
+  const { hiddenSize } = model.shape;
+  const none = { taps: new Set<never>(), edits: new Set<never>(), hiddenSize };
+  model.forward(new Forward(graph, new WeightPlan(), attention, ids, wanted, { ...options, ...none }));
+  const { last, total, rotary } = inputs;
+  return {
+    interface: { ids, wanted, logits: "logits", last, total, rotary, layers: attention.layers },
+    bytes: graph.serialize(kind),
+  };
+}
+
+interface PositionInputs extends Pick<FullInterface, "last" | "total" | "rotary"> {
+  readonly positions: Rotary;
+}
+
+/** @throws RangeError if the model has other positions than rotary ones, or layers that do not see the whole text. */
+function positionInputs(graph: GraphBuilder, geometries: readonly Geometry[]): PositionInputs {
+  const [only, ...others] = geometries;
+  if (only === undefined || others.length > 0 || only.window !== "lambda" || only.positions.kind !== "rotary")
+    throw new RangeError("full attention needs rotary positions and layers that all see the whole text");
+  const table = ["positions", only.positions.rotaryDim / 2];
+  return {
+    last: graph.input("last", "int32", [1]),
+    total: graph.input("total", "int32", [1]),
+    rotary: { cos: graph.input("cos", "float32", table), sin: graph.input("sin", "float32", table) },
+    positions: only.positions,
+  };
+}
+
+/** Buffers of a layer's keys and values, declared as inputs and as outputs. */
+function buffers(graph: GraphBuilder, layer: number, { kvHeads, headDim }: AttentionSizes) {
+  const shape: Dimension[] = [1, kvHeads, "slots", headDim];
+  const inPlace = (name: string): InPlace => ({
+    input: graph.input(name, "float32", shape),
+    output: graph.output(`${name}.out`, "float32", shape),
+  });
+  return { keys: inPlace(`keys.${layer}`), values: inPlace(`values.${layer}`) };
+}
+
+class GroupQuery implements LayerAttention {
+  readonly layers: FullInterface["layers"][number][] = [];
+
   constructor(
     readonly graph: GraphBuilder,
-    geometries: readonly Geometry[],
-  ) {
-    const [only, ...others] = geometries;
-    if (only === undefined || others.length > 0 || only.window !== "lambda" || only.positions.kind !== "rotary")
-      throw new RangeError("full attention needs rotary positions and layers that all see the whole text");
-    this.#positions = only.positions;
-    this.last = graph.input("last", "int32", [1]);
-    this.total = graph.input("total", "int32", [1]);
-    const table = ["positions", only.positions.rotaryDim / 2];
-    this.rotary = { cos: graph.input("cos", "float32", table), sin: graph.input("sin", "float32", table) };
-  }
+    readonly inputs: PositionInputs,
+  ) {}
 
   /** Not cut at all: the node takes queries, keys and values side by side, as the projection gives them. */
   splitHeads(projected: Value): Value[] {
     return [projected];
   }
 
-  attend(layer: number, { heads, kvHeads, headDim, scale, softcap }: AttentionSizes, { query }: QueryKeyValue): Value {
-    const { graph } = this;
-    const buffer: Dimension[] = [1, kvHeads, "slots", headDim];
-    const inPlace = (name: string): InPlace => ({
-      input: graph.input(name, "float32", buffer),
-      output: graph.output(`${name}.out`, "float32", buffer),
-    });
-    const [keys, values] = [inPlace(`keys.${layer}`), inPlace(`values.${layer}`)];
+  attend(layer: number, sizes: AttentionSizes, { query }: QueryKeyValue): Value {
+    const { last, total, rotary, positions } = this.inputs;
+    const { keys, values } = buffers(this.graph, layer, sizes);
     this.layers.push({ keys, values });
-    return graph.microsoft(
+    return this.graph.microsoft(
       "GroupQueryAttention",
-      [query, "", "", keys.input, values.input, this.last, this.total, this.rotary.cos, this.rotary.sin],
+      [query, "", "", keys.input, values.input, last, total, rotary.cos, rotary.sin],
       {
-        num_heads: heads,
-        kv_num_heads: kvHeads,
-        scale: { float: scale },
+        num_heads: sizes.heads,
+        kv_num_heads: sizes.kvHeads,
+        scale: { float: sizes.scale },
         do_rotary: 1,
-        ...(this.#positions.interleaved ? { rotary_interleaved: 1 } : {}),
-        ...(softcap ? { softcap: { float: softcap } } : {}),
+        ...(positions.interleaved ? { rotary_interleaved: 1 } : {}),
+        ...(sizes.softcap ? { softcap: { float: sizes.softcap } } : {}),
       },
       [keys.output, values.output],
     );
   }
 }
 
-/** One graph for prompts and for single tokens. Its weights have the names of the model's other graphs. */
-export function buildFull(
-  model: DescribedModel,
-  options: Pick<GraphOptions, "precision" | "dtypes" | "weightsFile">,
-): Omit<BuiltGraph<FullInterface>, "hooks"> {
-  const graph = new GraphBuilder();
-  const ids = graph.input("ids", "int64", [1, "tokens"]);
-  const wanted = graph.input("wanted", "int64", ["wanted"]);
-  const attention = new FullAttention(graph, model.shape.geometries);
-  const { hiddenSize } = model.shape;
-  const none = { taps: new Set<never>(), edits: new Set<never>(), hiddenSize };
-  model.forward(new Forward(graph, new WeightPlan(), attention, ids, wanted, { ...options, ...none }));
-  const { last, total, rotary, layers } = attention;
-  return { interface: { ids, wanted, logits: "logits", last, total, rotary, layers }, bytes: graph.serialize("full") };
+class GroupProducts implements LayerAttention {
+  readonly layers: FullInterface["layers"][number][] = [];
+  readonly #slot: Value;
+  readonly #rotary: RotaryInputs;
+
+  constructor(
+    readonly graph: GraphBuilder,
+    readonly inputs: PositionInputs,
+  ) {
+    const at = graph.op("Reshape", [inputs.last, graph.constant("int64", [2], [1, 1])]);
+    const { cos, sin } = inputs.rotary;
+    this.#rotary = { cos: graph.op("Gather", [cos, at]), sin: graph.op("Gather", [sin, at]) }; // [1, 1, rotaryDim / 2]
+    this.#slot = graph.op("Cast", [inputs.last], { to: 7 }); // int64
+  }
+
+  splitHeads(projected: Value, heads: readonly number[], headDim: number): Value[] {
+    const shape = this.graph.constant("int64", [4], [0, sum(heads), 1, headDim]);
+    return splitAxis1(this.graph, this.graph.op("Reshape", [projected, shape]), heads);
+  }
+
+  attend(layer: number, sizes: AttentionSizes, { query, key, value }: QueryKeyValue): Value {
+    const { graph } = this;
+    const { heads, kvHeads, headDim, scale, softcap: cap } = sizes;
+    const turned = (x: Value): Value => rotate(graph, x, this.#rotary, this.inputs.positions, headDim);
+    const { keys, values } = buffers(graph, layer, sizes);
+    this.layers.push({ keys, values });
+    graph.op("TensorScatter", [keys.input, turned(key), this.#slot], { axis: -2 }, keys.output);
+    graph.op("TensorScatter", [values.input, value, this.#slot], { axis: -2 }, values.output);
+    const byGroup = graph.constant("int64", [4], [0, kvHeads, heads / kvHeads, headDim]);
+    const queries = graph.op("Reshape", [turned(query), byGroup]);
+    const scores = graph.microsoft("FusedMatMul", [queries, keys.output], { transB: 1, alpha: { float: scale } });
+    const weights = graph.op("Softmax", [cap ? softcap(graph, scores, cap) : scores], { axis: -1 });
+    const attended = graph.op("MatMul", [weights, values.output]); // [1, kvHeads, heads / kvHeads, headDim]
+    return graph.op("Reshape", [attended, graph.constant("int64", [3], [1, 1, heads * headDim])]);
+  }
 }

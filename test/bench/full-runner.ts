@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describeModel } from "../../models/architectures/index.js";
-import type { CompiledModel } from "../../models/compile.js";
+import type { CompiledGraph, CompiledModel } from "../../models/compile.js";
 import { openModelSource } from "../../models/model-source.js";
 import { withOptionalPrefix } from "../../models/weights/checkpoint.js";
 import { Binding } from "../../runtime/ort/binding.js";
@@ -9,7 +9,7 @@ import { PrepackedWeights, Session } from "../../runtime/ort/session.js";
 import { Tensor } from "../../runtime/ort/tensor.js";
 import { RotaryTable } from "../../runtime/rotary-table.js";
 import { openWeights } from "../../runtime/weights.js";
-import { buildFull, type FullInterface } from "./full-attention.js";
+import { buildFull, type FullInterface, type FullKind } from "./full-attention.js";
 
 /** Keys and values of one text, all of them: per layer [1, kvHeads, slots, headDim], and what every run of it shares. */
 class FullCache implements Disposable {
@@ -20,7 +20,7 @@ class FullCache implements Disposable {
   /** Tokens that it holds. */
   count = 0;
   /** Bound for single tokens once one was decoded. */
-  step: Run | null = null;
+  readonly steps = new Map<FullKind, Run>();
 
   constructor(
     { shape }: CompiledModel,
@@ -43,7 +43,7 @@ class FullCache implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.step?.[Symbol.dispose]();
+    for (const step of this.steps.values()) step[Symbol.dispose]();
     for (const tensor of [...this.keys, ...this.values, this.cos, this.sin]) tensor[Symbol.dispose]();
   }
 }
@@ -60,11 +60,15 @@ interface Run extends Disposable {
   readonly binding: Binding;
 }
 
+interface FullGraph {
+  readonly session: Session;
+  readonly names: FullInterface;
+}
+
 /** Runs a model with full attention, on caches that are as long as their texts will be. */
 export class FullRunner implements Disposable {
   readonly #owned: Disposable[] = [];
-  readonly #session: Session;
-  readonly #names: FullInterface;
+  readonly #graphs: Readonly<Record<FullKind, FullGraph>>;
   readonly #table: RotaryTable;
 
   /** @param path of the model that `model` was compiled from */
@@ -73,12 +77,14 @@ export class FullRunner implements Disposable {
     readonly model: CompiledModel,
     threads: number,
   ) {
-    const graph = build(path, model);
-    this.#names = graph.interface;
     const weights = this.#own(openWeights(model.weights));
     const prepacked = this.#own(new PrepackedWeights());
     const options = { threads, weights: weights.tensors, prepacked, prepack: true };
-    this.#session = this.#own(Session.load(graph.path, options));
+    const load = (kind: FullKind): FullGraph => {
+      const graph = build(path, kind, model);
+      return { session: this.#own(Session.load(graph.path, options)), names: graph.interface };
+    };
+    this.#graphs = { gqa: load("gqa"), products: load("products") };
     const positions = model.shape.geometries[0]?.positions;
     if (positions?.kind !== "rotary") throw new RangeError("full attention needs rotary positions");
     this.#table = new RotaryTable(positions.rope, positions.rotaryDim, Number.POSITIVE_INFINITY);
@@ -90,15 +96,18 @@ export class FullRunner implements Disposable {
 
   /** Appends a chunk of a text: logits [wanted.length, vocab] of the wanted tokens of the chunk (0-based). */
   prefill(cache: FullCache, ids: readonly number[], wanted: readonly number[] = []): Float32Array {
-    using run = this.#bind(cache, ids.length, wanted.length);
+    using run = this.#bind(cache, "gqa", ids.length, wanted.length);
     run.wanted.write(wanted);
     return this.#run(cache, run, ids);
   }
 
-  /** Appends one token: logits [vocab]. */
-  decode(cache: FullCache, token: number): Float32Array {
-    cache.step ??= this.#bind(cache, 1, 1);
-    return this.#run(cache, cache.step, [token]);
+  /** Appends one token: logits [vocab]. `products` is right at the last slot of the cache alone: it attends to all. */
+  decode(cache: FullCache, token: number, kind: FullKind = "gqa"): Float32Array {
+    if (kind === "products" && cache.count !== cache.slots - 1)
+      throw new RangeError(`a token at ${cache.count} would attend to ${cache.slots} slots`);
+    const step = cache.steps.get(kind) ?? this.#bind(cache, kind, 1, 1);
+    cache.steps.set(kind, step);
+    return this.#run(cache, step, [token]);
   }
 
   [Symbol.dispose](): void {
@@ -116,8 +125,8 @@ export class FullRunner implements Disposable {
     return run.logits.read(new Float32Array(run.logits.size));
   }
 
-  #bind(cache: FullCache, tokens: number, wanted: number): Run {
-    const names = this.#names;
+  #bind(cache: FullCache, kind: FullKind, tokens: number, wanted: number): Run {
+    const { session, names } = this.#graphs[kind];
     const { cos, sin } = cache;
     const own = {
       ids: Tensor.zeros("int64", [1, tokens]),
@@ -145,7 +154,7 @@ export class FullRunner implements Disposable {
         outputs.set(output, buffer);
       }
     }
-    const binding = new Binding(this.#session, inputs, outputs);
+    const binding = new Binding(session, inputs, outputs);
     const dispose = () => {
       binding[Symbol.dispose]();
       for (const tensor of Object.values(own)) tensor[Symbol.dispose]();
@@ -160,13 +169,13 @@ export class FullRunner implements Disposable {
 }
 
 /** Writes the graph beside the model's weights. */
-function build(path: string, { weights, precision }: CompiledModel): { path: string; interface: FullInterface } {
+function build(path: string, kind: FullKind, { weights, precision }: CompiledModel): CompiledGraph<FullInterface> {
   const source = openModelSource(path);
   const model = describeModel(source.config());
   using checkpoint = withOptionalPrefix(source.openCheckpoint(), model.optionalPrefix ?? "");
   const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
-  const graph = buildFull(model, { precision, dtypes, weightsFile: "weights.bin" });
-  const file = join(dirname(weights.path), "full-attention.onnx");
+  const graph = buildFull(model, kind, { precision, dtypes, weightsFile: "weights.bin" });
+  const file = join(dirname(weights.path), `full-${kind}.onnx`);
   writeFileSync(file, graph.bytes);
   return { path: file, interface: graph.interface };
 }
