@@ -5,7 +5,7 @@ import type { TraceLoad } from "../traces/trace-server.js";
 
 /**
  * GET /health: 200 while requests are taken, 503 while the server drains; sequences of all models, trace sockets and the
- * bytes that wait for their readers.
+ * bytes that wait for their readers, and the memory of the process (rss: resident, in bytes).
  */
 export function health(models: ModelRegistry, isDraining: () => boolean, traceLoad?: () => TraceLoad): Hono<AppEnv> {
   return new Hono<AppEnv>().get("/health", (c) => {
@@ -19,6 +19,7 @@ export function health(models: ModelRegistry, isDraining: () => boolean, traceLo
     const draining = isDraining();
     const traces = traceLoad?.();
     const sockets = traces && { sockets: traces.sockets, queued_bytes: traces.queuedBytes };
-    return c.json({ status: draining ? "draining" : "ok", running, waiting, ...sockets }, draining ? 503 : 200);
+    const memory = { rss: process.memoryUsage.rss() };
+    return c.json({ status: draining ? "draining" : "ok", running, waiting, ...sockets, memory }, draining ? 503 : 200);
   });
 }

@@ -71,11 +71,23 @@ describe("GET /health", () => {
     const app = appOf(engine, { isDraining: () => draining });
     const stream = await complete(app, { prompt: "a", n: 3, max_tokens: null, stream: true });
     const busy = await app.request("/health");
-    expect([busy.status, await busy.json()]).toEqual([200, { status: "ok", running: 3, waiting: 0 }]);
+    expect([busy.status, await busy.json()]).toEqual([
+      200,
+      { status: "ok", running: 3, waiting: 0, memory: { rss: expect.any(Number) } },
+    ]);
     await stream.body?.cancel();
     draining = true;
     expect((await app.request("/health")).status).toBe(503);
   });
+});
+
+test("GET /health tells the memory of the process in bytes", async () => {
+  const { memory } = z
+    .object({ memory: z.strictObject({ rss: z.int() }) })
+    .parse(await (await appOf(scriptedEngine()).request("/health")).json());
+  const now = process.memoryUsage.rss();
+  expect(memory.rss).toBeGreaterThan(now / 2);
+  expect(memory.rss).toBeLessThan(now * 2);
 });
 
 describe("the log", () => {
