@@ -1,3 +1,4 @@
+import type { ServerResponse } from "node:http";
 import type { MiddlewareHandler } from "hono";
 import type { Logger } from "pino";
 import { type LogLine, openLogLine } from "./log-line.js";
@@ -9,6 +10,8 @@ export interface Exchange extends Pick<LogLine, "id" | "note" | "fail"> {
 }
 
 export interface AppEnv {
+  /** What a request came with; nothing where the app is asked in process. */
+  Bindings: { readonly outgoing?: ServerResponse } | undefined;
   Variables: { exchange: Exchange };
 }
 

@@ -1,48 +1,59 @@
+import type { Writable } from "node:stream";
+
 const PING = ": ping\n\n";
 
-/** One server-sent event (WHATWG HTML, section 9.2). */
-export function sseEvent(data: string): string {
-  return `data: ${data}\n\n`;
+/** What a stream of chunks ends with when nothing went wrong (OpenAI). */
+const DONE = "[DONE]";
+
+/** What a stream is written with. */
+export interface StreamOptions {
+  /** Silence after which a comment line is sent. */
+  readonly pingMs: number;
+  /** The last event after an error of the producer's: all that can be said of it once the headers are out. */
+  readonly failure: (error: unknown) => object;
+  /** Called once: when the last event is written, or (`left`) when the reader has gone; the producer must then end. */
+  readonly closed: (left: boolean) => void;
 }
 
 /**
- * Server-sent events as a response body that is pulled: the next event is asked for when the socket has taken the last
- * one, so a slow reader slows its producer. A comment line goes out whenever nothing came for `pingMs`.
- * `onClose` is called once: when the last event is written, or (`left`) when the reader has gone.
+ * Writes chunks as server-sent events as they come, and closes. The next chunk is asked for when `to` has room for it, so
+ * a slow reader slows its producer.
  */
-export function eventStream(
-  events: AsyncGenerator<string, void>,
-  pingMs: number,
-  onClose: (left: boolean) => void,
-): ReadableStream<Uint8Array> {
-  const encoder = new TextEncoder();
-  let pending: Promise<IteratorResult<string, void>> | undefined;
-  return new ReadableStream(
-    {
-      async pull(controller) {
-        pending ??= events.next();
-        const event = await orNothing(pending, pingMs);
-        if (event) pending = undefined;
-        if (event?.done) {
-          controller.close();
-          onClose(false);
-        } else {
-          controller.enqueue(encoder.encode(event?.value ?? PING));
-        }
-      },
-      cancel() {
-        onClose(true);
-        // Not awaited: a producer that waits for its next event answers when it notices what onClose has stopped.
-        events.return().catch(() => {});
-      },
-    },
-    { highWaterMark: 0 },
-  );
+export async function writeEvents(
+  to: Writable,
+  chunks: AsyncIterable<object>,
+  { pingMs, failure, closed }: StreamOptions,
+): Promise<void> {
+  let open = true;
+  const close = (left: boolean) => {
+    if (!open) return;
+    open = false;
+    clearInterval(silence);
+    closed(left);
+  };
+  const silence = setInterval(() => {
+    if (!to.writableNeedDrain) to.write(PING);
+  }, pingMs);
+  const gone = new Promise((resolve) => to.once("close", resolve));
+  gone.then(() => close(true));
+  to.on("error", () => {}); // a reader who goes; "close" follows
+  let last = DONE;
+  try {
+    for await (const chunk of chunks) {
+      if (to.destroyed) break;
+      silence.refresh();
+      if (to.write(event(JSON.stringify(chunk)))) continue;
+      await Promise.race([gone, new Promise((resolve) => to.once("drain", resolve))]);
+    }
+  } catch (error) {
+    if (!to.destroyed) last = JSON.stringify(failure(error));
+  }
+  const left = to.destroyed;
+  if (!left) to.end(event(last));
+  close(left);
 }
 
-function orNothing<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms, undefined);
-    promise.then(resolve, reject).finally(() => clearTimeout(timer));
-  });
+/** One server-sent event (WHATWG HTML, section 9.2). */
+function event(data: string): string {
+  return `data: ${data}\n\n`;
 }

@@ -19,19 +19,19 @@ export interface AnswerHead {
 export interface Answer<C> extends AnswerHead {
   readonly choices: readonly C[];
   /** In a stream only with include_usage: null but on the last chunk. */
-  readonly usage?: Usage | null;
+  readonly usage?: Usage | null | undefined;
 }
 
-/** Fields of every choice, whatever the interface, beyond OpenAI's. */
+/** Fields of every choice, whatever the interface, beyond OpenAI's. What is undefined is left out of the JSON. */
 export interface VendorFields {
   /** vLLM: the stop string or stop token id that ended it. */
   readonly stop_reason: string | number | null;
   /** With return_token_ids; in a stream on the first chunk of a choice. */
-  readonly prompt_token_ids?: readonly number[];
+  readonly prompt_token_ids: readonly number[] | undefined;
   /** With return_token_ids. */
-  readonly token_ids?: readonly number[];
+  readonly token_ids: readonly number[] | undefined;
   /** With features. */
-  readonly features?: readonly TokenFeatures[];
+  readonly features: readonly TokenFeatures[] | undefined;
 }
 
 export function vendorFields(
@@ -41,9 +41,9 @@ export function vendorFields(
 ): VendorFields {
   return {
     stop_reason: delta.stopReason,
-    ...(request.return_token_ids && promptIds ? { prompt_token_ids: promptIds } : {}),
-    ...(request.return_token_ids ? { token_ids: delta.tokenIds } : {}),
-    ...(request.features ? { features: delta.features } : {}),
+    prompt_token_ids: request.return_token_ids ? promptIds : undefined,
+    token_ids: request.return_token_ids ? delta.tokenIds : undefined,
+    features: request.features ? delta.features : undefined,
   };
 }
 
@@ -108,7 +108,7 @@ export async function* answerChunks<L, C>(
   const chunk = (choice: C): Answer<C> => ({
     ...head,
     choices: [choice],
-    ...(includeUsage ? { usage: continuous ? toUsage(tally) : null } : {}),
+    usage: continuous ? toUsage(tally) : includeUsage ? null : undefined,
   });
   const begun = new Set<number>();
   const idsOnce = (index: number) => {

@@ -54,7 +54,7 @@ export async function* choiceDeltas<L>(
       yield choice.readings(event);
       continue;
     }
-    yield* choice.prompt();
+    if (request.echo) yield* choice.prompt();
     if (event.type === "token") {
       tally.completionTokens += 1;
       yield choice.token(event);
@@ -107,7 +107,8 @@ function startChoice<L>(
     token(event: Extract<GenerationEvent, { type: "token" }>): ChoiceDelta<L> {
       const logprobs = request.logprobs === null ? null : write([event.tokenId], [event.logprobs]);
       const features = event.features ? [toTokenFeatures(event.pos, event.tokenId, event.features)] : [];
-      return { ...nothing(index), text: event.text, logprobs, tokenIds: [event.tokenId], features };
+      const { text, tokenId } = event;
+      return { index, text, logprobs, tokenIds: [tokenId], features, finishReason: null, stopReason: null };
     },
   };
 }

@@ -1,6 +1,8 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { pino } from "pino";
 import { describe, expect, test } from "vitest";
+import type { Engine } from "../../runtime/generation.js";
 import { endEvent, type Script, scriptedEngine, wordEvent } from "./scripted-engine.js";
 import { until, untilStill, withServer } from "./with-server.js";
 
@@ -45,6 +47,39 @@ describe("a client that hangs up", () => {
     }
   });
 
+  test("before its stream begins has its line in the log, and nothing is generated", async () => {
+    const lines: string[] = [];
+    const logger = pino({ level: "info" }, { write: (line) => lines.push(line) });
+    const engine = scriptedEngine();
+    let tokenise = () => {};
+    const slow: Engine = {
+      ...engine,
+      async encode(text) {
+        await new Promise<void>((resolve) => {
+          tokenise = resolve;
+        });
+        return engine.encode(text);
+      },
+    };
+    await withServer(
+      slow,
+      async ({ url }) => {
+        const { socket } = await open(url);
+        const idle = tokenise;
+        socket.write(post({ prompt: "a", max_tokens: null, stream: true }));
+        await until(() => tokenise !== idle);
+        socket.destroy();
+        await new Promise((resolve) => setTimeout(resolve, 50)); // the server hears of it
+        tokenise();
+        await until(() => lines.length === 1);
+        expect(JSON.parse(lines[0] ?? "")).toMatchObject({ clientGone: true, completionTokens: 0 });
+        await until(() => engine.stopped === 1);
+        expect(engine.taken).toBe(0);
+      },
+      { logger },
+    );
+  });
+
   test("while it sends the body disturbs nobody", async () => {
     const engine = scriptedEngine();
     await withServer(engine, async ({ url }) => {
@@ -75,6 +110,20 @@ describe("a stream", () => {
       },
       { settings },
     );
+  });
+
+  test("has the headers that every answer has", async () => {
+    await withServer(scriptedEngine(), async ({ url }) => {
+      const headers = { "Content-Type": "application/json", "X-Request-Id": "mine-1", Origin: "http://localhost:3000" };
+      const body = JSON.stringify({ prompt: "a", max_tokens: 2, stream: true });
+      const response = await fetch(`${url}/v1/completions`, { method: "POST", headers, body });
+      expect(Object.fromEntries(response.headers)).toMatchObject({
+        "x-request-id": "mine-1",
+        "access-control-allow-origin": "http://localhost:3000",
+        "cache-control": "no-cache",
+      });
+      expect(await response.text()).toMatch(/data: \[DONE\]\n\n$/);
+    });
   });
 
   test("that nobody reads makes its engine wait, and loses nothing", async () => {
