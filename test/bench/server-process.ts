@@ -3,10 +3,20 @@ import { fileURLToPath } from "node:url";
 
 const main = fileURLToPath(new URL("../../server/cli/main.js", import.meta.url));
 
-/** Starts `lambdatap serve` on a free port; `url` resolves when it listens. The caller kills the child. */
-export function spawnServer(flags: readonly string[]): { readonly child: ChildProcess; readonly url: Promise<string> } {
-  const child = spawn(process.execPath, [main, "serve", "--port", "0", "--log-level", "silent", ...flags], {
+/**
+ * Starts `lambdatap serve` on a free port; `url` resolves when it listens. The caller kills the child.
+ * @param node flags of Node's
+ * @param env variables beside this process's
+ */
+export function spawnServer(
+  flags: readonly string[],
+  node: readonly string[] = [],
+  env: Readonly<Record<string, string>> = {},
+): { readonly child: ChildProcess; readonly url: Promise<string> } {
+  const args = [...node, main, "serve", "--port", "0", "--log-level", "silent", ...flags];
+  const child = spawn(process.execPath, args, {
     stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, ...env },
   });
   const url = new Promise<string>((resolve, reject) => {
     let text = "";
@@ -29,4 +39,17 @@ export async function complete(url: string, prompt: readonly number[], maxTokens
   });
   const text = await answer.text();
   if (!answer.ok) throw new Error(text);
+}
+
+/** Sends a child a message and waits for its answer. */
+export async function ask<Answer>(child: ChildProcess, message: object): Promise<Answer> {
+  child.send(message);
+  return new Promise((resolve, reject) => {
+    const fail = (code: number | null) => reject(new Error(`a process of this bench ended with ${code}`));
+    child.once("exit", fail);
+    child.once("message", (answer) => {
+      child.off("exit", fail);
+      resolve(answer as Answer);
+    });
+  });
 }
