@@ -34,16 +34,14 @@ export async function writeEvents(
   const silence = setInterval(() => {
     if (!to.writableNeedDrain) to.write(PING);
   }, pingMs);
-  const gone = new Promise((resolve) => to.once("close", resolve));
-  gone.then(() => close(true));
+  to.once("close", () => close(true));
   to.on("error", () => {}); // a reader who goes; "close" follows
   let last = DONE;
   try {
     for await (const chunk of chunks) {
       if (to.destroyed) break;
       silence.refresh();
-      if (to.write(event(JSON.stringify(chunk)))) continue;
-      await Promise.race([gone, new Promise((resolve) => to.once("drain", resolve))]);
+      if (!to.write(event(JSON.stringify(chunk))) && open) await roomIn(to);
     }
   } catch (error) {
     if (!to.destroyed) last = JSON.stringify(failure(error));
@@ -51,6 +49,17 @@ export async function writeEvents(
   const left = to.destroyed;
   if (!left) to.end(event(last));
   close(left);
+}
+
+/** Resolves when there is room again, or nobody left who reads. */
+function roomIn(to: Writable): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      to.off("drain", done).off("close", done);
+      resolve();
+    };
+    to.on("drain", done).on("close", done);
+  });
 }
 
 /** One server-sent event (WHATWG HTML, section 9.2). */
