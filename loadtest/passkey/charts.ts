@@ -34,12 +34,12 @@ export function heatMaps(outcomes: readonly Outcome[], window: number): Chart[] 
       name: "distance",
       caption:
         "Keys found, by length of the prompt and distance of the key from its end, in windows; hits of trials in each cell.",
-      spec: heatMap(cellsOf(outcomes, byDistance), "distance of the key from the end"),
+      spec: heatMap(cellsOf(outcomes, byDistance), "distance of key"),
     },
     {
       name: "depth",
       caption: "Keys found, by length of the prompt in windows and depth of the key; hits of trials in each cell.",
-      spec: heatMap(cellsOf(outcomes, byDepth), "depth of the key (0: beginning)"),
+      spec: heatMap(cellsOf(outcomes, byDepth), "depth of key"),
     },
   ];
 }
@@ -74,7 +74,7 @@ function heatMap(cells: readonly Cell[], title: string): TopLevelSpec {
           field: "column",
           type: "ordinal",
           sort: [...new Set(columns)],
-          title: "length of the prompt, in windows",
+          title: "length of prompt",
           axis: { labelAngle: 0 },
         },
         y: { field: "row", type: "ordinal", sort: [...new Set(rows)], title },
@@ -86,12 +86,18 @@ function heatMap(cells: readonly Cell[], title: string): TopLevelSpec {
             color: {
               field: "share",
               type: "quantitative",
-              scale: { domain: [0, 1], scheme: "redyellowgreen" },
+              scale: { domain: [0, 1], scheme: "yellowgreenblue" },
               legend: { title: "found", format: ".0%" },
             },
           },
         },
-        { mark: { type: "text", fontSize: 11 }, encoding: { text: { field: "hitsOfTrials", type: "nominal" } } },
+        {
+          mark: { type: "text", fontSize: 11 },
+          encoding: {
+            text: { field: "hitsOfTrials", type: "nominal" },
+            color: { condition: { test: "datum.share > 0.55", value: "white" }, value: "black" },
+          },
+        },
       ],
     },
   };
@@ -113,10 +119,18 @@ export function curvePoints(outcomes: readonly Outcome[], window: number) {
   });
 }
 
+const DASHES = [
+  [1, 0],
+  [8, 3],
+  [5, 3],
+  [2, 3],
+  [1, 0],
+];
+
 /** Accuracy against distance, a line for each mode within its 95 % band, and where the window ends. */
 export function accuracyCurve(outcomes: readonly Outcome[], window: number): Chart {
   const points = curvePoints(outcomes, window).map((point) => ({ ...point, mode: MODE_TITLES[point.mode] }));
-  const used = new Set<string>(points.map(({ mode }) => mode));
+  const used = modeTitles().filter((title) => points.some(({ mode }) => mode === title));
   const spec: TopLevelSpec = {
     width: 560,
     height: 280,
@@ -135,8 +149,8 @@ export function accuracyCurve(outcomes: readonly Outcome[], window: number): Cha
             field: "mode",
             type: "nominal",
             title: null,
-            scale: { scheme: "tableau10" },
-            sort: modeTitles().filter((mode) => used.has(mode)),
+            scale: { scheme: "tableau10", domain: used },
+            legend: { symbolOpacity: 1 },
           },
         },
         layer: [
@@ -147,8 +161,14 @@ export function accuracyCurve(outcomes: readonly Outcome[], window: number): Cha
               y2: { field: "high" },
             },
           },
-          { mark: "line", encoding: { y: { field: "share", type: "quantitative" } } },
-          { mark: { type: "point", filled: true }, encoding: { y: { field: "share", type: "quantitative" } } },
+          {
+            // Dashes, so that lines on top of each other are both seen.
+            mark: { type: "line", point: { opacity: 1 } },
+            encoding: {
+              y: { field: "share", type: "quantitative" },
+              strokeDash: { field: "mode", type: "nominal", title: null, scale: { domain: used, range: DASHES } },
+            },
+          },
         ],
       },
       {

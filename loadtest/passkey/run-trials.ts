@@ -31,9 +31,7 @@ export async function runTrials(run: Run, signal: AbortSignal): Promise<TargetFa
   const isOver = () => signal.aborted || isBroken || inARow >= GIVE_UP;
   const attempt = async <Value>(work: () => Promise<Value>): Promise<Value | null> => {
     try {
-      const value = await work();
-      inARow = 0;
-      return value;
+      return await work();
     } catch (error) {
       if (signal.aborted) return null;
       isBroken = !(error instanceof TargetFailure);
@@ -53,7 +51,9 @@ export async function runTrials(run: Run, signal: AbortSignal): Promise<TargetFa
       for (const mode of modes) {
         if (isOver()) return;
         const outcome = await attempt(() => tryKey(run.target, hidden, mode, run.settings, signal));
-        if (outcome !== null) run.note(outcome);
+        if (outcome === null) continue;
+        inARow = 0; // here and not before: a server may count tokens and be unable to answer
+        run.note(outcome);
       }
     }
   };

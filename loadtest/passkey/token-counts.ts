@@ -65,6 +65,7 @@ export async function countPromptTokens(
  * @throws RangeError where not even the key and the question fit.
  */
 export function fillersWithin(length: number, { bare, filler }: PromptTokens): number {
-  if (length < bare) throw new RangeError(`a prompt without fillers has ${bare} tokens, more than ${length}`);
+  if (length < bare)
+    throw new RangeError(`a prompt without fillers has ${bare} tokens, more than ${length}; say longer --lengths`);
   return Math.floor((length - bare) / filler);
 }
