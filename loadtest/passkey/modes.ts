@@ -18,7 +18,8 @@ export const MODE_TITLES: Record<Mode, string> = {
 /** What the modes stand for, for people who read the figures. */
 export const MODE_MEANINGS: Record<Mode, string> = {
   lambda: "the first G and the last W tokens, distances no larger than W",
-  retrieve: "the same, and in upper layers the k middle keys that each head scores highest, out of all that were kept",
+  retrieve:
+    "the same, and while the answer is written, in upper layers, the k keys that each head scores highest out of all that have left the window",
   full: "every token, at its own distance",
   truncation:
     "lambda, on a prompt cut to its first G and last W - G - R tokens and numbered anew; with the R tokens of the answer it has W",

@@ -60,6 +60,18 @@ test("prompts take as many fillers as their length has room for, and distances a
   });
 });
 
+test("a prompt loses fillers until it fits where a tokenizer makes more of long texts than of short ones", async () => {
+  await withTarget(async (target) => {
+    const out = temporaryFolder();
+    target.extra = (words) => (words > 2 * WINDOW + 40 ? 30 : 0);
+    await passkey(["--target", target.url, "--out", out, "--lengths", "3", "--trials", "1", "--modes", "full"]);
+    for (const { promptTokens } of reportIn(out).outcomes) {
+      expect(promptTokens).toBeLessThanOrEqual(3 * WINDOW);
+      expect(promptTokens).toBeGreaterThan(2 * WINDOW + 40);
+    }
+  });
+});
+
 test("an interrupted run keeps what it measured, ends with 130, and goes on where it stopped", async () => {
   await withTarget(async (target) => {
     const out = temporaryFolder();

@@ -32,6 +32,8 @@ export interface ScriptedTarget {
   readonly asked: Body[];
   /** The text of a prompt. */
   wordsOf(body: Body): string[];
+  /** Tokens that a text of so many words has beyond them. */
+  extra: (words: number) => number;
   /** What goes wrong with the nth answer, from 0 on. */
   fault: (n: number) => Fault | null;
 }
@@ -66,11 +68,16 @@ export async function withTarget(
   const asked: Body[] = [];
   const wordsOf = ({ prompt }: Body): string[] =>
     typeof prompt === "string" ? prompt.split(" ") : prompt.map((id) => vocabulary[id] ?? "");
-  const target: ScriptedTarget = { url: "", asked, wordsOf, fault: () => null };
+  const target: ScriptedTarget = { url: "", asked, wordsOf, extra: () => 0, fault: () => null };
   let answers = 0;
 
+  const encode = (words: readonly string[]): number[] => [
+    ...Array<number>(1 + target.extra(words.length)).fill(0),
+    ...words.map(idOf),
+  ];
+
   const complete = (body: Body, response: ServerResponse): void => {
-    const ids = typeof body.prompt === "string" ? [0, ...body.prompt.split(" ").map(idOf)] : body.prompt;
+    const ids = typeof body.prompt === "string" ? encode(body.prompt.split(" ")) : body.prompt;
     const usage = { prompt_tokens: ids.length, completion_tokens: body.max_tokens };
     if (!body.stream) json(response, { choices: [{ text: "", ...(lambdatap && { prompt_token_ids: ids }) }], usage });
     else answer(body, ids, usage, response);
