@@ -2,6 +2,7 @@ import type { TopLevelSpec } from "vega-lite";
 import type { Chart } from "../report/report.js";
 import { type Accuracy, accuracyOf, distanceBin, groupBy } from "./accuracy.js";
 import { MODE_TITLES, MODES } from "./modes.js";
+import type { TrialSettings } from "./trials.js";
 import type { Outcome } from "./try-key.js";
 
 interface Row {
@@ -17,15 +18,17 @@ interface Cell extends Row, Accuracy {
   readonly hitsOfTrials: string;
 }
 
-/** Accuracy by the prompt's length and the key's distance from its end, and by its depth; a panel for each mode. */
-export function heatMaps(outcomes: readonly Outcome[], window: number): Chart[] {
+/**
+ * Accuracy by the prompt's length and the key's distance from its end, and by its depth; a panel for each mode.
+ * @param depths as they were chosen; random ones are shown in tenths
+ */
+export function heatMaps(outcomes: readonly Outcome[], window: number, depths: TrialSettings["depths"]): Chart[] {
   const byDistance = ({ distance }: Outcome): Row => {
     const { from, label } = distanceBin(distance, window);
     return { row: label, height: from };
   };
-  const depths = new Set(outcomes.map(({ depth }) => depth));
   const byDepth = ({ depth }: Outcome): Row => {
-    if (depths.size <= 21) return { row: String(Number(depth.toFixed(2))), height: -depth };
+    if (depths !== "random") return { row: String(Number(depth.toFixed(2))), height: -depth };
     const tenth = Math.min(9, Math.floor(depth * 10));
     return { row: `${tenth / 10}-${(tenth + 1) / 10}`, height: -tenth };
   };

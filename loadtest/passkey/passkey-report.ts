@@ -71,7 +71,8 @@ export function passkeyReport(findings: Findings): Report {
       byLength(outcomes, modes),
       ...failed,
     ],
-    charts: outcomes.length === 0 ? [] : [...heatMaps(outcomes, window), accuracyCurve(outcomes, window)],
+    charts:
+      outcomes.length === 0 ? [] : [...heatMaps(outcomes, window, options.depths), accuracyCurve(outcomes, window)],
     data,
   };
 }
@@ -91,7 +92,7 @@ function about({ target, options, settings }: Findings, modes: readonly Mode[]):
     ? [
         "**Without retrieval a key beyond the window cannot be found, by construction:** where the answer is written, no head sees a key " +
           "sentence that is more than W tokens away, unless it lies in the first G tokens, and here the prefix does. " +
-          "What lambda and truncation find there is chance.",
+          "What lambda and truncation find there all the same was guessed, or carried along by the tokens in between.",
       ]
     : [];
   return [

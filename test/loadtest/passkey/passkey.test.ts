@@ -204,13 +204,16 @@ test("refusals do not end a run: a mode that a server has no memory for leaves t
   });
 });
 
-test("several connections try all keys, each once", async () => {
+test("several connections try all keys, each once, at random depths if asked for", async () => {
   await withTarget(async ({ url, asked }) => {
     const out = temporaryFolder();
-    const flags = ["--target", url, "--out", out, ...FLAGS, "--modes", "lambda,full"];
-    expect((await passkey([...flags, "--connections", "4"])).code).toBe(0);
+    const flags = ["--target", url, "--out", out, "--lengths", "1,3", "--trials", "6", "--modes", "lambda,full"];
+    expect((await passkey([...flags, "--depths", "random", "--connections", "4"])).code).toBe(0);
     expect(asked).toHaveLength(24);
-    expect(reportIn(out)).toMatchObject({ missing: 0 });
+    const { missing, outcomes } = reportIn(out);
+    expect(missing).toBe(0);
+    expect(new Set(outcomes.map(({ depth }) => depth)).size).toBe(12);
+    expect(readFileSync(join(out, "passkey-depth.svg"), "utf8")).toMatch(/>0\.\d-0\.\d</);
   });
 });
 
