@@ -1,9 +1,11 @@
-import type { Report, Table } from "../report/report.js";
+import type { Report } from "../report/report.js";
 import { countFailures, type TargetFailure } from "../target/failure.js";
 import type { Target } from "../target/target.js";
-import { type Accuracy, accuracyOf, distanceBin, groupBy } from "./accuracy.js";
-import { accuracyCurve, curvePoints, heatMaps } from "./charts.js";
+import { accuracyOf, groupBy } from "./accuracy.js";
+import { accuracyCurve, curvePoints } from "./accuracy-curve.js";
+import { heatMaps } from "./heat-maps.js";
 import { MODE_MEANINGS, MODE_TITLES, MODES, type Mode } from "./modes.js";
+import { distanceTable, failureTable, lengthTable, summaryTable } from "./passkey-tables.js";
 import { keyRange, type TrialSettings } from "./trials.js";
 import type { KeySettings, Outcome } from "./try-key.js";
 
@@ -21,6 +23,7 @@ export interface Findings {
 export function passkeyReport(findings: Findings): Report {
   const { target, options, settings, outcomes, missing } = findings;
   const { window } = settings;
+  const { depths, digits, seed } = options;
   const failures = countFailures(findings.failures);
   const modes = MODES.filter((mode) => outcomes.some((outcome) => outcome.mode === mode));
   const isBeyond = ({ distance }: Outcome) => distance >= window;
@@ -38,7 +41,9 @@ export function passkeyReport(findings: Findings): Report {
     target: target.url,
     model: target.model,
     lambdatap: target.lambdatap,
-    ...options,
+    depths,
+    digits,
+    seed,
     settings,
     summary,
     byDistance: curvePoints(outcomes, window),
@@ -47,32 +52,17 @@ export function passkeyReport(findings: Findings): Report {
     missing,
     outcomes,
   };
-  const failed: Table[] =
-    failures.total === 0
-      ? []
-      : [
-          {
-            title: "Failures",
-            columns: ["kind", "trials", "the first of them"],
-            rows: failures.kinds.map(({ kind, count, example }) => [kind, String(count), example]),
-          },
-        ];
   return {
     name: "passkey",
     title: `Passkey retrieval: ${target.model}`,
     about: [...about(findings, modes), ...unfinished(failures.total, missing)],
     tables: [
-      {
-        title: "Keys found, within the window and beyond it",
-        columns: ["mode", "within", "beyond"],
-        rows: summary.map(({ mode, within, beyond }) => [MODE_TITLES[mode], shown(within), shown(beyond)]),
-      },
-      byDistance(outcomes, modes, window),
-      byLength(outcomes, modes),
-      ...failed,
+      summaryTable(summary),
+      distanceTable(outcomes, modes, window),
+      lengthTable(outcomes, modes),
+      ...(failures.total === 0 ? [] : [failureTable(failures)]),
     ],
-    charts:
-      outcomes.length === 0 ? [] : [...heatMaps(outcomes, window, options.depths), accuracyCurve(outcomes, window)],
+    charts: outcomes.length === 0 ? [] : [...heatMaps(outcomes, window, depths), accuracyCurve(outcomes, window)],
     data,
   };
 }
@@ -114,44 +104,4 @@ function unfinished(failures: number, missing: number): string[] {
   return [
     `**Not finished:** ${missing} trials are missing, ${failures} of them failed. The same command goes on here.`,
   ];
-}
-
-function byDistance(outcomes: readonly Outcome[], modes: readonly Mode[], window: number): Table {
-  const bins = groupBy(
-    outcomes,
-    ({ distance }) => distanceBin(distance, window),
-    ({ from }) => from,
-  );
-  return {
-    title: "By distance of the key from the end",
-    columns: ["distance", ...modes.map((mode) => MODE_TITLES[mode])],
-    rows: bins.map(({ group, values }) => [group.label, ...perMode(values, modes)]),
-  };
-}
-
-function byLength(outcomes: readonly Outcome[], modes: readonly Mode[]): Table {
-  const lengths = groupBy(
-    outcomes,
-    ({ length }) => length,
-    (length) => length,
-  );
-  return {
-    title: "By length of the prompt",
-    columns: ["length", "tokens", ...modes.map((mode) => MODE_TITLES[mode]), "seconds each"],
-    rows: lengths.map(({ group, values }) => {
-      const tokens = Math.max(...values.map(({ promptTokens }) => promptTokens));
-      const seconds = values.reduce((sum, outcome) => sum + outcome.seconds, 0) / values.length;
-      return [`${group}x`, String(tokens), ...perMode(values, modes), seconds.toFixed(2)];
-    }),
-  };
-}
-
-const perMode = (outcomes: readonly Outcome[], modes: readonly Mode[]): string[] =>
-  modes.map((mode) => shown(accuracyOf(outcomes.filter((outcome) => outcome.mode === mode))));
-
-const percent = (share: number): string => (100 * share).toFixed(0);
-
-function shown({ hits, trials, share, low, high }: Accuracy): string {
-  if (trials === 0) return "";
-  return `${percent(share)} % (${hits}/${trials}, ${percent(low)} to ${percent(high)})`;
 }

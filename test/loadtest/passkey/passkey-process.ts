@@ -34,6 +34,7 @@ export async function passkey(args: readonly string[], started?: (child: ChildPr
 
 const Share = z.object({ hits: z.int(), trials: z.int() }).loose();
 const ReportData = z.object({
+  model: z.string(),
   settings: z.object({ answer: z.int(), tokens: z.object({ bare: z.int(), filler: z.number() }).loose() }).loose(),
   summary: z.array(z.object({ mode: z.string(), within: Share, beyond: Share })),
   failures: z.object({ total: z.int(), kinds: z.array(z.object({ kind: z.string(), count: z.int() })) }),

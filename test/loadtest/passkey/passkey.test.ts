@@ -13,7 +13,8 @@ test("a run tries every mode on the same keys, and reports what each found withi
     const { code, out: shown } = await passkey(["--target", url, "--out", out, ...FLAGS, "--k", "5"]);
     expect(code).toBe(0);
     expect(shown).toContain("Keys found, within the window and beyond it\n");
-    const { summary, outcomes, missing, settings, markdown } = reportIn(out);
+    const { model, summary, outcomes, missing, settings, markdown } = reportIn(out);
+    expect(model).toBe("words");
     const shares = (trials: number, found: number) => ({ trials, hits: found });
     expect(summary).toMatchObject([
       { mode: "lambda", within: shares(8, 8), beyond: shares(4, 0) },
