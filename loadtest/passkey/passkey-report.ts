@@ -82,7 +82,8 @@ function about({ target, options, settings }: Findings, modes: readonly Mode[]):
     ? [
         "**Without retrieval a key beyond the window cannot be found, by construction:** where the answer is written, no head sees a key " +
           "sentence that is more than W tokens away, unless it lies in the first G tokens, and here the prefix does. " +
-          "What lambda and truncation find there all the same was guessed, or carried along by the tokens in between.",
+          "What lambda and truncation find there all the same was guessed, or carried along by the tokens in between. " +
+          "A key sentence that ends just within the window has lost its beginning already.",
       ]
     : [];
   return [
