@@ -38,6 +38,9 @@ export interface ScriptedTarget {
   fault: (n: number) => Fault | null;
 }
 
+/** Every request has a connection of its own: one that was kept and then closed may be asked anew. */
+const ONCE = { connection: "close" };
+
 const CARD = {
   architecture: "scripted",
   precision: "f32",
@@ -104,7 +107,7 @@ export async function withTarget(
     const seesAll = lambdatap === null || body.lm_infinite?.mode === "full" || body.lm_infinite?.retrieve !== undefined;
     const seen = seesAll ? words : [...words.slice(0, SINKS), ...words.slice(SINKS).slice(-WINDOW)];
     const key = /The pass key is (\d+)\. Remember/.exec(seen.join(" "))?.[1] ?? "1";
-    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.writeHead(200, { "content-type": "text/event-stream", ...ONCE });
     const send = (data: object) => response.write(`data: ${JSON.stringify(data)}\n\n`);
     send(fault === "answers nonsense" ? { choices: "none" } : { choices: [{ text: ` ${key}` }] });
     if (fault === "breaks off") setTimeout(() => response.destroy(), 10);
@@ -131,5 +134,5 @@ export async function withTarget(
 }
 
 function json(response: ServerResponse, value: object, status = 200): void {
-  response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(value));
+  response.writeHead(status, { "content-type": "application/json", ...ONCE }).end(JSON.stringify(value));
 }
