@@ -1,0 +1,22 @@
+import { expect, test } from "vitest";
+import { temporaryFolder } from "../../models/weights/write-safetensors.js";
+import { startEngine } from "../../runtime/small-engine.js";
+import { withServer } from "../../server/with-server.js";
+import { passkey, reportIn } from "./passkey-process.js";
+
+test("the embedded model finds keys within its window in mode lambda, and none that were evicted", async () => {
+  const engine = await startEngine({ model: "models/default", window: undefined, sinks: undefined });
+  await withServer(engine, async ({ url }) => {
+    const out = temporaryFolder();
+    const run = ["--lengths", "1,2", "--depths", "2", "--trials", "3", "--digits", "5", "--modes", "lambda,truncation"];
+    expect(await passkey(["--target", url, "--out", out, ...run])).toMatchObject({ code: 0, err: "" });
+    const { summary, outcomes, settings } = reportIn(out);
+    expect(settings.answer).toBe(" 99999".length + 2);
+    for (const { within, beyond } of summary) {
+      expect(within.trials).toBe(9);
+      expect(within.hits).toBeGreaterThanOrEqual(8);
+      expect(beyond).toEqual({ trials: 3, hits: 0, share: 0, low: 0, high: expect.any(Number) });
+    }
+    for (const { length, promptTokens } of outcomes) expect(promptTokens).toBeLessThanOrEqual(256 * length);
+  });
+});
