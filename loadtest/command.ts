@@ -1,3 +1,5 @@
+import { TargetFailure } from "./target/failure.js";
+
 /** A run that was interrupted from the keyboard or by its parent. */
 export class Interrupted extends Error {
   override readonly name = "Interrupted";
@@ -21,12 +23,17 @@ export async function runCommand(name: string, work: (signal: AbortSignal) => Pr
     process.exitCode = await work(interruption.signal);
   } catch (error) {
     process.exitCode = 1;
-    if (!(error instanceof Interrupted)) {
-      const cause = error instanceof Error && error.cause instanceof Error ? ` (${error.cause.message})` : "";
-      process.stderr.write(`${name}: ${error instanceof Error ? error.message : error}${cause}\n`);
-    }
+    process.stderr.write(`${name}: ${lineOf(error).replaceAll(/\s*\n\s*/g, " ")}\n`);
   } finally {
     process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
     if (interruption.signal.aborted) process.exitCode = INTERRUPTED;
   }
+}
+
+/** What went wrong in a line: a server's failure with its kind, other errors with their cause where it adds something. */
+function lineOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error instanceof TargetFailure) return `${error.message} (${error.kind})`;
+  const cause = error.cause instanceof Error ? error.cause.message : "";
+  return error.message.includes(cause) ? error.message : `${error.message} (${cause})`;
 }

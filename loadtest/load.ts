@@ -1,63 +1,53 @@
-import { parseArgs } from "node:util";
-import autocannon from "autocannon";
+import { Interrupted, runCommand } from "./command.js";
+import { loadReport } from "./load/load-report.js";
+import { type LoadTarget, openLoadTarget } from "./load/load-target.js";
+import { LOAD_HELP, type LoadOptions, readOptions } from "./load/options.js";
+import { runScenarios } from "./load/run-scenarios.js";
+import { scenariosOf } from "./load/scenarios.js";
+import { showProgress } from "./progress.js";
+import { terminalTable, writeReport } from "./report/report.js";
+import { TargetFailure } from "./target/failure.js";
 
-/** Throughput of a running server under concurrent completions: `npm run load -- --target http://127.0.0.1:8080`. */
-const { values } = parseArgs({
-  options: {
-    target: { type: "string", default: "http://127.0.0.1:8080" },
-    connections: { type: "string", default: "4" },
-    seconds: { type: "string", default: "10" },
-    prompt: { type: "string", default: "Once upon a time" },
-    "max-tokens": { type: "string", default: "32" },
-    json: { type: "boolean", default: false },
-  },
+/** `npm run load -- --target http://127.0.0.1:8080`; flags: --help. The exit code is 1 where a request failed. */
+await runCommand("load", async (signal) => {
+  const options = readOptions(process.argv.slice(2));
+  if (options !== null) return load(options, signal);
+  process.stdout.write(LOAD_HELP);
+  return 0;
 });
 
-const maxTokens = Number(values["max-tokens"]);
-let completionTokens = 0;
-const result = await autocannon({
-  url: new URL("/v1/completions", values.target).href,
-  method: "POST",
-  headers: { "content-type": "application/json" },
-  body: JSON.stringify({ prompt: values.prompt, max_tokens: maxTokens, ignore_eos: true }),
-  connections: Number(values.connections),
-  duration: Number(values.seconds),
-  timeout: 120,
-  setupClient: (client) => {
-    client.on("body", (body) => {
-      const answer: unknown = JSON.parse(String(body));
-      completionTokens += generatedTokens(answer);
-    });
-  },
-});
-
-const report = {
-  target: values.target,
-  connections: Number(values.connections),
-  seconds: result.duration,
-  completions: result["2xx"],
-  refused: result.non2xx,
-  errors: result.errors + result.timeouts,
-  tokensPerSecond: completionTokens / result.duration,
-  latencyMs: { p50: result.latency.p50, p975: result.latency.p97_5, p99: result.latency.p99 },
-};
-if (values.json) process.stdout.write(`${JSON.stringify(report)}\n`);
-else {
-  process.stdout.write(
-    [
-      `${report.completions} completions of ${maxTokens} tokens in ${report.seconds} s over ${report.connections} connections`,
-      `  ${report.tokensPerSecond.toFixed(0)} tokens/s`,
-      `  latency p50 ${report.latencyMs.p50} ms, p97.5 ${report.latencyMs.p975} ms, p99 ${report.latencyMs.p99} ms`,
-      `  refused ${report.refused}, errors ${report.errors}`,
-      "",
-    ].join("\n"),
-  );
+async function load(options: LoadOptions, signal: AbortSignal): Promise<number> {
+  const loads = await openTargets(options, signal);
+  const scenarios = scenariosOf(options);
+  const steps = scenarios.length * options.rounds * loads.length;
+  const trials = await (async () => {
+    using progress = showProgress(steps);
+    return runScenarios(scenarios, loads, options, progress, signal);
+  })();
+  if (signal.aborted && trials.trials.length === 0) throw new Interrupted("interrupted before anything was measured");
+  const report = loadReport(options, scenarios, loads, trials, signal.aborted);
+  const text = options.json
+    ? JSON.stringify(report.data)
+    : report.tables.map((table) => `${terminalTable(table)}\n`).join("\n");
+  process.stdout.write(`${text}\n`);
+  const written = await writeReport(options.out, report);
+  if (signal.aborted) process.stderr.write("load: interrupted; what was measured until then is written\n");
+  process.stderr.write(`${written.join("\n")}\n`);
+  return report.failures > 0 || report.unanswered > 0 || trials.trials.length === 0 ? 1 : 0;
 }
-process.exitCode = report.errors > 0 || report.completions === 0 ? 1 : 0;
 
-function generatedTokens(answer: unknown): number {
-  if (typeof answer !== "object" || answer === null || !("usage" in answer)) return 0;
-  const { usage } = answer;
-  if (typeof usage !== "object" || usage === null || !("completion_tokens" in usage)) return 0;
-  return Number(usage.completion_tokens);
+/** @throws TargetFailure, which is also said in JSON where that was asked for. */
+async function openTargets({ targets, timeoutMs, json }: LoadOptions, signal: AbortSignal): Promise<LoadTarget[]> {
+  const loads: LoadTarget[] = [];
+  try {
+    for (const [i, { url, model }] of targets.entries())
+      loads.push(await openLoadTarget({ url, model, timeoutMs }, "AB"[i] ?? "A", signal));
+    return loads;
+  } catch (error) {
+    if (json && error instanceof TargetFailure)
+      process.stdout.write(
+        `${JSON.stringify({ command: "load", failure: { kind: error.kind, message: error.message } })}\n`,
+      );
+    throw error;
+  }
 }

@@ -1,4 +1,4 @@
-import { SingleBar } from "cli-progress";
+import cliProgress from "cli-progress";
 
 /** How far a command is, on a terminal's last line; elsewhere nothing is shown. */
 export interface Progress extends Disposable {
@@ -7,8 +7,16 @@ export interface Progress extends Disposable {
 }
 
 export function showProgress(total: number, done = 0, stream: NodeJS.WriteStream = process.stderr): Progress {
-  const format = "{bar} {value}/{total} {eta_formatted} {doing}";
-  const bar = stream.isTTY ? new SingleBar({ format, stream, hideCursor: true, clearOnComplete: true }) : null;
+  const options = {
+    format: "{bar} {value}/{total} {eta_formatted} {doing}",
+    // Nothing is known before the first step.
+    formatTime: (...[seconds, settings, multiple]: Parameters<typeof cliProgress.Format.TimeFormat>) =>
+      Number.isFinite(seconds) ? cliProgress.Format.TimeFormat(seconds, settings, multiple) : "-",
+    stream,
+    hideCursor: true,
+    clearOnComplete: true,
+  };
+  const bar = stream.isTTY ? new cliProgress.SingleBar(options) : null;
   bar?.start(total, done, { doing: "" });
   return {
     advance: (doing, by = 1) => bar?.increment(by, { doing }),

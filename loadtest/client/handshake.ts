@@ -4,8 +4,6 @@ import type { ErrorObject } from "./messages.js";
 import { TraceError } from "./trace-error.js";
 import type { Subprotocol } from "./trace-frame.js";
 
-const HANDSHAKE_MS = 30_000;
-
 /**
  * Opens /v1/traces of a server.
  * @throws TraceError with the server's reason where it refuses; the connection's own error where there is no server.
@@ -14,10 +12,11 @@ export async function openSocket(
   server: string | URL,
   subprotocol: Subprotocol,
   headers: Readonly<Record<string, string>>,
+  handshakeTimeout: number,
 ): Promise<WebSocket> {
   const url = new URL(server);
   url.pathname = `${url.pathname.replace(/\/$/, "")}/v1/traces`;
-  const options = { headers, perMessageDeflate: false, handshakeTimeout: HANDSHAKE_MS };
+  const options = { headers, perMessageDeflate: false, handshakeTimeout };
   const socket = new WebSocket(url, [subprotocol], options);
   // Whatever goes wrong later closes the socket, and its close event tells.
   socket.on("error", () => {});

@@ -14,6 +14,8 @@ export interface ConnectOptions {
   readonly subprotocol?: Subprotocol;
   /** Headers of the handshake. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** How long the server may take to accept the socket, ms; default: 30,000. */
+  readonly handshakeTimeoutMs?: number;
   /** Bytes of frames that may wait for their readers before the socket is not read; default: 1 MiB. */
   readonly highWaterMark?: number;
 }
@@ -29,7 +31,7 @@ export interface TraceSocket {
    * @throws TraceError at the first error frame; TraceClosed when the socket closes; the signal's reason when it aborts.
    */
   generate(request: TraceRequest, options?: { readonly signal?: AbortSignal }): AsyncGenerator<TraceFrame, void, void>;
-  /** Closes the socket; generations that run are cancelled. */
+  /** Closes the socket; generations that run are cancelled. A server that does not answer is left after three seconds. */
   close(): Promise<void>;
 }
 
@@ -37,6 +39,8 @@ export interface TraceSocket {
 const PACKING = { ignoreUndefined: true };
 /** A stopped reader answers no pings: this often it says that it lives. */
 const PONG_MS = 15_000;
+const HANDSHAKE_MS = 30_000;
+const CLOSE_MS = 3000;
 
 /**
  * Opens a trace socket to a server, e.g. `connectTraces("http://127.0.0.1:8080")`. It is not opened again when it closes.
@@ -44,7 +48,7 @@ const PONG_MS = 15_000;
  */
 export async function connectTraces(server: string | URL, options: ConnectOptions = {}): Promise<TraceSocket> {
   const { subprotocol = "lambdatap.v1.msgpack", headers = {}, highWaterMark = 1 << 20 } = options;
-  const socket = await openSocket(server, subprotocol, headers);
+  const socket = await openSocket(server, subprotocol, headers, options.handshakeTimeoutMs ?? HANDSHAKE_MS);
   const queues = new Map<string, FrameQueue>();
   /** Of generations that the server has not answered: one of them sent what is refused without an id. */
   const unanswered = new Set<FrameQueue>();
@@ -136,7 +140,9 @@ export async function connectTraces(server: string | URL, options: ConnectOption
       const gone = new Promise((resolve) => socket.once("close", resolve));
       socket.resume();
       socket.close(1000);
+      const limit = setTimeout(() => socket.terminate(), CLOSE_MS);
       await gone;
+      clearTimeout(limit);
     },
   };
 }

@@ -1,7 +1,6 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TopLevelSpec } from "vega-lite";
-import { renderChart } from "./chart.js";
 
 /** What a command measured, for people (Markdown, pictures) and for programs (JSON). */
 export interface Report {
@@ -37,9 +36,12 @@ export async function writeReport(folder: string, report: Report): Promise<strin
     writeFileSync(join(folder, file), text);
     written.push(join(folder, file));
   };
-  for (const { name, spec } of report.charts) write(`${report.name}-${name}.svg`, await renderChart(spec));
-  write(`${report.name}.md`, markdown(report));
+  // The figures first: a chart that cannot be drawn must not cost them.
   write(`${report.name}.json`, `${JSON.stringify(report.data, null, 1)}\n`);
+  write(`${report.name}.md`, markdown(report));
+  if (report.charts.length === 0) return written;
+  const { renderChart } = await import("./chart.js");
+  for (const { name, spec } of report.charts) write(`${report.name}-${name}.svg`, await renderChart(spec));
   return written;
 }
 
@@ -50,6 +52,22 @@ function markdown({ name, title, about, tables, charts }: Report): string {
 
 /** A table as Markdown, under its title. */
 export function markdownTable({ title, columns, rows }: Table): string {
-  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  const inCell = (text: string) => text.replaceAll("|", "\\|").replaceAll(/\s*\n\s*/g, " ");
+  const line = (cells: readonly string[]) => `| ${cells.map(inCell).join(" | ")} |`;
   return [`## ${title}`, "", line(columns), line(columns.map(() => "---")), ...rows.map(line)].join("\n");
+}
+
+/** The same for a terminal: aligned columns, the first to the left, the others to the right where they are figures. */
+export function terminalTable({ title, columns, rows }: Table): string {
+  const lines = [columns, ...rows];
+  const widths = columns.map((_, column) => Math.max(...lines.map((row) => row[column]?.length ?? 0)));
+  const isFigures = columns.map(
+    (_, column) => column > 0 && rows.every((row) => /^[-\d]?[-\d.,/ x→]*$/.test(row[column] ?? "")),
+  );
+  const line = (row: readonly string[]) =>
+    row
+      .map((cell, i) => (isFigures[i] ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))
+      .join("  ")
+      .trimEnd();
+  return [title, ...lines.map((row) => `  ${line(row)}`)].join("\n");
 }

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { type FailureKind, TargetFailure } from "./failure.js";
+import { TargetFailure } from "./failure.js";
 import { request, type Server } from "./request.js";
 
 /** What a lambdatap server says of a model beyond OpenAI's fields. */
@@ -53,21 +53,43 @@ export async function openTarget(options: TargetOptions, signal?: AbortSignal): 
     headers: apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` },
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS,
   };
-  const answer = await request(server, "/v1/models", null, signal);
-  const foreign = (why: string, kind: FailureKind = "foreign") =>
-    new TargetFailure(kind, `${server.url} is no server of OpenAI's protocol: GET /v1/models ${why}`, answer.status);
-  if (answer.status === 401 || answer.status === 403)
-    throw new TargetFailure("refused", `${server.url} asks for another key: ${answer.status}`, answer.status);
-  if (answer.status !== 200) throw foreign(`answers ${answer.status}`);
-  const models = Models.safeParse(await answer.json().catch(() => undefined));
-  if (!models.success) throw foreign("answers something else than a list of models");
-  const { data } = models.data;
+  const { data } = await listModels(server, signal);
   const found = options.model === undefined ? data[0] : data.find(({ id }) => id === options.model);
   if (found === undefined) {
     const names = data.map(({ id }) => id).join(", ");
     throw new TargetFailure("refused", `${server.url} has no model '${options.model}', but ${names}`);
   }
   return { ...server, model: found.id, lambdatap: found.lambdatap ?? null };
+}
+
+async function listModels(server: Server, signal: AbortSignal | undefined): Promise<z.output<typeof Models>> {
+  // Whoever trickles an endless page is no server of this protocol either.
+  const limit = AbortSignal.timeout(server.timeoutMs);
+  try {
+    const answer = await request(server, "/v1/models", null, signal ? AbortSignal.any([signal, limit]) : limit);
+    const text = await answer.text();
+    const foreign = (why: string) => {
+      const message = `${server.url} is no server of OpenAI's protocol: GET /v1/models answers ${why}`;
+      return new TargetFailure("foreign", message, answer.status);
+    };
+    if (answer.status === 401 || answer.status === 403)
+      throw new TargetFailure("refused", `${server.url} asks for another key: ${answer.status}`, answer.status);
+    if (answer.status !== 200) throw foreign(`${answer.status}`);
+    const models = Models.safeParse(jsonOf(text));
+    if (!models.success) throw foreign("something else than a list of models");
+    return models.data;
+  } catch (error) {
+    if (error !== limit.reason) throw error;
+    throw new TargetFailure("timed out", `${server.url} did not list its models in ${server.timeoutMs / 1000} s`);
+  }
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function serverAddress(url: string): string {

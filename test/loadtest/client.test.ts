@@ -1,8 +1,11 @@
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
+import { WebSocketServer } from "ws";
 import {
   connectTraces,
   type Subprotocol,
@@ -158,6 +161,16 @@ describe("a socket", () => {
       await socket.close();
     });
   });
+
+  test("that a server does not close is left", async () => {
+    const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+    server.on("connection", (theirs) => theirs.pause());
+    await once(server, "listening");
+    const socket = await connectTraces(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    await socket.close();
+    for (const theirs of server.clients) theirs.terminate();
+    server.close();
+  }, 15_000);
 
   test("that is refused throws the server's reason; where there is no server, the connection's", async () => {
     const server = await serve(scriptedEngine());
