@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { benchReport, type Outcome } from "./bench/bench-report.js";
 import { benchmarkFile, runBenchmark } from "./bench/run-benchmark.js";
 import { Interrupted, runCommand } from "./command.js";
-import { markdownTable, writeReport } from "./report/report.js";
+import { terminalTable, writeReport } from "./report/report.js";
 
 /**
  * All benchmarks, one after the other, in one report: `npm run bench -- --out reports/bench`. A machine that does nothing
@@ -42,7 +42,7 @@ await runCommand("bench", async (signal) => {
     // After each, so that an interrupted run keeps what it measured.
     const report = benchReport(outcomes);
     const written = await writeReport(values.out, report);
-    if (outcome.result !== null) process.stdout.write(`${markdownTable(report.tables.at(-1)!)}\n\n`);
+    if (outcome.result !== null) process.stdout.write(`${terminalTable(report.tables.at(-1)!)}\n\n`);
     if (done + 1 === asked.length) process.stdout.write(`${written.join("\n")}\n`);
   }
   return outcomes.length === asked.length && outcomes.every(({ result }) => result !== null) ? 0 : 1;

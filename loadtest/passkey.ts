@@ -9,7 +9,7 @@ import { keyRange, planTrials, type Trial } from "./passkey/trials.js";
 import { type KeySettings, Outcome } from "./passkey/try-key.js";
 import { showProgress } from "./progress.js";
 import { Journal } from "./report/journal.js";
-import { markdownTable, writeReport } from "./report/report.js";
+import { terminalTable, writeReport } from "./report/report.js";
 import { countFailures } from "./target/failure.js";
 import { openTarget, type Target } from "./target/target.js";
 
@@ -47,7 +47,7 @@ await runCommand("passkey", async (signal) => {
   const findings = { target, options, settings, outcomes: journal.entries, failures, missing: missing() };
   const report = passkeyReport(findings);
   const paths = await writeReport(options.out, report);
-  process.stdout.write(`${report.tables.map(markdownTable).join("\n\n")}\n\n${paths.join("\n")}\n`);
+  process.stdout.write(`${report.tables.map(terminalTable).join("\n\n")}\n\n${paths.join("\n")}\n`);
   for (const { kind, count, example } of countFailures(failures).kinds)
     process.stderr.write(`passkey: ${count} x ${kind}: ${example}\n`);
   return failures.length > 0 ? 1 : 0;

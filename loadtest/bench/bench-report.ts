@@ -22,7 +22,7 @@ export function benchReport(outcomes: readonly Outcome[]): Report {
     title: "Benchmarks",
     about: [
       `${machine.cores} cores of ${machine.processor}, Node ${machine.node}; every figure beside its floor, peer or goal from the same run.`,
-      `${missed.length} goals not met${missed.length === 0 ? "." : `: ${missed.map(({ name }) => name).join("; ")}.`}`,
+      `Goals not met: ${missed.length === 0 ? "none" : missed.map(({ name }) => name).join("; ")}.`,
       ...failed.map(({ name, failure }) => `${name} gave no figures: ${failure}.`),
     ],
     tables: measured.map(({ result }) => toTable(result)),

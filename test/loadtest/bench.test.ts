@@ -75,7 +75,7 @@ test("the report has a table for each benchmark, its picture, and what is missin
   const text = readFileSync(join(folder, "bench.md"), "utf8");
   expect(text).toContain("| step | 12.3 ms | floor 10 ms | met |");
   expect(text).toContain("| share | 61 % | goal 80 % | not met |");
-  expect(text).toContain("1 goals not met: share.");
+  expect(text).toContain("Goals not met: share.");
   expect(text).toContain("peer gave no figures: it ended with 1.");
   expect(readFileSync(join(folder, "bench-decode.svg"), "utf8")).toMatch(/^<svg[\s\S]+lambda/);
   expect(JSON.parse(readFileSync(join(folder, "bench.json"), "utf8")).outcomes).toEqual(outcomes);
