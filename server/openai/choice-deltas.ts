@@ -1,5 +1,6 @@
 import type { Engine, GenerationEvent } from "../../runtime/generation.js";
 import { GenerationFailed } from "../errors.js";
+import { cutText, textLength } from "./echoed-text.js";
 import { type TokenFeatures, toTokenFeatures } from "./features.js";
 import type { GenerationRequest } from "./generation-fields.js";
 import type { LogprobsForm } from "./logprobs-form.js";
@@ -24,8 +25,8 @@ export interface Tally {
 }
 
 /**
- * Turns engine events into deltas, and counts into `tally`. With `echo` a choice's prompt is one delta, before its
- * first token and after the readings of its prompt.
+ * Turns engine events into deltas, and counts into `tally`. With `echo` a choice's prompt comes before its first token:
+ * with `logprobs` in pieces, as the engine reads it, else as one delta after the readings of the prompt.
  * @throws GenerationFailed at the first sequence that fails; leaving the loop stops the others.
  */
 export async function* choiceDeltas<L>(
@@ -47,7 +48,7 @@ export async function* choiceDeltas<L>(
       throw new RangeError(`the engine speaks of sequence ${event.index}, of ${choices.length}`);
     if (event.type === "error") throw new GenerationFailed(event.error);
     if (event.type === "prompt") {
-      choice.hear(event);
+      yield choice.piece(event);
       continue;
     }
     if (event.type === "features") {
@@ -80,16 +81,18 @@ function startChoice<L>(
 ) {
   const { ids, text, added } = work.promptOf(index);
   const write = form.writer((tokens) => engine.tokenTexts(tokens));
-  const promptLogprobs = request.echo && request.logprobs !== null ? write(ids.slice(0, 1), [null], added) : null;
-  let known = promptLogprobs === null ? 0 : 1;
-  let echoed = !request.echo;
+  const echoed = request.echo ? cutText(text) : null;
   return {
-    /** Log-probabilities of prompt tokens; rendered as they come, so that a long prompt never holds the thread. */
-    hear(event: Extract<GenerationEvent, { type: "prompt" }>): void {
-      if (!promptLogprobs) return;
-      const logprobs = event.logprobs.slice(Math.max(0, known - event.start));
-      form.append(promptLogprobs, write(ids.slice(known, known + logprobs.length), logprobs));
-      known += logprobs.length;
+    /** Prompt tokens with their log-probabilities, and the text up to their end. */
+    piece({ start, logprobs }: Extract<GenerationEvent, { type: "prompt" }>): ChoiceDelta<L> {
+      const tokens = ids.slice(start, start + logprobs.length);
+      const hidden = start === 0 ? added : 0;
+      const characters = engine.tokenTexts(tokens.slice(hidden)).reduce((sum, token) => sum + textLength(token), 0);
+      return {
+        ...nothing(index),
+        text: echoed?.next(characters) ?? "",
+        logprobs: write(tokens, logprobs, hidden),
+      };
     },
     readings(event: Extract<GenerationEvent, { type: "features" }>): ChoiceDelta<L> {
       const features = event.readings.map((readings, i) => {
@@ -98,11 +101,10 @@ function startChoice<L>(
       });
       return { ...nothing(index), features };
     },
-    /** The echoed prompt, once. */
+    /** What is left of the echoed prompt, once. */
     *prompt(): Generator<ChoiceDelta<L>, void> {
-      if (echoed) return;
-      echoed = true;
-      yield { ...nothing(index), text, logprobs: promptLogprobs };
+      const rest = echoed?.rest() ?? "";
+      if (rest !== "") yield { ...nothing(index), text: rest };
     },
     token(event: Extract<GenerationEvent, { type: "token" }>): ChoiceDelta<L> {
       const logprobs = request.logprobs === null ? null : write([event.tokenId], [event.logprobs]);

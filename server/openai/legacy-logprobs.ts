@@ -1,4 +1,5 @@
 import type { Engine, TokenLogprobs } from "../../runtime/generation.js";
+import { textLength } from "./echoed-text.js";
 import { toWireLogprob } from "./logprob.js";
 import type { LogprobsForm, LogprobsWriter } from "./logprobs-form.js";
 
@@ -58,10 +59,4 @@ function topByText(entry: TokenLogprobs, own: string, tokenTexts: Engine["tokenT
   }
   byText.set(own, toWireLogprob(entry.logprob));
   return Object.fromEntries(byText);
-}
-
-/** Of "bytes:\xe2\x82", which stands for part of a character, each character's first byte counts. */
-function textLength(text: string): number {
-  if (!/^bytes:(?:\\x[0-9a-f]{2})+$/.test(text)) return [...text].length;
-  return text.match(/\\x[0-7c-f]/g)?.length ?? 0;
 }

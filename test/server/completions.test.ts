@@ -280,6 +280,32 @@ describe("a stream", () => {
     expect(new Set(chunks.map(({ id }) => id)).size).toBe(1);
   });
 
+  test("has the prompt's log-probabilities in pieces as they come, each behind the text that its offsets point into", async () => {
+    const app = appOf(
+      scriptedEngine({
+        async *script(sequence, index) {
+          for (const [start, id] of sequence.prompt.entries()) {
+            const logprobs = [start === 0 ? null : { logprob: -id / 1000, top: [] }];
+            yield { type: "prompt", index, start, logprobs };
+          }
+          yield endEvent(sequence, index, 0);
+        },
+      }),
+    );
+    const asked = { prompt: "Once \u{1f600}\u{1f600} upon", echo: true, logprobs: 0, max_tokens: 0 };
+    const chunks = await chunksOf(await complete(app, { ...asked, stream: true }));
+    const pieces = chunks.flatMap(({ choices }) => choices);
+    expect(pieces.map(({ text, logprobs }) => [text, logprobs?.tokens, logprobs?.text_offset])).toEqual([
+      ["", ["<bos>"], [0]],
+      ["Once", ["Once"], [0]],
+      [" \u{1f600}\u{1f600}", [" \u{1f600}\u{1f600}"], [4]],
+      [" upon", [" upon"], [7]],
+      ["", undefined, undefined],
+    ]);
+    const [whole] = (await completionOf(await complete(app, asked))).choices;
+    expect(addUp(chunks, 0)).toMatchObject({ text: whole?.text, logprobs: whole?.logprobs });
+  });
+
   test("begins each choice with the echoed prompt and ends it with its only finish_reason", async () => {
     const chunks = await chunksOf(
       await complete(appOf(scriptedEngine()), { ...request, logprobs: null, stream: true }),

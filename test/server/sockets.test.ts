@@ -149,6 +149,38 @@ describe("a stream", () => {
       expect(seen).toEqual(Array.from({ length: total }, (_, seq) => seq));
     });
   });
+
+  test("of a long prompt's log-probabilities that nobody reads makes its engine wait, and loses nothing", async () => {
+    const [length, piece] = [120_000, 200];
+    const engine = scriptedEngine({
+      async *script(sequence, index) {
+        for (let start = 0; start < length; start += piece) {
+          const logprobs = Array.from({ length: piece }, (_, i) => ({ logprob: -1 - start - i, top: [] }));
+          yield { type: "prompt", index, start, logprobs };
+        }
+        yield endEvent(sequence, index, 0);
+      },
+    });
+    await withServer(
+      engine,
+      async ({ url }) => {
+        const prompt = Array.from({ length }, (_, i) => i % 1000);
+        const response = await fetch(`${url}/v1/completions`, {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify({ prompt, echo: true, logprobs: 0, max_tokens: 0, stream: true }),
+        });
+        await until(() => engine.taken > 0);
+        await untilStill(() => engine.taken);
+        expect(engine.taken).toBeLessThan(length / piece);
+
+        const seen = [...(await response.text()).matchAll(/"token_logprobs":\[([^\]]*)\]/g)];
+        const logprobs = seen.flatMap(([, list]) => (list ?? "").split(",").map(Number));
+        expect(logprobs).toEqual(Array.from({ length }, (_, i) => Math.max(-1 - i, -9999)));
+      },
+      { settings: { maxBodyBytes: 1 << 22 } },
+    );
+  });
 });
 
 describe("a body over the limit", () => {
