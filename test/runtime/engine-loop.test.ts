@@ -5,10 +5,11 @@ import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vites
 import { compileModel } from "../../models/compile.js";
 import { AttachedSaes } from "../../runtime/attached-saes.js";
 import { EngineLoop, type EngineLoopOptions } from "../../runtime/engine-loop.js";
+import { eventCredit } from "../../runtime/event-credit.js";
 import type { GenerationEvent, SequenceRequest } from "../../runtime/generation.js";
 import { Runner } from "../../runtime/runner.js";
 import { goldenFolder, goldenIds } from "../golden-tensors.js";
-import { idsOf, ofKind, sequenceRequest, textOf } from "./requests.js";
+import { idsOf, ofKind, promptLogprobs, sequenceRequest, textOf } from "./requests.js";
 
 /** The engine's loop without its thread: every turn is taken by the test, so that what happens in between is known. */
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
@@ -55,8 +56,8 @@ class Client {
   /** Takes turns until nobody can, or `done`. Readers of `acknowledged` requests read everything at once. */
   run(acknowledged: readonly number[] = [], done: () => boolean = () => false): void {
     for (let read = this.sent.length; !done() && this.loop.step(); read = this.sent.length) {
-      for (const { request } of this.sent.slice(read)) {
-        if (acknowledged.includes(request)) this.loop.acknowledge(request, 1);
+      for (const { request, event } of this.sent.slice(read)) {
+        if (acknowledged.includes(request)) this.loop.acknowledge(request, eventCredit(event));
       }
     }
   }
@@ -140,6 +141,24 @@ describe("a reader that does not read", () => {
     expect(idsOf(loop.of(2))).toHaveLength(10);
     expect(loop.of(0).length).toBeGreaterThanOrEqual(128);
     expect(loop.of(0).length).toBeLessThan(140);
+  });
+
+  it("pauses the evaluation of its prompt, the sooner the more log-probabilities it asked for", () => {
+    const ahead = [0, 20].map((top) => {
+      const loop = client();
+      loop.submit(0, { prompt: prompt(5000), maxTokens: 0, promptLogprobs: top });
+      loop.run();
+      const tokens = promptLogprobs(loop.of(0)).length;
+      loop.loop.acknowledge(
+        0,
+        loop.of(0).reduce((sum, event) => sum + eventCredit(event), 0),
+      );
+      loop.run([0]);
+      expect(promptLogprobs(loop.of(0))).toHaveLength(4999);
+      return tokens;
+    });
+    expect(ahead[0]).toBeLessThan(128 * 16 + 32);
+    expect(ahead[1]).toBeLessThan(128 + 32);
   });
 
   it("goes on where it was once it reads", () => {
