@@ -1,0 +1,68 @@
+import { mean, sampleStandardDeviation } from "simple-statistics";
+import type { Fresh, Part } from "./modes.js";
+import { isWithin, type Plan } from "./plan.js";
+import type { BucketResult } from "./result.js";
+import { resultOf } from "./run-plan.js";
+
+/** Mean NLL (nat per token) over all tokens of a bucket that a pass has read. */
+export interface PassFigure {
+  readonly tokens: number;
+  readonly nll: number;
+}
+
+/** Mean NLL (nat per token) of sampled tokens, and how far lambda is above it at the same tokens. */
+export interface FreshFigure {
+  readonly samples: number;
+  readonly nll: number;
+  /** Mean of the paired differences; null without a lambda pass. */
+  readonly lambdaAbove: number | null;
+  /** Of that mean: standard deviation of the differences / sqrt(samples); null for fewer than two. */
+  readonly standardError: number | null;
+}
+
+export interface BucketRow {
+  readonly from: number;
+  readonly to: number;
+  /** All that comes before a token is in its window: re-encoded and truncation are what lambda is. */
+  readonly withinWindow: boolean;
+  readonly lambda: PassFigure | null;
+  readonly full: PassFigure | null;
+  readonly reEncoded: FreshFigure | null;
+  readonly truncation: FreshFigure | null;
+}
+
+/** What is known of each bucket; null where it was not measured. */
+export function bucketRows(plan: Plan, results: readonly BucketResult[]): BucketRow[] {
+  return plan.buckets.map((bucket, i) => {
+    const of = (part: Part) => resultOf(results, part, i);
+    const pass = (part: Part): PassFigure | null => {
+      const result = of(part);
+      return result === undefined ? null : { tokens: result.tokens, nll: result.nll / result.tokens };
+    };
+    const fresh = (part: Fresh) => freshFigure(of(part)?.sampled, of("lambda")?.sampled);
+    return {
+      ...bucket,
+      withinWindow: isWithin(bucket, plan.window),
+      lambda: pass("lambda"),
+      full: pass("full"),
+      reEncoded: fresh("re-encoded"),
+      truncation: fresh("truncation"),
+    };
+  });
+}
+
+/** @param lambda NLL at the same tokens */
+export function freshFigure(
+  sampled: readonly number[] | undefined,
+  lambda: readonly number[] | undefined,
+): FreshFigure | null {
+  if (sampled === undefined || sampled.length === 0) return null;
+  const figure = { samples: sampled.length, nll: mean([...sampled]) };
+  if (lambda?.length !== sampled.length) return { ...figure, lambdaAbove: null, standardError: null };
+  const differences = sampled.map((nll, i) => (lambda[i] ?? Number.NaN) - nll);
+  return {
+    ...figure,
+    lambdaAbove: mean(differences),
+    standardError: differences.length < 2 ? null : sampleStandardDeviation(differences) / Math.sqrt(differences.length),
+  };
+}

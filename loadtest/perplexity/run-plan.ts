@@ -1,0 +1,139 @@
+import type { Progress } from "../progress.js";
+import type { Journal } from "../report/journal.js";
+import { TargetFailure } from "../target/failure.js";
+import type { Target } from "../target/target.js";
+import { type Fresh, freshPrompt, type Part, type Pass } from "./modes.js";
+import type { Plan } from "./plan.js";
+import { type Attention, lastNll, promptNll } from "./prompt-nll.js";
+import type { BucketResult } from "./result.js";
+
+/** What measuring needs. */
+export interface Run {
+  readonly target: Target;
+  readonly plan: Plan;
+  /** Takes each bucket's result when it is there; what it has already is not measured again. */
+  readonly journal: Journal<BucketResult>;
+  /** Requests at once where positions are sampled. */
+  readonly connections: number;
+  /** Counts tokens that the model reads. */
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Measures what the journal does not have yet. A failure ends its part; where the server is gone or silent, the others too.
+ * An interruption ends all of it.
+ * @returns failures
+ */
+export async function runPlan(run: Run): Promise<TargetFailure[]> {
+  const failures: TargetFailure[] = [];
+  const parts = [
+    ...[...run.plan.passes].map(
+      ([pass, length]) =>
+        () =>
+          runPass(run, pass, length),
+    ),
+    ...run.plan.fresh.map((part) => () => runSamples(run, part)),
+  ];
+  for (const part of parts) {
+    try {
+      await part();
+    } catch (error) {
+      if (run.signal.aborted) return failures;
+      if (!(error instanceof TargetFailure)) throw error;
+      failures.push(error);
+      if (error.kind !== "refused" && error.kind !== "nonsense") return failures;
+    }
+  }
+  return failures;
+}
+
+/** Tokens that the model has to read for a plan, and how many of them it has read. */
+export function workOf(plan: Plan, results: readonly BucketResult[]): { total: number; done: number } {
+  const costs = (bucket: number): number => (plan.positions[bucket]?.length ?? 0) * (plan.window.window + 1);
+  const isDone = (part: Part, bucket: number) => resultOf(results, part, bucket) !== undefined;
+  let [total, done] = [0, 0];
+  for (const [pass, length] of plan.passes) {
+    total += length;
+    if (isPassDone(plan, results, pass, length)) done += length;
+  }
+  for (const part of plan.fresh)
+    for (const bucket of plan.buckets.keys()) {
+      total += costs(bucket);
+      if (isDone(part, bucket)) done += costs(bucket);
+    }
+  return { total, done };
+}
+
+export const resultOf = (results: readonly BucketResult[], part: Part, bucket: number): BucketResult | undefined =>
+  results.find((result) => result.part === part && result.bucket === bucket);
+
+const isPassDone = (plan: Plan, results: readonly BucketResult[], pass: Pass, length: number): boolean =>
+  plan.buckets.every(({ from }, i) => from >= length || resultOf(results, pass, i) !== undefined);
+
+/** Reads the sequence once, from its start: a pass that was interrupted is read again for the buckets that it lacks. */
+async function runPass({ target, plan, journal, progress, signal }: Run, part: Pass, length: number): Promise<void> {
+  if (isPassDone(plan, journal.entries, part, length)) return;
+  let bucket = 0;
+  let position = 1;
+  let [nll, sampled]: [number, number[]] = [0, []];
+  const pieces = promptNll(target, plan.ids.slice(0, length), attentionOf(plan, part), signal);
+  for await (const piece of pieces) {
+    for (const value of piece) {
+      const { from, to } = plan.buckets[bucket] ?? { from: position, to: length };
+      nll += value;
+      if (plan.positions[bucket]?.[sampled.length] === position) sampled.push(value);
+      position += 1;
+      if (position < Math.min(to, length)) continue;
+      if (resultOf(journal.entries, part, bucket) === undefined)
+        journal.add({ part, bucket, tokens: position - from, nll, sampled });
+      bucket += 1;
+      [nll, sampled] = [0, []];
+    }
+    progress.advance(`${part}, token ${position}`, piece.length);
+  }
+}
+
+async function runSamples(run: Run, part: Fresh): Promise<void> {
+  for (const [bucket, positions] of run.plan.positions.entries()) {
+    if (positions.length === 0 || resultOf(run.journal.entries, part, bucket) !== undefined) continue;
+    const sampled = await sample(run, part, positions);
+    const nll = sampled.reduce((sum, value) => sum + value, 0);
+    run.journal.add({ part, bucket, tokens: sampled.length, nll, sampled });
+  }
+}
+
+/** NLL at positions, each from a prompt of its own; the first failure stops the others. */
+async function sample(
+  { target, plan, connections, progress, signal }: Run,
+  part: Fresh,
+  positions: readonly number[],
+): Promise<number[]> {
+  const nll: number[] = Array.from({ length: positions.length });
+  const stop = new AbortController();
+  const either = AbortSignal.any([stop.signal, signal]);
+  const queue = positions.entries();
+  const work = async (): Promise<void> => {
+    for (const [i, position] of queue) {
+      if (either.aborted) return;
+      const prompt = freshPrompt(part, plan.ids, position, plan.window);
+      nll[i] = await lastNll(target, prompt, attentionOf(plan, "lambda"), either);
+      progress.advance(`${part}, token ${position}`, prompt.length);
+    }
+  };
+  const first = { error: undefined as unknown };
+  await Promise.all(
+    Array.from({ length: connections }, () =>
+      work().catch((error: unknown) => {
+        first.error ??= error;
+        stop.abort();
+      }),
+    ),
+  );
+  if (first.error !== undefined) throw first.error;
+  signal.throwIfAborted();
+  return nll;
+}
+
+const attentionOf = ({ asksWindow, window }: Plan, mode: Pass): Attention =>
+  asksWindow && mode === "lambda" ? { mode, window: window.window } : { mode };
