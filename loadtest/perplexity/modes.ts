@@ -19,8 +19,8 @@ export interface Window {
 }
 
 /**
- * The prompt whose last token is predicted from what the window holds before it: the token at `position` behind the W tokens
- * before it, or behind the first G and the last W - G. Ids are renumbered from 0, as every prompt's.
+ * The prompt that predicts the token at a position: the W tokens before it, or the first G and the W - G before it; all
+ * before it where there are no more. Positions begin at 0 again, as in every prompt.
  */
 export function freshPrompt(
   part: Fresh,
@@ -28,8 +28,7 @@ export function freshPrompt(
   position: number,
   { window, sinks }: Window,
 ): readonly number[] {
-  if (position <= window) return ids.slice(0, position + 1);
-  if (part === "re-encoded") return ids.slice(position - window, position + 1);
-  const kept = Math.min(sinks, window);
-  return [...ids.slice(0, kept), ...ids.slice(position - (window - kept), position + 1)];
+  const kept = part === "re-encoded" ? 0 : Math.min(sinks, window);
+  if (position <= window) return ids.slice(0, position);
+  return [...ids.slice(0, kept), ...ids.slice(position - (window - kept), position)];
 }

@@ -8,17 +8,12 @@ export interface Attention {
   readonly mode: "lambda" | "full";
 }
 
+/** All log-probabilities of a prompt and nothing else; greedy, which a lambdatap server cuts in the same way each time. */
+const ECHO = { max_tokens: 0, echo: true, logprobs: 0, temperature: 0 };
+/** Far more than logits are apart: the token that gets it is chosen. Log-probabilities are those of the raw logits. */
+const CERTAIN = 100;
 /** Rounding may put the log-probability of a sure token this far above 0. */
 const ROUNDING = 1e-3;
-
-const bodyOf = (ids: readonly number[], attention: Attention) => ({
-  prompt: ids,
-  max_tokens: 0,
-  echo: true,
-  logprobs: 0,
-  temperature: 0, // a lambdatap server then cuts the prompt in the same way each time
-  lm_infinite: attention,
-});
 
 /**
  * NLL (nat) of every token of a prompt but the first, in order, as they are computed. Nothing is kept.
@@ -32,7 +27,7 @@ export async function* promptNll(
   signal?: AbortSignal,
 ): AsyncGenerator<readonly number[], void> {
   let known = 0;
-  for await (const { choice } of streamCompletion(target, bodyOf(ids, attention), signal)) {
+  for await (const { choice } of streamCompletion(target, { ...ECHO, prompt: ids, lm_infinite: attention }, signal)) {
     const nll = choice === null ? [] : nllOf(target, choice, known);
     known += nll.length;
     if (known > ids.length) throw wrongCount(target, known, ids.length);
@@ -41,17 +36,26 @@ export async function* promptNll(
   if (known < ids.length) throw wrongCount(target, known, ids.length);
 }
 
-/** NLL (nat) of a prompt's last token. @throws TargetFailure as `promptNll`. */
-export async function lastNll(
+/**
+ * NLL (nat) of a token behind a prompt. The token is forced by logit_bias, so that the model's head runs once, and not on
+ * every token of the prompt.
+ * @throws TargetFailure: also nonsense where the answer is another token, or no log-probability.
+ */
+export async function nextNll(
   target: Target,
   ids: readonly number[],
+  next: number,
   attention: Attention,
   signal?: AbortSignal,
 ): Promise<number> {
-  const nll = nllOf(target, await complete(target, bodyOf(ids, attention), signal), 0);
-  const last = nll.at(-1);
-  if (last === undefined || nll.length !== ids.length) throw wrongCount(target, nll.length, ids.length);
-  return last;
+  const forced = { max_tokens: 1, logit_bias: { [next]: CERTAIN }, ignore_eos: true, return_token_ids: true };
+  const body = { prompt: ids, logprobs: 0, temperature: 0, lm_infinite: attention, ...forced };
+  const choice = await complete(target, body, signal);
+  const [nll] = nllOf(target, choice, ids.length);
+  const received = choice.token_ids ?? [];
+  if (received[0] === next && received.length === 1 && nll !== undefined) return nll;
+  const message = `${target.url} was told to say token ${next}, and says ${received.join(", ") || "nothing"}`;
+  throw new TargetFailure("nonsense", message, 200);
 }
 
 /** Of tokens from `start` on; NaN for the first token of the prompt, which nothing predicts. */
@@ -59,7 +63,7 @@ function nllOf(target: Target, { logprobs }: Choice, start: number): number[] {
   return (logprobs?.token_logprobs ?? []).map((logprob, i) => {
     if (start + i === 0) return Number.NaN;
     if (logprob !== null && Number.isFinite(logprob) && logprob <= ROUNDING) return -logprob;
-    throw new TargetFailure("nonsense", `${target.url} gives prompt token ${start + i} the log-probability ${logprob}`);
+    throw new TargetFailure("nonsense", `${target.url} gives token ${start + i} the log-probability ${logprob}`, 200);
   });
 }
 

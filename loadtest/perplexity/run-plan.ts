@@ -4,7 +4,7 @@ import { TargetFailure } from "../target/failure.js";
 import type { Target } from "../target/target.js";
 import { type Fresh, freshPrompt, type Part, type Pass } from "./modes.js";
 import type { Plan } from "./plan.js";
-import { type Attention, lastNll, promptNll } from "./prompt-nll.js";
+import { type Attention, nextNll, promptNll } from "./prompt-nll.js";
 import type { BucketResult } from "./result.js";
 
 /** What measuring needs. */
@@ -50,7 +50,7 @@ export async function runPlan(run: Run): Promise<TargetFailure[]> {
 
 /** Tokens that the model has to read for a plan, and how many of them it has read. */
 export function workOf(plan: Plan, results: readonly BucketResult[]): { total: number; done: number } {
-  const costs = (bucket: number): number => (plan.positions[bucket]?.length ?? 0) * (plan.window.window + 1);
+  const costs = (bucket: number): number => (plan.positions[bucket]?.length ?? 0) * plan.window.window;
   const isDone = (part: Part, bucket: number) => resultOf(results, part, bucket) !== undefined;
   let [total, done] = [0, 0];
   for (const [pass, length] of plan.passes) {
@@ -117,7 +117,7 @@ async function sample(
     for (const [i, position] of queue) {
       if (either.aborted) return;
       const prompt = freshPrompt(part, plan.ids, position, plan.window);
-      nll[i] = await lastNll(target, prompt, attentionOf(plan, "lambda"), either);
+      nll[i] = await nextNll(target, prompt, plan.ids[position] ?? 0, attentionOf(plan, "lambda"), either);
       progress.advance(`${part}, token ${position}`, prompt.length);
     }
   };

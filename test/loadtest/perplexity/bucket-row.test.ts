@@ -1,0 +1,73 @@
+import { expect, test } from "vitest";
+import { bucketRows, freshFigure } from "../../../loadtest/perplexity/bucket-row.js";
+import { verdictOf } from "../../../loadtest/perplexity/goal.js";
+import { planOf } from "../../../loadtest/perplexity/plan.js";
+
+test("a difference is the mean of the differences at the same tokens, with its standard error", () => {
+  // differences 0.5, -0.1, 0.2: mean 0.2, variance 0.09, s.e. sqrt(0.09 / 3)
+  const figure = freshFigure([2, 3, 4], [2.5, 2.9, 4.2]);
+  expect(figure).toMatchObject({ samples: 3, nll: 3 });
+  expect(figure?.lambdaAbove).toBeCloseTo(0.2, 12);
+  expect(figure?.standardError).toBeCloseTo(Math.sqrt(0.03), 12);
+});
+
+test("without lambda at the same tokens there is no difference, and of one token no error", () => {
+  expect(freshFigure([2, 3], undefined)).toEqual({ samples: 2, nll: 2.5, lambdaAbove: null, standardError: null });
+  expect(freshFigure([2, 3], [2])).toMatchObject({ lambdaAbove: null });
+  expect(freshFigure([2], [3])).toEqual({ samples: 1, nll: 2, lambdaAbove: 1, standardError: null });
+  expect(freshFigure(undefined, [3])).toBeNull();
+});
+
+test("rows have means over the tokens that were read; what was not measured is null", () => {
+  const settings = { modes: ["lambda", "full", "truncation"], samples: 2, seed: 1, fullTokens: 20 } as const;
+  const plan = planOf([...Array(40).keys()], { window: 15, sinks: 0 }, false, settings);
+  const rows = bucketRows(plan, [
+    { part: "lambda", bucket: 0, tokens: 15, nll: 30, sampled: [] },
+    { part: "lambda", bucket: 1, tokens: 16, nll: 40, sampled: [2, 3] },
+    { part: "full", bucket: 1, tokens: 4, nll: 12, sampled: [2] },
+    { part: "re-encoded", bucket: 1, tokens: 2, nll: 5, sampled: [2, 3] },
+  ]);
+  expect(rows).toEqual([
+    {
+      from: 1,
+      to: 16,
+      withinWindow: true,
+      lambda: { tokens: 15, nll: 2 },
+      full: null,
+      reEncoded: null,
+      truncation: null,
+    },
+    {
+      from: 16,
+      to: 32,
+      withinWindow: false,
+      lambda: { tokens: 16, nll: 2.5 },
+      full: { tokens: 4, nll: 3 },
+      reEncoded: { samples: 2, nll: 2.5, lambdaAbove: 0, standardError: 0 },
+      truncation: null,
+    },
+    { from: 32, to: 40, withinWindow: false, lambda: null, full: null, reEncoded: null, truncation: null },
+  ]);
+});
+
+test("the goal is met if no bucket is over it; buckets that were not measured do not count", () => {
+  const row = (from: number, lambdaAbove: number | null) => ({
+    from,
+    to: 2 * from,
+    withinWindow: false,
+    lambda: null,
+    full: null,
+    reEncoded: lambdaAbove === null ? null : { samples: 9, nll: 3, lambdaAbove, standardError: 0.004 },
+    truncation: null,
+  });
+  expect(verdictOf([row(32, -0.01), row(64, 0.0199), row(128, null)])).toEqual({
+    met: true,
+    sentence:
+      "Goal: no bucket more than 0.02 nat above its re-encoded value. Met in all 2; largest difference +0.0199 ± 0.0040 at 64..127.",
+  });
+  expect(verdictOf([row(32, 0.03), row(64, 0.0199)])).toMatchObject({
+    met: false,
+    sentence: expect.stringContaining("Not met in 1 of 2; largest difference +0.0300 ± 0.0040 at 32..63."),
+  });
+  expect(verdictOf([row(32, null)])).toMatchObject({ met: null });
+});
