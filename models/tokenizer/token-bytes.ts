@@ -34,27 +34,20 @@ export class TokenBytes {
    * one per maximal subpart (Unicode 15, section 3.9, as the `tokenizers` library does for ByteLevel).
    */
   decode(ids: readonly number[], special: "skip" | "keep" = "skip"): string {
-    const pieces: Uint8Array[] = [];
+    // Byte by byte: a view of each token takes four times as long, and whoever echoes a long prompt waits.
+    const { bytes, offsets, strip } = this.data;
+    const isLeftOut = (id: number) => special === "skip" && this.isSpecial(id);
+    const endOf = (id: number) => offsets[id + 1] ?? offsets[id] ?? 0;
     let length = 0;
-    let strip = this.data.strip;
-    for (const id of ids) {
-      if (special === "skip" && this.isSpecial(id)) continue;
-      let piece = this.bytes(id);
-      if (strip > 0) {
-        const stripped = stripSpaces(piece, strip);
-        strip = stripped.left;
-        piece = stripped.bytes;
-      }
-      pieces.push(piece);
-      length += piece.length;
-    }
+    for (const id of ids) if (!isLeftOut(id)) length += endOf(id) - (offsets[id] ?? 0);
     const joined = new Uint8Array(length);
     let at = 0;
-    for (const piece of pieces) {
-      joined.set(piece, at);
-      at += piece.length;
+    for (const id of ids) {
+      if (isLeftOut(id)) continue;
+      const end = endOf(id);
+      for (let from = offsets[id] ?? 0; from < end; from++) joined[at++] = bytes[from] ?? 0;
     }
-    return lenient.decode(joined);
+    return lenient.decode(stripSpaces(joined, strip).bytes);
   }
 
   /** Text of one token alone: `bytes:\xe2\x80` where that is no whole character (as OpenAI does), "token_id:N" for unknown ids. */

@@ -57,6 +57,12 @@ describe("the embedded model's tokenizer", () => {
     expect(tokens.decode(ids, "keep")).toBe(text);
   });
 
+  test("decodes ids that the vocabulary does not have as nothing", () => {
+    const [once = 0] = encode("Once");
+    for (const unknown of [4096, 4097, 1e9, -1]) expect(decode([once, unknown, once])).toBe("OnceOnce");
+    expect(decode([4096])).toBe("");
+  });
+
   test("splits off digits of every script, like the Rust library", () => {
     const file = z
       .looseObject({ model: z.looseObject({ vocab: z.record(z.string(), z.int()), merges: z.array(z.unknown()) }) })
