@@ -109,7 +109,7 @@ async function sample(
   part: Fresh,
   positions: readonly number[],
 ): Promise<number[]> {
-  const nll: number[] = Array.from({ length: positions.length });
+  const nll: number[] = new Array(positions.length);
   const stop = new AbortController();
   const either = AbortSignal.any([stop.signal, signal]);
   const queue = positions.entries();
@@ -121,16 +121,14 @@ async function sample(
       progress.advance(`${part}, token ${position}`, prompt.length);
     }
   };
-  const first = { error: undefined as unknown };
   await Promise.all(
     Array.from({ length: connections }, () =>
       work().catch((error: unknown) => {
-        first.error ??= error;
-        stop.abort();
+        stop.abort(error);
+        throw error;
       }),
     ),
   );
-  if (first.error !== undefined) throw first.error;
   signal.throwIfAborted();
   return nll;
 }
