@@ -5,7 +5,7 @@ import { lambdatapOf } from "./perplexity/lambdatap.js";
 import { PERPLEXITY_HELP, type PerplexityOptions, readOptions } from "./perplexity/options.js";
 import { perplexityReport } from "./perplexity/perplexity-report.js";
 import { planOf } from "./perplexity/plan.js";
-import { BucketResult } from "./perplexity/result.js";
+import { Result } from "./perplexity/result.js";
 import { runPlan, workOf } from "./perplexity/run-plan.js";
 import { encodeDocuments } from "./perplexity/sequence.js";
 import { showProgress } from "./progress.js";
@@ -41,11 +41,10 @@ async function perplexity(options: PerplexityOptions, signal: AbortSignal): Prom
       sinks,
       text: fingerprint(documents),
       tokens: sequence.ids.length,
-      samples,
       seed,
       fullTokens,
     },
-    BucketResult,
+    Result,
   );
   const { total, done } = workOf(plan, journal.entries);
   const failures = await (async () => {

@@ -1,8 +1,7 @@
 import { mean, sampleStandardDeviation } from "simple-statistics";
-import type { Fresh, Part } from "./modes.js";
+import type { Fresh, Pass } from "./modes.js";
 import { isWithin, type Plan } from "./plan.js";
-import type { BucketResult } from "./result.js";
-import { resultOf } from "./run-plan.js";
+import { passNll, type Result, sampledNll } from "./result.js";
 
 /** Mean NLL (nat per token) over all tokens of a bucket that a pass has read. */
 export interface PassFigure {
@@ -32,14 +31,16 @@ export interface BucketRow {
 }
 
 /** What is known of each bucket; null where it was not measured. */
-export function bucketRows(plan: Plan, results: readonly BucketResult[]): BucketRow[] {
+export function bucketRows(plan: Plan, results: readonly Result[]): BucketRow[] {
   return plan.buckets.map((bucket, i) => {
-    const of = (part: Part) => resultOf(results, part, i);
-    const pass = (part: Part): PassFigure | null => {
-      const result = of(part);
-      return result === undefined ? null : { tokens: result.tokens, nll: result.nll / result.tokens };
+    const lambda = passNll(results, "lambda", i);
+    const positions = plan.positions[i] ?? [];
+    const pass = (part: Pass) => passFigure(part === "lambda" ? lambda : passNll(results, part, i));
+    const fresh = (part: Fresh) => {
+      const sampled = sampledNll(results, part, i).slice(0, positions.length);
+      const same = positions.slice(0, sampled.length).map((position) => lambda?.[position - bucket.from] ?? Number.NaN);
+      return freshFigure(sampled, lambda && same);
     };
-    const fresh = (part: Fresh) => freshFigure(of(part)?.sampled, of("lambda")?.sampled);
     return {
       ...bucket,
       withinWindow: isWithin(bucket, plan.window),
@@ -51,12 +52,12 @@ export function bucketRows(plan: Plan, results: readonly BucketResult[]): Bucket
   });
 }
 
+const passFigure = (nll: Float64Array | undefined): PassFigure | null =>
+  nll === undefined ? null : { tokens: nll.length, nll: mean([...nll]) };
+
 /** @param lambda NLL at the same tokens */
-export function freshFigure(
-  sampled: readonly number[] | undefined,
-  lambda: readonly number[] | undefined,
-): FreshFigure | null {
-  if (sampled === undefined || sampled.length === 0) return null;
+export function freshFigure(sampled: readonly number[], lambda: readonly number[] | undefined): FreshFigure | null {
+  if (sampled.length === 0) return null;
   const figure = { samples: sampled.length, nll: mean([...sampled]) };
   if (lambda?.length !== sampled.length) return { ...figure, lambdaAbove: null, standardError: null };
   const differences = sampled.map((nll, i) => (lambda[i] ?? Number.NaN) - nll);

@@ -1,4 +1,4 @@
-import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
+import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 
 /** Positions [from, to) of a sequence, counted from 0. */
@@ -18,15 +18,16 @@ export function bucketsOf(length: number): Bucket[] {
 }
 
 /**
- * `count` positions of a bucket, ascending: one at random in each of as many equal parts; all positions where there are no
- * more. The same seed gives the same positions of the same bucket.
+ * `count` positions of a bucket at random, each once; all where there are no more. The same seed gives the same positions in
+ * the same order, so that a larger count adds to a smaller one.
  */
 export function samplePositions({ from, to }: Bucket, count: number, seed: number): number[] {
-  const size = to - from;
-  if (count >= size) return Array.from({ length: size }, (_, i) => from + i);
   const random = xoroshiro128plus(seed ^ Math.imul(from, 0x9e3779b1));
-  return Array.from({ length: count }, (_, i) => {
-    const [start, end] = [Math.floor((i * size) / count), Math.floor(((i + 1) * size) / count)];
-    return from + start + Math.floor(uniformFloat64(random) * (end - start));
-  });
+  const positions = Int32Array.from({ length: to - from }, (_, i) => from + i);
+  const taken = Math.min(count, positions.length);
+  for (let i = 0; i < taken; i++) {
+    const other = uniformInt(random, i, positions.length - 1);
+    [positions[i], positions[other]] = [positions[other] ?? 0, positions[i] ?? 0];
+  }
+  return [...positions.subarray(0, taken)];
 }

@@ -24,7 +24,7 @@ const Options = z
     target: z.string().default("http://127.0.0.1:8080"),
     model: z.string().min(1, "wants a name").optional(),
     text: z.array(z.string().min(1, "wants a file or a folder")).default([]),
-    tokens: whole(2, 100_000_000).prefault("1000000"),
+    tokens: whole(2, 10_000_000).prefault("1000000"),
     modes: Modes.default(MODES),
     window: whole(1).optional(),
     samples: whole(2, 1_000_000).prefault("1000"),
@@ -60,7 +60,8 @@ export const PERPLEXITY_HELP = `npm run perplexity -- --text <book.txt> [flags]:
   --seed <n>           chooses the positions; default: 1
   --connections <n>    requests at once where positions are sampled; default: 4
   --timeout <s>        silence after which a request has failed; default: 120
-  --out <folder>       report and journal; the same command goes on where it stopped; default: reports/perplexity
+  --out <folder>       report and journal; the same command goes on where it stopped, one with more
+                       --samples or other --modes adds to it; default: reports/perplexity
   --json               one line of JSON instead of the table
 The key in OPENAI_API_KEY is sent as a bearer token.
 `;

@@ -5,7 +5,7 @@ import { type BucketRow, bucketRows, type FreshFigure, type PassFigure } from ".
 import { nllChart } from "./chart.js";
 import { rangeName, signed, verdictOf } from "./goal.js";
 import type { Plan, PlanSettings } from "./plan.js";
-import type { BucketResult } from "./result.js";
+import type { Result } from "./result.js";
 import type { TokenSequence } from "./sequence.js";
 
 /** What a report is made of. */
@@ -14,7 +14,7 @@ export interface Reported {
   readonly sequence: TokenSequence;
   readonly plan: Plan;
   readonly settings: PlanSettings;
-  readonly results: readonly BucketResult[];
+  readonly results: readonly Result[];
   readonly failures: readonly TargetFailure[];
   readonly interrupted: boolean;
 }
@@ -74,7 +74,7 @@ function aboutOf(reported: Reported, rows: readonly BucketRow[], verdict: string
 - **full**: one pass with ordinary attention over everything before the token, to ${settings.fullTokens} tokens, because its cost grows with the square. All tokens it reads.
 - **re-encoded**: the tokens t - W to t - 1 alone, as a prompt of their own with positions from 0 and nothing put in front, predict the token at t. Sampled.
 - **truncation**: the first G tokens and the W - G before t, as a prompt of their own with positions from 0: sliding recomputation. Sampled.
-- sampled: up to ${settings.samples} positions of a bucket, one at random in each of as many equal parts (seed ${settings.seed}); all where there are no more.
+- sampled: up to ${settings.samples} positions of a bucket at random (seed ${settings.seed}); all where there are no more.
 - differences: lambda minus the other, at the same tokens; ± the standard error of that mean (standard deviation of the differences over the square root of their number, taken as independent).
 - to position W everything before a token is in its window, and re-encoded and truncation are what lambda is: "=".`,
   ];

@@ -2,17 +2,20 @@ import type { Progress } from "../progress.js";
 import type { Journal } from "../report/journal.js";
 import { TargetFailure } from "../target/failure.js";
 import type { Target } from "../target/target.js";
-import { type Fresh, freshPrompt, type Part, type Pass } from "./modes.js";
+import { type Fresh, freshPrompt, type Pass } from "./modes.js";
 import type { Plan } from "./plan.js";
 import { type Attention, nextNll, promptNll } from "./prompt-nll.js";
-import type { BucketResult } from "./result.js";
+import { passResult, type Result, sampledNll } from "./result.js";
+
+/** Samples that an interruption costs at most. */
+const SAVED_TOGETHER = 100;
 
 /** What measuring needs. */
 export interface Run {
   readonly target: Target;
   readonly plan: Plan;
-  /** Takes each bucket's result when it is there; what it has already is not measured again. */
-  readonly journal: Journal<BucketResult>;
+  /** Takes results as they come; what it has already is not measured again. */
+  readonly journal: Journal<Result>;
   /** Requests at once where positions are sampled. */
   readonly connections: number;
   /** Counts tokens that the model reads. */
@@ -49,46 +52,41 @@ export async function runPlan(run: Run): Promise<TargetFailure[]> {
 }
 
 /** Tokens that the model has to read for a plan, and how many of them it has read. */
-export function workOf(plan: Plan, results: readonly BucketResult[]): { total: number; done: number } {
-  const costs = (bucket: number): number => (plan.positions[bucket]?.length ?? 0) * plan.window.window;
-  const isDone = (part: Part, bucket: number) => resultOf(results, part, bucket) !== undefined;
+export function workOf(plan: Plan, results: readonly Result[]): { total: number; done: number } {
   let [total, done] = [0, 0];
   for (const [pass, length] of plan.passes) {
     total += length;
     if (isPassDone(plan, results, pass, length)) done += length;
   }
   for (const part of plan.fresh)
-    for (const bucket of plan.buckets.keys()) {
-      total += costs(bucket);
-      if (isDone(part, bucket)) done += costs(bucket);
+    for (const [bucket, { length }] of plan.positions.entries()) {
+      total += length * plan.window.window;
+      done += Math.min(length, sampledNll(results, part, bucket).length) * plan.window.window;
     }
   return { total, done };
 }
 
-export const resultOf = (results: readonly BucketResult[], part: Part, bucket: number): BucketResult | undefined =>
-  results.find((result) => result.part === part && result.bucket === bucket);
+const hasPass = (results: readonly Result[], part: Pass, bucket: number): boolean =>
+  results.some((result) => result.part === part && result.bucket === bucket);
 
-const isPassDone = (plan: Plan, results: readonly BucketResult[], pass: Pass, length: number): boolean =>
-  plan.buckets.every(({ from }, i) => from >= length || resultOf(results, pass, i) !== undefined);
+const isPassDone = (plan: Plan, results: readonly Result[], pass: Pass, length: number): boolean =>
+  plan.buckets.every(({ from }, i) => from >= length || hasPass(results, pass, i));
 
 /** Reads the sequence once, from its start: a pass that was interrupted is read again for the buckets that it lacks. */
 async function runPass({ target, plan, journal, progress, signal }: Run, part: Pass, length: number): Promise<void> {
   if (isPassDone(plan, journal.entries, part, length)) return;
   let bucket = 0;
   let position = 1;
-  let [nll, sampled]: [number, number[]] = [0, []];
+  let nll: number[] = [];
   const pieces = promptNll(target, plan.ids.slice(0, length), attentionOf(plan, part), signal);
   for await (const piece of pieces) {
     for (const value of piece) {
-      const { from, to } = plan.buckets[bucket] ?? { from: position, to: length };
-      nll += value;
-      if (plan.positions[bucket]?.[sampled.length] === position) sampled.push(value);
+      nll.push(value);
       position += 1;
-      if (position < Math.min(to, length)) continue;
-      if (resultOf(journal.entries, part, bucket) === undefined)
-        journal.add({ part, bucket, tokens: position - from, nll, sampled });
+      if (position < Math.min(plan.buckets[bucket]?.to ?? length, length)) continue;
+      if (!hasPass(journal.entries, part, bucket)) journal.add(passResult(part, bucket, nll));
       bucket += 1;
-      [nll, sampled] = [0, []];
+      nll = [];
     }
     progress.advance(`${part}, token ${position}`, piece.length);
   }
@@ -96,10 +94,11 @@ async function runPass({ target, plan, journal, progress, signal }: Run, part: P
 
 async function runSamples(run: Run, part: Fresh): Promise<void> {
   for (const [bucket, positions] of run.plan.positions.entries()) {
-    if (positions.length === 0 || resultOf(run.journal.entries, part, bucket) !== undefined) continue;
-    const sampled = await sample(run, part, positions);
-    const nll = sampled.reduce((sum, value) => sum + value, 0);
-    run.journal.add({ part, bucket, tokens: sampled.length, nll, sampled });
+    let first = sampledNll(run.journal.entries, part, bucket).length;
+    for (; first < positions.length; first += SAVED_TOGETHER) {
+      const nll = await sample(run, part, positions.slice(first, first + SAVED_TOGETHER));
+      run.journal.add({ part, bucket, first, nll });
+    }
   }
 }
 

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { bucketRows, freshFigure } from "../../../loadtest/perplexity/bucket-row.js";
 import { verdictOf } from "../../../loadtest/perplexity/goal.js";
 import { planOf } from "../../../loadtest/perplexity/plan.js";
+import { passNll, passResult, sampledNll } from "../../../loadtest/perplexity/result.js";
 
 test("a difference is the mean of the differences at the same tokens, with its standard error", () => {
   // differences 0.5, -0.1, 0.2: mean 0.2, variance 0.09, s.e. sqrt(0.09 / 3)
@@ -15,17 +16,22 @@ test("without lambda at the same tokens there is no difference, and of one token
   expect(freshFigure([2, 3], undefined)).toEqual({ samples: 2, nll: 2.5, lambdaAbove: null, standardError: null });
   expect(freshFigure([2, 3], [2])).toMatchObject({ lambdaAbove: null });
   expect(freshFigure([2], [3])).toEqual({ samples: 1, nll: 2, lambdaAbove: 1, standardError: null });
-  expect(freshFigure(undefined, [3])).toBeNull();
+  expect(freshFigure([], [3])).toBeNull();
 });
 
 test("rows have means over the tokens that were read; what was not measured is null", () => {
   const settings = { modes: ["lambda", "full", "truncation"], samples: 2, seed: 1, fullTokens: 20 } as const;
   const plan = planOf([...Array(40).keys()], { window: 15, sinks: 0 }, false, settings);
+  const [first = 0, second = 0] = plan.positions[1] ?? [];
+  // Lambda's NLL at position t is t: the mean of 16..31 is 23.5.
+  const lambda = Array.from({ length: 16 }, (_, i) => 16 + i);
   const rows = bucketRows(plan, [
-    { part: "lambda", bucket: 0, tokens: 15, nll: 30, sampled: [] },
-    { part: "lambda", bucket: 1, tokens: 16, nll: 40, sampled: [2, 3] },
-    { part: "full", bucket: 1, tokens: 4, nll: 12, sampled: [2] },
-    { part: "re-encoded", bucket: 1, tokens: 2, nll: 5, sampled: [2, 3] },
+    passResult("lambda", 0, Array(15).fill(2)),
+    passResult("lambda", 1, lambda),
+    passResult("full", 1, [3, 3, 3, 3]),
+    { part: "re-encoded", bucket: 1, first: 0, nll: [first - 1] },
+    { part: "re-encoded", bucket: 1, first: 1, nll: [second - 1, 77] }, // one more than this plan asks for
+    { part: "truncation", bucket: 1, first: 5, nll: [9] }, // what is before is missing
   ]);
   expect(rows).toEqual([
     {
@@ -41,9 +47,9 @@ test("rows have means over the tokens that were read; what was not measured is n
       from: 16,
       to: 32,
       withinWindow: false,
-      lambda: { tokens: 16, nll: 2.5 },
+      lambda: { tokens: 16, nll: 23.5 },
       full: { tokens: 4, nll: 3 },
-      reEncoded: { samples: 2, nll: 2.5, lambdaAbove: 0, standardError: 0 },
+      reEncoded: { samples: 2, nll: (first + second) / 2 - 1, lambdaAbove: 1, standardError: 0 },
       truncation: null,
     },
     { from: 32, to: 40, withinWindow: false, lambda: null, full: null, reEncoded: null, truncation: null },
@@ -70,4 +76,14 @@ test("the goal is met if no bucket is over it; buckets that were not measured do
     sentence: expect.stringContaining("Not met in 1 of 2; largest difference +0.0300 ± 0.0040 at 32..63."),
   });
   expect(verdictOf([row(32, null)])).toMatchObject({ met: null });
+});
+
+test("a pass is kept token by token, in 7 digits; samples add up in order", () => {
+  const nll = [0, 3.25, 1e-3, 9999, Math.PI];
+  const kept = passNll([passResult("full", 3, nll), passResult("lambda", 3, [1])], "full", 3);
+  for (const [i, value] of nll.entries()) expect(kept?.[i]).toBeCloseTo(value, 6);
+  expect(kept).toHaveLength(nll.length);
+  expect(passNll([passResult("full", 3, nll)], "full", 2)).toBeUndefined();
+  const results = [0, 2, 2, 5].map((first) => ({ part: "truncation" as const, bucket: 1, first, nll: [first, first] }));
+  expect(sampledNll(results, "truncation", 1)).toEqual([0, 0, 2, 2]);
 });

@@ -14,19 +14,23 @@ test("buckets double, leave the first token out, and end with the sequence", () 
   expect(bucketsOf(1_000_000).at(-1)).toEqual({ from: 524_288, to: 1_000_000 });
 });
 
-test("sampled positions are one of each equal part of a bucket, and the same for the same seed", () => {
+test("sampled positions are all over a bucket, each once, the same for the same seed", () => {
   const bucket = { from: 1000, to: 2003 };
-  const positions = samplePositions(bucket, 100, 7);
-  expect(positions).toHaveLength(100);
-  for (const [i, position] of positions.entries()) {
-    expect(position).toBeGreaterThanOrEqual(1000 + Math.floor((i * 1003) / 100));
-    expect(position).toBeLessThan(1000 + Math.floor(((i + 1) * 1003) / 100));
-  }
-  expect(samplePositions(bucket, 100, 7)).toEqual(positions);
-  expect(samplePositions(bucket, 100, 8)).not.toEqual(positions);
+  const positions = samplePositions(bucket, 400, 7);
+  expect(new Set(positions).size).toBe(400);
+  expect(positions.every((position) => position >= 1000 && position < 2003)).toBe(true);
+  const quarters = [0, 1, 2, 3].map((q) => positions.filter((p) => Math.floor((p - 1000) / 251) === q).length);
+  for (const count of quarters) expect(count).toBeGreaterThan(70);
+  expect(samplePositions(bucket, 400, 7)).toEqual(positions);
+  expect(samplePositions(bucket, 400, 8)).not.toEqual(positions);
+});
+
+test("more samples are those that there were, and others", () => {
+  const bucket = { from: 64, to: 128 };
+  expect(samplePositions(bucket, 40, 1).slice(0, 10)).toEqual(samplePositions(bucket, 10, 1));
 });
 
 test("a bucket that has no more positions than are asked for is taken whole", () => {
-  expect(samplePositions({ from: 3, to: 6 }, 3, 1)).toEqual([3, 4, 5]);
-  expect(samplePositions({ from: 3, to: 6 }, 1000, 1)).toEqual([3, 4, 5]);
+  for (const count of [3, 1000])
+    expect(samplePositions({ from: 3, to: 6 }, count, 1).toSorted((a, b) => a - b)).toEqual([3, 4, 5]);
 });

@@ -102,6 +102,12 @@ describe("perplexity on the embedded model", () => {
       expect(again).toMatchObject({ code: 0, report: measured.report });
       expect(readFileSync(join(folder, "perplexity.jsonl"), "utf8")).toBe(journal);
 
+      const more = await perplexity(folder, [...args, "--samples", String(SAMPLES + 2)]);
+      const grown = readFileSync(join(folder, "perplexity.jsonl"), "utf8");
+      expect(grown.startsWith(journal)).toBe(true);
+      expect(grown.slice(journal.length)).not.toContain('"lambda"');
+      expect(more.report?.buckets.at(-1)?.reEncoded?.samples).toBe(SAMPLES + 2);
+
       const other = await perplexity(folder, [...args, "--seed", "2"]);
       expect(other.code).toBe(1);
       expect(other.err).toMatch(/^perplexity: .*other settings/);
