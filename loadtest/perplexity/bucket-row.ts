@@ -9,10 +9,13 @@ export interface PassFigure {
   readonly nll: number;
 }
 
-/** Mean NLL (nat per token) of sampled tokens, and how far lambda is above it at the same tokens. */
+/** Mean NLL (nat per token) from sampled tokens, and how far lambda is above it at the same tokens. */
 export interface FreshFigure {
   readonly samples: number;
+  /** Of the bucket: lambda's mean over all its tokens minus `lambdaAbove`; without a lambda pass that of the sampled tokens. */
   readonly nll: number;
+  /** Of the sampled tokens. */
+  readonly sampledNll: number;
   /** Mean of the paired differences; null without a lambda pass. */
   readonly lambdaAbove: number | null;
   /** Of that mean: standard deviation of the differences / sqrt(samples); null for fewer than two. */
@@ -39,7 +42,7 @@ export function bucketRows(plan: Plan, results: readonly Result[]): BucketRow[] 
     const fresh = (part: Fresh) => {
       const sampled = sampledNll(results, part, i).slice(0, positions.length);
       const same = positions.slice(0, sampled.length).map((position) => lambda?.[position - bucket.from] ?? Number.NaN);
-      return freshFigure(sampled, lambda && same);
+      return freshFigure(sampled, lambda && { same, nll: mean([...lambda]) });
     };
     return {
       ...bucket,
@@ -55,15 +58,16 @@ export function bucketRows(plan: Plan, results: readonly Result[]): BucketRow[] 
 const passFigure = (nll: Float64Array | undefined): PassFigure | null =>
   nll === undefined ? null : { tokens: nll.length, nll: mean([...nll]) };
 
-/** @param lambda NLL at the same tokens */
-export function freshFigure(sampled: readonly number[], lambda: readonly number[] | undefined): FreshFigure | null {
+/** @param lambda NLL at the same tokens, and its mean over all tokens of the bucket */
+export function freshFigure(
+  sampled: readonly number[],
+  lambda: { readonly same: readonly number[]; readonly nll: number } | undefined,
+): FreshFigure | null {
   if (sampled.length === 0) return null;
-  const figure = { samples: sampled.length, nll: mean([...sampled]) };
-  if (lambda?.length !== sampled.length) return { ...figure, lambdaAbove: null, standardError: null };
-  const differences = sampled.map((nll, i) => (lambda[i] ?? Number.NaN) - nll);
-  return {
-    ...figure,
-    lambdaAbove: mean(differences),
-    standardError: differences.length < 2 ? null : sampleStandardDeviation(differences) / Math.sqrt(differences.length),
-  };
+  const [samples, sampledNll] = [sampled.length, mean([...sampled])];
+  if (lambda === undefined) return { samples, nll: sampledNll, sampledNll, lambdaAbove: null, standardError: null };
+  const differences = sampled.map((nll, i) => (lambda.same[i] ?? Number.NaN) - nll);
+  const lambdaAbove = mean(differences);
+  const standardError = samples < 2 ? null : sampleStandardDeviation(differences) / Math.sqrt(samples);
+  return { samples, nll: lambda.nll - lambdaAbove, sampledNll, lambdaAbove, standardError };
 }

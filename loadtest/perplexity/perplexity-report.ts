@@ -76,6 +76,7 @@ function aboutOf(reported: Reported, rows: readonly BucketRow[], verdict: string
 - **truncation**: the first G tokens and the W - G before t, as a prompt of their own with positions from 0: sliding recomputation. Sampled.
 - sampled: up to ${settings.samples} positions of a bucket at random (seed ${settings.seed}); all where there are no more.
 - differences: lambda minus the other, at the same tokens; ± the standard error of that mean (standard deviation of the differences over the square root of their number, taken as independent).
+- the columns re-encoded and truncation: lambda's mean over all tokens of the bucket minus that difference, so that chance in which tokens were drawn does not move them; perplexity.json has the means of the sampled tokens, too.
 - to position W everything before a token is in its window, and re-encoded and truncation are what lambda is: "=".`,
   ];
 }

@@ -6,17 +6,19 @@ import { passNll, passResult, sampledNll } from "../../../loadtest/perplexity/re
 
 test("a difference is the mean of the differences at the same tokens, with its standard error", () => {
   // differences 0.5, -0.1, 0.2: mean 0.2, variance 0.09, s.e. sqrt(0.09 / 3)
-  const figure = freshFigure([2, 3, 4], [2.5, 2.9, 4.2]);
-  expect(figure).toMatchObject({ samples: 3, nll: 3 });
+  const figure = freshFigure([2, 3, 4], { same: [2.5, 2.9, 4.2], nll: 5 });
+  expect(figure).toMatchObject({ samples: 3, sampledNll: 3 });
   expect(figure?.lambdaAbove).toBeCloseTo(0.2, 12);
+  expect(figure?.nll).toBeCloseTo(4.8, 12);
   expect(figure?.standardError).toBeCloseTo(Math.sqrt(0.03), 12);
 });
 
 test("without lambda at the same tokens there is no difference, and of one token no error", () => {
-  expect(freshFigure([2, 3], undefined)).toEqual({ samples: 2, nll: 2.5, lambdaAbove: null, standardError: null });
-  expect(freshFigure([2, 3], [2])).toMatchObject({ lambdaAbove: null });
-  expect(freshFigure([2], [3])).toEqual({ samples: 1, nll: 2, lambdaAbove: 1, standardError: null });
-  expect(freshFigure([], [3])).toBeNull();
+  const alone = { samples: 2, nll: 2.5, sampledNll: 2.5, lambdaAbove: null, standardError: null };
+  expect(freshFigure([2, 3], undefined)).toEqual(alone);
+  const one = { samples: 1, nll: 3, sampledNll: 2, lambdaAbove: 1, standardError: null };
+  expect(freshFigure([2], { same: [3], nll: 4 })).toEqual(one);
+  expect(freshFigure([], { same: [], nll: 4 })).toBeNull();
 });
 
 test("rows have means over the tokens that were read; what was not measured is null", () => {
@@ -49,7 +51,7 @@ test("rows have means over the tokens that were read; what was not measured is n
       withinWindow: false,
       lambda: { tokens: 16, nll: 23.5 },
       full: { tokens: 4, nll: 3 },
-      reEncoded: { samples: 2, nll: (first + second) / 2 - 1, lambdaAbove: 1, standardError: 0 },
+      reEncoded: { samples: 2, nll: 22.5, sampledNll: (first + second) / 2 - 1, lambdaAbove: 1, standardError: 0 },
       truncation: null,
     },
     { from: 32, to: 40, withinWindow: false, lambda: null, full: null, reEncoded: null, truncation: null },
@@ -63,7 +65,7 @@ test("the goal is met if no bucket is over it; buckets that were not measured do
     withinWindow: false,
     lambda: null,
     full: null,
-    reEncoded: lambdaAbove === null ? null : { samples: 9, nll: 3, lambdaAbove, standardError: 0.004 },
+    reEncoded: lambdaAbove === null ? null : { samples: 9, nll: 3, sampledNll: 3, lambdaAbove, standardError: 0.004 },
     truncation: null,
   });
   expect(verdictOf([row(32, -0.01), row(64, 0.0199), row(128, null)])).toEqual({

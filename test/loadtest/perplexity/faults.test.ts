@@ -94,7 +94,13 @@ describe("a server that", () => {
       [32, 64, 2, 2],
       [64, 100, 2, 2],
     ]);
-    expect(report?.buckets.at(-1)?.reEncoded).toEqual({ samples: 5, nll: 1.5, lambdaAbove: 0.5, standardError: 0 });
+    expect(report?.buckets.at(-1)?.reEncoded).toEqual({
+      samples: 5,
+      nll: 1.5,
+      sampledNll: 1.5,
+      lambdaAbove: 0.5,
+      standardError: 0,
+    });
   });
 
   test.each<[string, string, RegExp, Answer]>([

@@ -14,6 +14,7 @@ const FreshFigure = z
   .strictObject({
     samples: z.int(),
     nll: z.number(),
+    sampledNll: z.number(),
     lambdaAbove: z.number().nullable(),
     standardError: z.number().nullable(),
   })
