@@ -10,7 +10,7 @@ import { runPlan, workOf } from "./perplexity/run-plan.js";
 import { encodeDocuments } from "./perplexity/sequence.js";
 import { showProgress } from "./progress.js";
 import { Journal } from "./report/journal.js";
-import { markdownTable, writeReport } from "./report/report.js";
+import { terminalTable, writeReport } from "./report/report.js";
 import { openTarget } from "./target/target.js";
 
 /** `npm run perplexity -- --text book.txt`; flags: --help. The exit code is 1 where a request failed. */
@@ -54,7 +54,9 @@ async function perplexity(options: PerplexityOptions, signal: AbortSignal): Prom
   if (signal.aborted && journal.entries.length === 0) throw new Interrupted("interrupted");
   const results = journal.entries;
   const report = perplexityReport({ target, sequence, plan, settings, results, failures, interrupted: signal.aborted });
-  const text = options.json ? JSON.stringify(report.data) : report.tables.map(markdownTable).join("\n\n");
+  const text = options.json
+    ? JSON.stringify(report.data)
+    : report.tables.map((table) => `${terminalTable(table)}\n`).join("\n");
   process.stdout.write(`${text}\n`);
   const written = await writeReport(options.out, report);
   for (const { kind, message } of failures) process.stderr.write(`perplexity: ${message} (${kind})\n`);

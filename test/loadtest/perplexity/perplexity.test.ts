@@ -94,7 +94,7 @@ describe("perplexity on the embedded model", () => {
       }
       expect(buckets.map(({ from }) => from)).toEqual([1, 16, 32, 64, 128, 256]);
       expect(goal?.met).not.toBeNull();
-      expect(measured.out).toContain("| lambda - re-encoded |");
+      expect(measured.out).toContain("  lambda - re-encoded  ");
       expect(readFileSync(join(folder, "perplexity.md"), "utf8")).toContain("](perplexity-nll.svg)");
       expect(readFileSync(join(folder, "perplexity-nll.svg"), "utf8")).toMatch(/^<svg .*<\/svg>$/s);
 
