@@ -2,7 +2,7 @@ import { InvalidRequest } from "./errors.js";
 import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS } from "./features.js";
 import type { LambdaOptions, ModelCard, SamplingParams, SequenceRequest } from "./generation.js";
 import type { AdmittedSequence } from "./messages.js";
-import { archivedTokens, toRetrieval } from "./retrieval.js";
+import { archivedTokens, MOST_RETRIEVED, toRetrieval } from "./retrieval.js";
 
 /** A value and whether it is allowed; where it is not, the field's name on the wire and what it must be. */
 type Rule = readonly [allowed: boolean, param: string, must: string];
@@ -92,16 +92,21 @@ function retrieveRules(sequence: SequenceRequest, card: ModelCard): Rule[] {
   const field = "lm_infinite.retrieve";
   const room = card.archiveTokens ?? 0;
   const tokens = archivedTokens(sequence);
+  const most = Math.min(window, MOST_RETRIEVED);
   return [
-    [card.archiveTokens !== null, field, `left out: positions of ${card.id} cannot be moved`],
+    [card.archiveTokens !== null, field, `left out: no layer of ${card.id} can retrieve`],
     [lambda.mode !== "full", field, "left out with mode full, which evicts nothing"],
-    [maxTokens !== null, "max_tokens", `a number with ${field}, which sets memory aside for every token`],
+    [
+      maxTokens !== null && maxTokens > 0,
+      "max_tokens",
+      `a number with ${field}: memory is set aside for so many tokens`,
+    ],
     [
       tokens <= room,
       field,
       `for ${room} tokens of prompt and answer or fewer, not ${tokens} (the server's --archive-mb says how many)`,
     ],
-    [isCount(k) && k >= 1 && k <= window, `${field}.k`, `from 1 to ${window}, the window`],
+    [isCount(k) && k >= 1 && k <= most, `${field}.k`, `from 1 to ${most}`],
     [isCount(fromLayer) && fromLayer < card.layers, `${field}.from_layer`, `from 0 to ${card.layers - 1}`],
     [isCount(distance) && distance <= window, `${field}.distance`, `from 0 to ${window}, the window`],
   ];

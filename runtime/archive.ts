@@ -3,6 +3,9 @@ import { HIDDEN } from "./chunk.js";
 import { Tensor } from "./ort/tensor.js";
 import type { Retrieval } from "./retrieval.js";
 
+/** Tokens that an archive begins with room for; doubled until there is room for all that it must hold. */
+const FIRST_TOKENS = 1024;
+
 /** Where neighbouring tokens of one layer stand, each tensor [1, kvHeads, its own tokens, headDim]. */
 export interface KeysAndValues {
   /** Unrotated, the first token's at `keysAt`. */
@@ -22,16 +25,16 @@ export interface ArchiveOptions {
 
 /**
  * Every unrotated key and every value of one text, in the layers that retrieve, so that tokens can look at keys that have
- * left the window. Unlike a cache it takes memory for every token, all of it when it is made: a text that was begun is
- * not cut short for want of memory. A key may be retrieved once it is evicted (G <= s <= t - W), and none before k are.
+ * left the window. Unlike a cache it grows with the text. A key may be retrieved once it is evicted (G <= s <= t - W), and
+ * none before k are: until then layers look into a few hidden keys, which costs next to nothing.
  */
 export class Archive implements Disposable {
   readonly retrieval: Retrieval;
-  readonly #made: Tensor[] = [];
+  /** Changes whenever `of` gives other memory than before. */
+  generation = 0;
   /** Layers that retrieve, by number. */
-  readonly #layers = new Map<number, { readonly keys: Tensor; readonly values: Tensor }>();
-  readonly #hidden: Tensor;
-  /** What the other layers look into: k hidden keys. */
+  readonly #layers: Map<number, { keys: Tensor; values: Tensor }>;
+  #hidden: Tensor;
   readonly #nothing: { readonly keys: Tensor; readonly hidden: Tensor };
   /** Tokens [sinks, shown) may be retrieved. */
   #shown: number;
@@ -44,40 +47,61 @@ export class Archive implements Disposable {
     const { retrieval, sinks } = options;
     this.retrieval = retrieval;
     this.#shown = sinks;
+    this.#layers = new Map();
+    this.#hidden = hiding(0);
+    this.#nothing = { keys: this.#keysOf(retrieval.k), hidden: hiding(retrieval.k) };
     try {
-      const slots = Math.max(options.tokens, retrieval.k); // TopK wants k to choose from
       for (const layer of retrievingLayers(shape).filter((each) => each >= retrieval.fromLayer))
-        this.#layers.set(layer, { keys: this.#keysOf(slots), values: this.#keysOf(slots) });
-      this.#hidden = this.#hiding(slots);
-      this.#nothing = { keys: this.#keysOf(retrieval.k), hidden: this.#hiding(retrieval.k) };
+        this.#layers.set(layer, { keys: this.#keysOf(0), values: this.#keysOf(0) });
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
     }
   }
 
+  /** Tokens that it has room for now. */
+  get room(): number {
+    return this.#hidden.size;
+  }
+
   get bytes(): number {
-    return this.#made.reduce((sum, tensor) => sum + tensor.bytes, 0);
+    return this.#tensors().reduce((sum, tensor) => sum + tensor.bytes, 0);
   }
 
   /**
-   * Keeps the text's tokens [start, start + tokens); `of` says where a layer's stand.
-   * @throws RangeError where there is no room for them.
+   * Makes room for a text of so many tokens, layer by layer.
+   * @throws RangeError where the archive was made for fewer; OrtError when there is no memory: the archive is then good for
+   * nothing but to be disposed.
    */
+  reserve(tokens: number): void {
+    const { tokens: most } = this.options;
+    if (tokens > most) throw new RangeError(`an archive of ${most} tokens has no room for ${tokens}`);
+    const had = this.room;
+    if (tokens <= had) return;
+    const slots = Math.max(tokens, Math.min(most, Math.max(FIRST_TOKENS, 2 * had)));
+    for (const own of this.#layers.values()) {
+      own.keys = this.#moved(own.keys, slots);
+      own.values = this.#moved(own.values, slots);
+    }
+    this.#hidden[Symbol.dispose]();
+    this.#hidden = hiding(slots);
+    this.#hidden.fill(0, this.options.sinks, this.#shown - this.options.sinks);
+    this.generation++;
+  }
+
+  /** Keeps the text's tokens [start, start + tokens), for which room is made; `of` says where a layer's stand. */
   store(start: number, tokens: number, of: (layer: number) => KeysAndValues): void {
     const { kvHeads, headDim } = this.shape;
-    if (start + tokens > this.options.tokens)
-      throw new RangeError(`an archive of ${this.options.tokens} tokens has no room for ${start + tokens}`);
+    this.reserve(start + tokens);
     for (const [layer, own] of this.#layers) {
       const { keys, keysAt, values, valuesAt } = of(layer);
       for (const [target, source, at] of [
         [own.keys, keys, keysAt],
         [own.values, values, valuesAt],
       ] as const) {
-        const slots = (tensor: Tensor): number => tensor.shape[2] ?? 0;
         for (let head = 0; head < kvHeads; head++) {
-          const from = (head * slots(source) + at) * headDim;
-          target.copyFrom(source, from, (head * slots(target) + start) * headDim, tokens * headDim);
+          const from = (head * slotsOf(source) + at) * headDim;
+          target.copyFrom(source, from, (head * slotsOf(target) + start) * headDim, tokens * headDim);
         }
       }
     }
@@ -88,6 +112,7 @@ export class Archive implements Disposable {
     const { window, sinks } = this.options;
     const end = t - window + 1;
     if (end - sinks < this.retrieval.k || end <= this.#shown) return;
+    if (this.#shown === sinks) this.generation++;
     this.#hidden.fill(0, this.#shown, end - this.#shown);
     this.#shown = end;
   }
@@ -97,34 +122,41 @@ export class Archive implements Disposable {
    * tensors are the caller's, over memory of the archive.
    */
   of(layer: number): { readonly keys: Tensor; readonly values: Tensor; readonly hidden: Tensor } {
-    const own = this.#layers.get(layer);
+    const own = this.#shown > this.options.sinks ? this.#layers.get(layer) : undefined;
     const { keys, values } = own ?? { keys: this.#nothing.keys, values: this.#nothing.keys };
     const hidden = own ? this.#hidden : this.#nothing.hidden;
-    const { headDim } = this.shape;
     return {
       keys: keys.alias(keys.shape),
-      values: values.alias([values.size / headDim, headDim]),
+      values: values.alias([values.size / this.shape.headDim, this.shape.headDim]),
       hidden: hidden.alias(hidden.shape),
     };
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of this.#made) tensor[Symbol.dispose]();
+    for (const tensor of this.#tensors()) tensor[Symbol.dispose]();
   }
 
   #keysOf(slots: number): Tensor {
-    const tensor = Tensor.zeros("float32", [1, this.shape.kvHeads, slots, this.shape.headDim]);
-    this.#made.push(tensor);
+    return Tensor.zeros("float32", [1, this.shape.kvHeads, slots, this.shape.headDim]);
+  }
+
+  /** A tensor's tokens in one with more room; the old one is gone. */
+  #moved(old: Tensor, slots: number): Tensor {
+    const { kvHeads, headDim } = this.shape;
+    const tensor = this.#keysOf(slots);
+    const had = slotsOf(old) * headDim;
+    for (let head = 0; head < kvHeads; head++) tensor.copyFrom(old, head * had, head * slots * headDim, had);
+    old[Symbol.dispose]();
     return tensor;
   }
 
-  #hiding(slots: number): Tensor {
-    const tensor = Tensor.zeros("float32", [1, 1, 1, slots]);
-    this.#made.push(tensor);
-    tensor.fill(HIDDEN);
-    return tensor;
+  #tensors(): Tensor[] {
+    const layers = [...this.#layers.values()].flatMap(({ keys, values }) => [keys, values]);
+    return [...layers, this.#hidden, this.#nothing.keys, this.#nothing.hidden];
   }
 }
+
+const slotsOf = (tensor: Tensor): number => tensor.shape[2] ?? 0;
 
 /** Layers that could retrieve: those with LM-Infinite's window, where positions can be moved. */
 export const retrievingLayers = ({ layerGeometries, geometries }: ModelShape): number[] =>
@@ -136,3 +168,9 @@ export const retrievingLayers = ({ layerGeometries, geometries }: ModelShape): n
 /** Bytes that an archive takes for a token, at most. */
 export const archivedBytes = (shape: ModelShape): number =>
   retrievingLayers(shape).length * shape.kvHeads * shape.headDim * 4 * 2 + 4;
+
+function hiding(slots: number): Tensor {
+  const tensor = Tensor.zeros("float32", [1, 1, 1, slots]);
+  tensor.fill(HIDDEN);
+  return tensor;
+}

@@ -14,7 +14,9 @@ import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
 interface Bound extends Disposable {
   readonly generation: number;
   readonly edits: readonly (ResidualEdits | null)[];
+  /** And its generation. */
   readonly archive: Archive | null;
+  readonly archived: number | null;
   readonly binding: Binding;
   readonly inputs: ReadonlyMap<string, Tensor>;
   readonly logits: Tensor;
@@ -58,15 +60,13 @@ export class DecodeGraph implements Disposable {
     const { origin = 0, residuals, archive = null } = options;
     if ((archive !== null) !== (this.#names.retrieved !== null) || (archive !== null && tokens.length !== 1))
       throw new RangeError("a graph that retrieves runs one row, with its archive");
+    if (archive !== null) this.#open(archive, cache.count(first));
     const bound = this.#bind(cache, first, tokens.length, options);
     const write = (name: string, values: ArrayLike<number>, at = 0) => bound.inputs.get(name)?.write(values, at);
     const counts = tokens.map((_, i) => cache.count(first + i));
     write(this.#names.ids, tokens);
     if (this.#names.positions !== null) write(this.#names.positions, counts);
-    if (archive !== null && this.#names.retrieved !== null) {
-      archive.showTo(cache.count(first));
-      write(this.#names.retrieved, [archive.retrieval.k]);
-    }
+    if (archive !== null && this.#names.retrieved !== null) write(this.#names.retrieved, [archive.retrieval.k]);
     for (const [g, { rotary, sinks, writeIndex, length, distances, middle }] of this.#names.geometries.entries()) {
       const ring = cache.rings[g]!;
       if (archive !== null && middle !== null) {
@@ -142,6 +142,13 @@ export class DecodeGraph implements Disposable {
     for (const tensor of own) tensor?.[Symbol.dispose]();
   }
 
+  /** Readies an archive for the token with index `t`. What is bound of it would keep the memory that it leaves. */
+  #open(archive: Archive, t: number): void {
+    if (archive.room <= t) this.forgetArchive(archive);
+    archive.reserve(t + 1);
+    archive.showTo(t);
+  }
+
   /** Adds the token of a row to its archive. */
   #keep(archive: Archive, cache: LambdaCache, row: number, { rawKeys }: Bound): void {
     const n = cache.count(row);
@@ -163,8 +170,7 @@ export class DecodeGraph implements Disposable {
     this.#bound.set(cache, ofCache);
     const key = `${first}+${rows}${residuals ? "tapped" : ""}`;
     for (const [known, bound] of ofCache) {
-      const fits =
-        known !== key || (edits.every((each, row) => each === bound.edits[row]) && archive === bound.archive);
+      const fits = known !== key || (edits.every((each, row) => each === bound.edits[row]) && holds(bound, archive));
       if (bound.generation === cache.generation && fits) continue;
       bound[Symbol.dispose]();
       ofCache.delete(known);
@@ -198,7 +204,19 @@ export class DecodeGraph implements Disposable {
         letGo();
       };
       const { generation } = cache;
-      return { generation, edits, archive, binding, inputs, logits, rawKeys, taps, [Symbol.dispose]: dispose };
+      const archived = archive?.generation ?? null;
+      return {
+        generation,
+        edits,
+        archive,
+        archived,
+        binding,
+        inputs,
+        logits,
+        rawKeys,
+        taps,
+        [Symbol.dispose]: dispose,
+      };
     } catch (error) {
       letGo();
       throw error;
@@ -260,3 +278,6 @@ export class DecodeGraph implements Disposable {
     }
   }
 }
+
+const holds = (bound: Bound, archive: Archive | null): boolean =>
+  bound.archive === archive && bound.archived === (archive?.generation ?? null);

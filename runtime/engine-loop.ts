@@ -182,7 +182,9 @@ export class EngineLoop implements Disposable {
     const ids = sequence.asked.prompt.subarray(start, start + size);
     const began = performance.now();
     const residuals: Residuals = new Map();
-    cache.reserve(row, left + 1); // once for the whole prompt, not again and again as its chunks come
+    // Once for the whole prompt, not again and again as its chunks come.
+    cache.reserve(row, left + 1);
+    archive?.reserve(sequence.asked.prompt.length);
     const logits = this.runner.prefill(cache, row, ids, wantsLogits ? [...ids.keys()] : [], {
       ...(features === null ? {} : { residuals }),
       edits: sequence.promptEdits,

@@ -36,7 +36,7 @@ export interface RetrieveOptions {
   readonly k?: number | undefined;
   /** First layer that retrieves, from 0; default: an eighth of the layers. */
   readonly fromLayer?: number | undefined;
-  /** Distance at which retrieved keys stand; default: half the window. */
+  /** Distance at which retrieved keys stand, where positions rotate; default: half the window. */
   readonly distance?: number | undefined;
 }
 

@@ -12,6 +12,8 @@ export interface Retrieval {
 
 /** The authors' k, and layers that do not retrieve of their model's 32; their distance of 2,048 is half of their window. */
 const K = 5;
+/** The paper's sweep ends at 200. */
+export const MOST_RETRIEVED = 256;
 const SHARE_WITHOUT = 4 / 32;
 
 /** What a request left out. */
@@ -21,13 +23,13 @@ export function toRetrieval(
   { layers }: { readonly layers: number },
 ): Retrieval {
   return {
-    k: k ?? K,
+    k: k ?? Math.min(K, window),
     fromLayer: fromLayer ?? Math.round(layers * SHARE_WITHOUT),
     distance: distance ?? Math.floor(window / 2),
   };
 }
 
-/** Tokens whose keys a sequence keeps to retrieve them: all that it may have. */
+/** Tokens whose keys a sequence may come to keep: all that it may have. */
 export const archivedTokens = (sequence: {
   readonly lambda: LambdaOptions;
   readonly prompt: ArrayLike<number>;

@@ -83,7 +83,7 @@ function startChoice<L>(
   const write = form.writer((tokens) => engine.tokenTexts(tokens));
   const echoed = request.echo ? cutText(text) : null;
   return {
-    /** Prompt tokens with their log-probabilities, and the text up to their end. */
+    /** Prompt tokens with their log-probabilities, and about the text up to their end (it has no control tokens; they have names). */
     piece({ start, logprobs }: Extract<GenerationEvent, { type: "prompt" }>): ChoiceDelta<L> {
       const tokens = ids.slice(start, start + logprobs.length);
       const hidden = start === 0 ? added : 0;

@@ -5,7 +5,7 @@ import { readPrompts } from "./prompt.js";
 
 /**
  * The body of POST /v1/completions: OpenAI's fields, vLLM's that concern generation, ours. Fields that nobody here knows
- * are ignored, as OpenAI-compatible servers do; fields that a later version will obey are refused until then.
+ * are ignored, as OpenAI-compatible servers do.
  */
 export const CompletionRequest = z
   .object({

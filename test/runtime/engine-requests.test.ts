@@ -135,6 +135,7 @@ describe("a request that this model cannot run names its field", () => {
     ["lm_infinite.retrieve.distance", { lambda: { retrieve: { distance: 33 } } }],
     ["lm_infinite.retrieve.distance", { lambda: { retrieve: { distance: Number.NaN } } }],
     ["max_tokens", { maxTokens: null, lambda: { retrieve: {} } }],
+    ["max_tokens", { maxTokens: 0, lambda: { retrieve: {} } }],
     ["lm_infinite.retrieve", { maxTokens: 1e9, lambda: { retrieve: {} } }],
   ])("%s: %j", (param, asked) => {
     const refusal = expect.objectContaining({ name: "InvalidRequest", param });

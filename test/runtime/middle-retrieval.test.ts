@@ -137,6 +137,40 @@ it("texts in rows of one cache retrieve from their own archives, and one that do
   });
 });
 
+it("an archive takes memory for the text that there is, and grows with it", () => {
+  const retrieval = { k: 5, fromLayer: 1, distance: 16 };
+  const long = Array.from({ length: 2500 }, (_, i) => ids[i % ids.length] ?? 0);
+  const [grown, whole] = [
+    withText(
+      retrieval,
+      (text) => {
+        expect(text.archive.bytes).toBeLessThan(10_000);
+        prefill(text, long.slice(0, 1000), 32);
+        const before = text.archive.bytes;
+        const logits = long.slice(1000, 1100).map((id) => decode(text, id));
+        expect(text.archive.bytes / before).toBeCloseTo(2, 1);
+        return logits.at(-1);
+      },
+      4,
+      10_000_000,
+    ),
+    withText(
+      retrieval,
+      (text) => {
+        text.archive.reserve(1100);
+        prefill(text, long.slice(0, 1000), 32);
+        return long
+          .slice(1000, 1100)
+          .map((id) => decode(text, id))
+          .at(-1);
+      },
+      4,
+      1100,
+    ),
+  ];
+  expect(grown).toEqual(whole);
+});
+
 it("a text that would not fit into its archive is refused, and nothing is written beside it", () => {
   withText(
     { k: 5, fromLayer: 1, distance: 16 },
