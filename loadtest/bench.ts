@@ -30,7 +30,7 @@ await runCommand("bench", async (signal) => {
   const { values } = parseArgs({
     options: { out: { type: "string", default: "reports/bench" }, only: { type: "string" } },
   });
-  const asked = values.only?.split(",") ?? BENCHMARKS;
+  const asked = [...new Set(values.only?.split(",") ?? BENCHMARKS)];
   const unknown = asked.find((name) => !BENCHMARKS.includes(name));
   if (unknown !== undefined) throw new Error(`there is no benchmark '${unknown}'; there are ${BENCHMARKS.join(", ")}`);
   const outcomes: Outcome[] = [];

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { runCommand } from "./command.js";
 import { MODE_TITLES, type Mode, truncate } from "./passkey/modes.js";
-import { modesFor, type PasskeyOptions, readOptions } from "./passkey/options.js";
+import { modesFor, PASSKEY_HELP, type PasskeyOptions, readOptions } from "./passkey/options.js";
 import { passkeyReport } from "./passkey/passkey-report.js";
 import { runTrials } from "./passkey/run-trials.js";
 import { countPromptTokens, fillersWithin } from "./passkey/token-counts.js";
@@ -21,11 +21,17 @@ import { openTarget, type Target } from "./target/target.js";
  */
 await runCommand("passkey", async (signal) => {
   const options = readOptions(process.argv.slice(2));
+  if (options === null) {
+    process.stdout.write(PASSKEY_HELP);
+    return 0;
+  }
   const target = await openTarget({ url: options.target, model: options.model, timeoutMs: options.timeoutMs }, signal);
   const modes = modesFor(options.modes, target.lambdatap !== null);
   const settings = await settingsOf(target, options, signal);
-  // Both refuse what cannot be, before anything is run.
+  // All refuse what cannot be, before anything is run.
   fillersWithin(Math.floor((options.lengths[0] ?? 0) * settings.window), settings.tokens);
+  if (modes.includes("retrieve"))
+    checkArchive(target, (options.lengths.at(-1) ?? 0) * settings.window + settings.answer);
   if (modes.includes("truncation")) truncate([], settings);
 
   const journal = Journal.open(join(options.out, "passkey.jsonl"), runOf(target, options, settings), Outcome);
@@ -69,13 +75,28 @@ async function settingsOf(target: Target, options: PasskeyOptions, signal: Abort
   return { window, sinks: lambdatap?.sinks ?? 0, answer: tokens.answer, question, retrieval, tokens };
 }
 
+/** @throws Error where a text of so many tokens cannot be archived. */
+function checkArchive({ model, lambdatap }: Target, tokens: number): void {
+  const room = lambdatap?.archive_tokens;
+  if (room === null) throw new Error(`${model} cannot retrieve: say --modes lambda,full,truncation`);
+  if (room !== undefined && tokens > room)
+    throw new Error(
+      `the server keeps ${room} tokens for mode retrieve, not ${tokens}: start it with a larger --archive-mb, or say shorter --lengths`,
+    );
+}
+
 function nameOf({ length, depth, repetition }: Pick<Trial, "length" | "depth" | "repetition">, mode: Mode): string {
   return [mode, length, depth, repetition].join(" ");
 }
 
 /** What must be the same for outcomes to stand in one report. */
-function runOf({ model, lambdatap }: Target, { depths, digits, seed }: PasskeyOptions, settings: KeySettings): object {
+function runOf(
+  { url, model, lambdatap }: Target,
+  { depths, digits, seed }: PasskeyOptions,
+  settings: KeySettings,
+): object {
   return {
+    ...(lambdatap === null ? { url } : {}),
     model,
     architecture: lambdatap?.architecture,
     precision: lambdatap?.precision,

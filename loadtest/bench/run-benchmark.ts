@@ -12,8 +12,13 @@ export const benchmarkFile = (name: string): string =>
  */
 export async function runBenchmark(file: string, signal: AbortSignal): Promise<BenchResult> {
   signal.throwIfAborted();
-  const child = spawn(process.execPath, ["--expose-gc", file, "--json"], { stdio: ["ignore", "pipe", "inherit"] });
-  const stop = () => child.kill();
+  const child = spawn(process.execPath, ["--expose-gc", file, "--json"], {
+    stdio: ["ignore", "pipe", "inherit"],
+    detached: true, // a group of its own, so that servers that it has started end with it
+  });
+  const stop = () => {
+    if (child.pid !== undefined) process.kill(-child.pid);
+  };
   signal.addEventListener("abort", stop, { once: true });
   const ended = new Promise<string>((resolve, reject) => {
     child.once("error", reject);

@@ -59,7 +59,7 @@ export function inMode(
 }
 
 /** Tokens that truncation leaves of a long prompt: with the answer they fill the window. */
-export const truncatedLength = ({ window, answer }: Pick<ModeSettings, "window" | "answer">): number => window - answer;
+const truncatedLength = ({ window, answer }: Pick<ModeSettings, "window" | "answer">): number => window - answer;
 
 /** The first `sinks` ids and the last ones that still fit. @throws RangeError where none do. */
 export function truncate(ids: readonly number[], settings: Omit<ModeSettings, "retrieval">): readonly number[] {

@@ -34,11 +34,32 @@ const FLAGS = {
   connections: { type: "string", default: "1" },
   timeout: { type: "string", default: "120" },
   out: { type: "string", default: "reports/passkey" },
+  help: { type: "boolean", default: false },
 } as const;
 
-/** @throws Error that names the flag and what it takes. */
-export function readOptions(args: readonly string[]): PasskeyOptions {
+export const PASSKEY_HELP = `npm run passkey -- [flags]: how often a server finds a number hidden in a long prompt
+
+  --target <url>       any server of OpenAI's protocol; default: http://127.0.0.1:8080
+  --model <name>       which of its models; default: the first
+  --modes <names>      of ${MODES.join(", ")}, with commas between; default: all that the target has
+  --lengths <n,n>      of the prompts, as multiples of the window; default: 1,2,4,8,16,32,64
+  --depths <n|random>  places of the key from the prompt's beginning to its end; default: 5
+  --trials <n>         keys at each length and depth; default: 10
+  --digits <n>         of every key; default: keys from 1 to 9999999
+  --question <text>    at the end of the prompt; default: "${DEFAULT_QUESTION}"
+  --seed <n>           chooses the keys; default: 1
+  --window <tokens>    what the model was trained on, for a target that is no lambdatap server
+  --k, --from-layer, --distance <n>  of mode retrieve; default: the server's
+  --connections <n>    trials at once; default: 1
+  --timeout <s>        silence after which a request has failed; default: 120
+  --out <folder>       report and journal; run again, it goes on where it stopped; default: reports/passkey
+The key in OPENAI_API_KEY is sent as a bearer token.
+`;
+
+/** The command line; null where it asks for help. @throws Error that names the flag and what it takes. */
+export function readOptions(args: readonly string[]): PasskeyOptions | null {
   const { values } = parseArgs({ args: [...args], options: FLAGS });
+  if (values.help) return null;
   const [k, fromLayer, distance] = [
     given("k", values.k, 1),
     given("from-layer", values["from-layer"], 0),

@@ -53,7 +53,7 @@ export async function runTrials(run: Run, signal: AbortSignal): Promise<TargetFa
         const outcome = await attempt(() => tryKey(run.target, hidden, mode, run.settings, signal));
         if (outcome === null) continue;
         inARow = 0; // here and not before: a server may count tokens and be unable to answer
-        run.note(outcome);
+        await attempt(async () => run.note(outcome));
       }
     }
   };

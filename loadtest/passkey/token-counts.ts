@@ -18,7 +18,7 @@ export async function tokenIds(target: Target, text: string, signal?: AbortSigna
 }
 
 /** Tokens of a text; another server than lambdatap has to read it, and write one token, to say so. @throws TargetFailure */
-export async function countTokens(target: Target, text: string, signal?: AbortSignal): Promise<number> {
+async function countTokens(target: Target, text: string, signal?: AbortSignal): Promise<number> {
   if (target.lambdatap !== null) return (await tokenIds(target, text, signal)).length;
   const { usage } = await complete(target, { prompt: text, max_tokens: 1, temperature: 0 }, signal);
   return usage.prompt_tokens;

@@ -52,7 +52,8 @@ export const PERPLEXITY_HELP = `npm run perplexity -- --text <book.txt> [flags]:
   --text <path>        a text file, or a folder of .txt files (repeatable): documents of one sequence, in this order
   --target <url>       a lambdatap server; default: http://127.0.0.1:8080
   --model <name>       which of its models; default: the first
-  --tokens <n>         length of the sequence at most; default: 1000000
+  --tokens <n>         length of the sequence at most; default: 1000000 (beyond some 5000000 the server needs a
+                       larger --max-body-mb)
   --modes <names>      of ${MODES.join(", ")}, with commas between; default: all
   --window <n>         a smaller window than the server's
   --samples <n>        positions of each bucket at which the window is encoded anew; default: 1000

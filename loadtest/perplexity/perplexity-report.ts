@@ -22,7 +22,8 @@ export interface Reported {
 export function perplexityReport(reported: Reported): Report {
   const { target, sequence, plan, settings, results, interrupted } = reported;
   const rows = bucketRows(plan, results);
-  const verdict = verdictOf(rows);
+  const isComplete = rows.every(({ reEncoded }, i) => (reEncoded?.samples ?? 0) === (plan.positions[i]?.length ?? 0));
+  const verdict = verdictOf(rows, isComplete);
   const failures = countFailures(reported.failures);
   const { modes, ...sampling } = settings;
   return {

@@ -21,7 +21,9 @@ export class Journal<Entry> {
     mkdirSync(dirname(path), { recursive: true });
     const [first, ...rest] = existsSync(path) ? readFileSync(path, "utf8").split("\n") : [];
     if (first !== undefined && first !== "" && first !== head)
-      throw new Error(`${path} holds a run with other settings; say another --out, or delete it`);
+      throw new Error(
+        `${path} holds a run with other settings${differing(first, head)}; say another --out, or delete it`,
+      );
     const entries = rest.slice(0, -1).map((line, i) => readEntry(path, i + 2, line, schema));
     const lines = [head, ...entries.map((entry) => JSON.stringify(entry)), ""].join("\n");
     writeFileSync(`${path}.new`, lines);
@@ -33,6 +35,20 @@ export class Journal<Entry> {
     appendFileSync(this.path, `${JSON.stringify(entry)}\n`);
     this.entries.push(entry);
   }
+}
+
+/** Names of the settings that differ, in brackets. */
+function differing(first: string, head: string): string {
+  const settings = (line: string): Map<string, unknown> => {
+    try {
+      return new Map(Object.entries(Object(JSON.parse(line))));
+    } catch {
+      return new Map();
+    }
+  };
+  const [before, now] = [settings(first), settings(head)];
+  const names = [...now.keys()].filter((name) => JSON.stringify(before.get(name)) !== JSON.stringify(now.get(name)));
+  return names.length === 0 ? "" : ` (${names.join(", ")})`;
 }
 
 function readEntry<Entry>(path: string, line: number, text: string, schema: z.ZodType<Entry>): Entry {

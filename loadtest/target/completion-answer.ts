@@ -61,7 +61,9 @@ export function readStreamedPart(url: string, data: string): StreamedPart {
 
 /** What an answer of another status than 200 means. */
 export const refusal = (url: string, status: number, body: string): TargetFailure =>
-  new TargetFailure("refused", `${url} answers ${status}: ${errorText(body)}`, status);
+  new TargetFailure("refused", `${url} answers ${status}: ${errorText(body)}${status === 429 ? BUSY : ""}`, status);
+
+const BUSY = "; with fewer --connections it may have room";
 
 function errorText(text: string): string {
   try {

@@ -4,19 +4,13 @@ import { TargetFailure } from "./failure.js";
 import { request, type ServerAnswer } from "./request.js";
 import type { Target } from "./target.js";
 
-export type { Choice, Completion, Usage } from "./completion-answer.js";
+export type { Choice, Completion } from "./completion-answer.js";
 
 /** The body of POST /v1/completions; fields beyond these go through as they are. */
 export interface CompletionBody {
   readonly prompt: string | readonly number[];
   readonly max_tokens: number;
   readonly [field: string]: unknown;
-}
-
-/** A piece of a stream, as it arrived. */
-export interface CompletionChunk extends StreamedPart {
-  /** performance.now() when its bytes were here. */
-  readonly at: number;
 }
 
 /** @throws TargetFailure; the signal's reason when it aborts. */
@@ -33,7 +27,7 @@ export async function* streamCompletion(
   target: Target,
   body: CompletionBody,
   signal?: AbortSignal,
-): AsyncGenerator<CompletionChunk, void> {
+): AsyncGenerator<StreamedPart, void> {
   const answer = await ask(target, { ...body, stream: true, stream_options: { include_usage: true } }, signal);
   try {
     if (!answer.type.startsWith("text/event-stream"))
@@ -42,11 +36,10 @@ export async function* streamCompletion(
     const parser = createParser({ onEvent: (event) => waiting.push(event) });
     const decoder = new TextDecoder();
     for await (const piece of answer.body) {
-      const at = performance.now();
       parser.feed(decoder.decode(piece, { stream: true }));
       for (const { data } of waiting.splice(0)) {
         if (data === "[DONE]") return;
-        yield { ...readStreamedPart(target.url, data), at };
+        yield readStreamedPart(target.url, data);
       }
     }
     throw new TargetFailure("broken off", `${target.url} ended its stream before [DONE]`, answer.status);

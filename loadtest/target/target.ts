@@ -8,6 +8,8 @@ const LambdatapCard = z.object({
   precision: z.string(),
   window: z.int().positive(),
   sinks: z.int().min(0),
+  /** Tokens that may be kept for `lm_infinite.retrieve`; null: the model cannot; left out by servers from before it. */
+  archive_tokens: z.int().min(0).nullish(),
   trained_length: z.int().positive(),
   layers: z.int().positive(),
   vocab_size: z.int().positive(),

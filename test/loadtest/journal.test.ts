@@ -53,7 +53,7 @@ describe("a journal", () => {
     Journal.open(path, SETTINGS, Entry).add({ length: 256, hit: true });
     const before = readFileSync(path, "utf8");
     expect(() => Journal.open(path, { ...SETTINGS, seed: 2 }, Entry)).toThrow(
-      `${path} holds a run with other settings`,
+      `${path} holds a run with other settings (seed); say another --out, or delete it`,
     );
     expect(readFileSync(path, "utf8")).toBe(before);
   });

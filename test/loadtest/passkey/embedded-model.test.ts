@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { temporaryFolder } from "../../models/weights/write-safetensors.js";
 import { startEngine } from "../../runtime/small-engine.js";
@@ -18,5 +20,15 @@ test("the embedded model finds keys within its window in mode lambda, and none t
       expect(beyond).toEqual({ trials: 3, hits: 0, share: 0, low: 0, high: expect.any(Number) });
     }
     for (const { length, promptTokens } of outcomes) expect(promptTokens).toBeLessThanOrEqual(256 * length);
+  });
+});
+
+test("a prompt whose keys the server has no memory for is refused before anything is run", async () => {
+  const engine = await startEngine({ model: "models/default", window: undefined, archiveBytes: 1 << 20 });
+  await withServer(engine, async ({ url }) => {
+    const out = temporaryFolder();
+    const { code, err } = await passkey(["--target", url, "--out", out, "--lengths", "1,2", "--modes", "retrieve"]);
+    expect([code, err]).toEqual([1, expect.stringMatching(/^passkey: the server keeps 340 tokens .+ --archive-mb/)]);
+    expect(existsSync(join(out, "passkey.jsonl"))).toBe(false);
   });
 });

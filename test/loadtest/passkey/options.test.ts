@@ -57,3 +57,7 @@ test("a lambdatap server runs four modes, another its own; what a target cannot 
     /^--modes: truncation cannot be run, .* no lambdatap server, .*: say served$/,
   );
 });
+
+test("--help is asked for by no other options", () => {
+  expect(readOptions(["--help"])).toBeNull();
+});

@@ -68,16 +68,20 @@ test("the goal is met if no bucket is over it; buckets that were not measured do
     reEncoded: lambdaAbove === null ? null : { samples: 9, nll: 3, sampledNll: 3, lambdaAbove, standardError: 0.004 },
     truncation: null,
   });
-  expect(verdictOf([row(32, -0.01), row(64, 0.0199), row(128, null)])).toEqual({
+  expect(verdictOf([row(32, -0.01), row(64, 0.0199), row(128, null)], true)).toEqual({
     met: true,
     sentence:
       "Goal: no bucket more than 0.02 nat above its re-encoded value. Met in all 2; largest difference +0.0199 ± 0.0040 at 64..127.",
   });
-  expect(verdictOf([row(32, 0.03), row(64, 0.0199)])).toMatchObject({
+  expect(verdictOf([row(32, 0.03), row(64, 0.0199)], false)).toMatchObject({
     met: false,
     sentence: expect.stringContaining("Not met in 1 of 2; largest difference +0.0300 ± 0.0040 at 32..63."),
   });
-  expect(verdictOf([row(32, null)])).toMatchObject({ met: null });
+  expect(verdictOf([row(32, null)], true)).toMatchObject({ met: null });
+  expect(verdictOf([row(32, -0.01)], false)).toMatchObject({
+    met: null,
+    sentence: expect.stringContaining("Met so far in 1"),
+  });
 });
 
 test("a pass is kept token by token, in 7 digits; samples add up in order", () => {
