@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { LocalEngineOptions } from "../../runtime/engine.js";
+import { bareSteps } from "./bare-steps.js";
 import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
 import type { EngineRun } from "./engine-alone.js";
 import { argument, type Figure, median, report } from "./report.js";
@@ -71,6 +72,7 @@ try {
     if ((argument("case") ?? each.name) !== each.name) continue;
     if (ROUNDS > 0) await measureCost(each);
     if (each.stream !== undefined) {
+      figures.push(await bareSteps(each.name, { ...each, cacheDir }, each.stream));
       const flags = flagsOf(each.model, each.precision);
       const found = await measureGaps(client, { ...each, flags, tokens: each.stream });
       figures.push(...found.figures);
