@@ -33,8 +33,8 @@ export class Archive implements Disposable {
   /** Changes whenever `of` gives other memory than before. */
   generation = 0;
   /** Layers that retrieve, by number. */
-  readonly #layers: Map<number, { keys: Tensor; values: Tensor }>;
-  #hidden: Tensor;
+  readonly #layers = new Map<number, { keys: Tensor; values: Tensor }>();
+  #hidden = hiding(0);
   readonly #nothing: { readonly keys: Tensor; readonly hidden: Tensor };
   /** Tokens [sinks, shown) may be retrieved. */
   #shown: number;
@@ -47,8 +47,6 @@ export class Archive implements Disposable {
     const { retrieval, sinks } = options;
     this.retrieval = retrieval;
     this.#shown = sinks;
-    this.#layers = new Map();
-    this.#hidden = hiding(0);
     this.#nothing = { keys: this.#keysOf(retrieval.k), hidden: hiding(retrieval.k) };
     try {
       for (const layer of retrievingLayers(shape).filter((each) => each >= retrieval.fromLayer))

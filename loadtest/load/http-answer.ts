@@ -1,5 +1,6 @@
 import { readCompletion, readStreamedPart, refusal } from "../target/completion-answer.js";
 import { TargetFailure } from "../target/failure.js";
+import { parseJson } from "../target/parse-json.js";
 import type { Answer } from "./outcomes.js";
 import type { StreamEvent } from "./stream-events.js";
 
@@ -21,7 +22,7 @@ export interface RawAnswer {
 export function readWhole({ url, status, body, sentAt, maxTokens }: RawAnswer): Answer {
   const latencyMs = performance.now() - sentAt;
   if (status !== 200) throw refusal(url, status, body);
-  const { usage } = readCompletion(url, parsed(url, body));
+  const { usage } = readCompletion(url, parseJson(url, body, status));
   checkLength(url, usage.completion_tokens, maxTokens);
   return { latencyMs, tokens: usage.completion_tokens, promptTokens: usage.prompt_tokens, arrivals: [] };
 }
@@ -44,15 +45,6 @@ export function readStream({ url, status, type, body, sentAt, events, maxTokens 
   checkLength(url, tokens, maxTokens);
   const arrivals = pieces.map(({ at }) => at - sentAt);
   return { latencyMs, tokens, promptTokens: usage?.prompt_tokens ?? null, arrivals };
-}
-
-function parsed(url: string, body: string): unknown {
-  try {
-    return JSON.parse(body);
-  } catch (error) {
-    const message = `${url} answers what is no JSON: ${body.slice(0, 80)}`;
-    throw new TargetFailure("nonsense", message, 200, { cause: error });
-  }
 }
 
 function checkLength(url: string, tokens: number, maxTokens: number): void {

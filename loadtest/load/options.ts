@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import * as z from "zod";
+import { checkFlags } from "../check-flags.js";
 import { SCENARIO_NAMES } from "./scenario-names.js";
 
 const number = (what: string, check: (value: number) => boolean) =>
@@ -98,9 +99,5 @@ export function readOptions(args: readonly string[]): LoadOptions | null {
     },
   });
   const { help, ...given } = values;
-  if (help) return null;
-  const parsed = Options.safeParse(given);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw new Error(`--${String(issue?.path[0])} ${issue?.message}`);
+  return help ? null : checkFlags(Options, given);
 }

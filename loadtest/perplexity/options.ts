@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import * as z from "zod";
+import { checkFlags } from "../check-flags.js";
 import { MODES, type Mode } from "./modes.js";
 
 const whole = (least: number, most = Number.MAX_SAFE_INTEGER) =>
@@ -90,9 +91,5 @@ export function readOptions(args: readonly string[]): PerplexityOptions | null {
     },
   });
   const { help, ...given } = values;
-  if (help) return null;
-  const parsed = Options.safeParse(given);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw new Error(`--${String(issue?.path[0])} ${issue?.message}`);
+  return help ? null : checkFlags(Options, given);
 }

@@ -1,6 +1,7 @@
 import { request as askHttp, type ClientRequest, type IncomingMessage } from "node:http";
 import { request as askHttps } from "node:https";
 import { TargetFailure } from "./failure.js";
+import { parseJson } from "./parse-json.js";
 
 /** Where requests go, and what they carry. */
 export interface Server {
@@ -76,15 +77,7 @@ export async function request(
     type: response.headers["content-type"] ?? "",
     body: pieces(),
     text,
-    async json() {
-      const whole = await text();
-      try {
-        return JSON.parse(whole);
-      } catch (error) {
-        const message = `${address} answers what is no JSON: ${whole.slice(0, 80)}`;
-        throw new TargetFailure("nonsense", message, status, { cause: error });
-      }
-    },
+    json: async () => parseJson(address, await text(), status),
     close() {
       watch.end();
       response.destroy();

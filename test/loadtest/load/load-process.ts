@@ -1,14 +1,11 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as z from "zod";
 import { temporaryFolder } from "../../models/weights/write-safetensors.js";
+import { type Ended, runScript } from "../run-script.js";
 
 const LOAD = fileURLToPath(new URL("../../../loadtest/load.js", import.meta.url));
-/** Far more than any of these runs takes: one that hangs is killed, and its code is null. */
-const LIMIT_MS = 50_000;
 
 const Percentiles = z.object({ p50: z.number().positive(), p95: z.number(), p99: z.number() }).nullable();
 const Figures = z.object({
@@ -40,11 +37,7 @@ const LoadJson = z.object({
 });
 export type LoadJson = z.output<typeof LoadJson>;
 
-export interface Loaded {
-  /** null where it had to be killed. */
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
+export interface Loaded extends Ended {
   /** load.json; null where none was written. */
   readonly report: LoadJson | null;
   readonly folder: string;
@@ -53,17 +46,8 @@ export interface Loaded {
 /** Runs `npm run load` as it is shipped. @param onStart gets a way to interrupt it */
 export async function load(args: readonly string[], onStart?: (interrupt: () => void) => void): Promise<Loaded> {
   const folder = join(temporaryFolder(), "load");
-  const child = spawn(process.execPath, [LOAD, "--out", folder, ...args], { timeout: LIMIT_MS, killSignal: "SIGKILL" });
-  let [out, err] = ["", ""];
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    out += text;
-  });
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    err += text;
-  });
-  onStart?.(() => child.kill("SIGINT"));
-  await once(child, "close");
+  const ended = await runScript(LOAD, ["--out", folder, ...args], (child) => onStart?.(() => child.kill("SIGINT")));
   const path = join(folder, "load.json");
   const report = existsSync(path) ? LoadJson.parse(JSON.parse(readFileSync(path, "utf8"))) : null;
-  return { code: child.exitCode, out, err, report, folder };
+  return { ...ended, report, folder };
 }

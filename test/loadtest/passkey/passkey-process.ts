@@ -1,36 +1,16 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
+import type { ChildProcess } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as z from "zod";
 import { Outcome } from "../../../loadtest/passkey/try-key.js";
+import { type Ended, runScript } from "../run-script.js";
 
 const SCRIPT = fileURLToPath(new URL("../../../loadtest/passkey.js", import.meta.url));
-/** Far more than any run here takes. */
-const LIMIT_MS = 50_000;
 
-export interface Ended {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** Runs the command to its end; `code` is null where it had to be killed. */
-export async function passkey(args: readonly string[], started?: (child: ChildProcess) => void): Promise<Ended> {
-  const child = spawn(process.execPath, [SCRIPT, ...args], { timeout: LIMIT_MS, killSignal: "SIGKILL" });
-  let [out, err] = ["", ""];
-  child.stdout.setEncoding("utf8").on("data", (piece: string) => {
-    out += piece;
-  });
-  child.stderr.setEncoding("utf8").on("data", (piece: string) => {
-    err += piece;
-  });
-  const closed = once(child, "close");
-  started?.(child);
-  await closed;
-  return { code: child.exitCode, out, err };
-}
+/** Runs the command to its end. */
+export const passkey = (args: readonly string[], started?: (child: ChildProcess) => void): Promise<Ended> =>
+  runScript(SCRIPT, args, started);
 
 const Share = z.object({ hits: z.int(), trials: z.int() }).loose();
 const ReportData = z.object({

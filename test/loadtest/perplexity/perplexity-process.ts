@@ -1,13 +1,11 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
+import type { ChildProcess } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as z from "zod";
+import { type Ended, runScript } from "../run-script.js";
 
 const PERPLEXITY = fileURLToPath(new URL("../../../loadtest/perplexity.js", import.meta.url));
-/** Far more than any of these runs takes: one that hangs is killed, and its code is null. */
-const LIMIT_MS = 50_000;
 
 const PassFigure = z.strictObject({ tokens: z.int(), nll: z.number() }).nullable();
 const FreshFigure = z
@@ -42,11 +40,7 @@ const PerplexityJson = z.looseObject({
 });
 export type PerplexityJson = z.output<typeof PerplexityJson>;
 
-export interface Measured {
-  /** null where it had to be killed. */
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
+export interface Measured extends Ended {
   /** perplexity.json; null where none was written. */
   readonly report: PerplexityJson | null;
 }
@@ -57,20 +51,9 @@ export async function perplexity(
   args: readonly string[],
   onStart?: (interrupt: () => void) => void,
 ): Promise<Measured> {
-  const child = spawn(process.execPath, [PERPLEXITY, "--out", folder, ...args], {
-    timeout: LIMIT_MS,
-    killSignal: "SIGKILL",
-  });
-  let [out, err] = ["", ""];
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    out += text;
-  });
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    err += text;
-  });
-  onStart?.(() => child.kill("SIGINT"));
-  await once(child, "close");
+  const interruptible = (child: ChildProcess) => onStart?.(() => child.kill("SIGINT"));
+  const ended = await runScript(PERPLEXITY, ["--out", folder, ...args], interruptible);
   const path = join(folder, "perplexity.json");
   const report = existsSync(path) ? PerplexityJson.parse(JSON.parse(readFileSync(path, "utf8"))) : null;
-  return { code: child.exitCode, out, err, report };
+  return { ...ended, report };
 }
