@@ -16,11 +16,12 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from "onnx-buf";
+import { narrowBF16, narrowF16 } from "../weights/half-precision.js";
 
 /** Name of a tensor in a graph. "" stands for an optional input or output that is left out. */
 export type Value = string;
 export type Dimension = number | string;
-export type ElementType = "float32" | "uint8" | "int32" | "int64" | "bool";
+export type ElementType = "float32" | "float16" | "bfloat16" | "uint8" | "int32" | "int64" | "bool";
 /** Integers become INT, other numbers need `float`, because 1 may be either. */
 export type Attribute = number | string | readonly number[] | { readonly float: number };
 
@@ -43,6 +44,8 @@ const OPSET = 24;
 const MICROSOFT = "com.microsoft";
 const ONNX_TYPE: Record<ElementType, DataType> = {
   float32: DataType.FLOAT,
+  float16: DataType.FLOAT16,
+  bfloat16: DataType.BFLOAT16,
   uint8: DataType.UINT8,
   int32: DataType.INT32,
   int64: DataType.INT64,
@@ -256,6 +259,11 @@ function valueInfo({ name, type, shape }: TensorSpec): ValueInfoProto {
 }
 
 function raw(type: ElementType, values: readonly number[]): Uint8Array<ArrayBuffer> {
+  if (type === "float16" || type === "bfloat16") {
+    const halves = new Uint16Array(values.length);
+    (type === "float16" ? narrowF16 : narrowBF16)(Float32Array.from(values), halves);
+    return new Uint8Array(halves.buffer);
+  }
   const typed =
     type === "float32"
       ? Float32Array.from(values)

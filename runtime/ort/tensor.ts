@@ -1,5 +1,6 @@
 import { constants } from "node:buffer";
 import koffi from "koffi";
+import { halfPrecisionBytes, narrowBF16, narrowF16, widenBF16, widenF16 } from "../../models/weights/half-precision.js";
 import type { Pointer } from "./api.js";
 import { roomFor } from "./available-memory.js";
 import { copyMemory, zeroMemory } from "./c-library.js";
@@ -12,10 +13,18 @@ const ELEMENT = {
   int32: { onnx: 6, bytes: 4, array: Int32Array },
   int64: { onnx: 7, bytes: 8, array: BigInt64Array },
   bool: { onnx: 9, bytes: 1, array: Uint8Array },
+  float16: { onnx: 10, bytes: 2, array: Uint16Array },
+  bfloat16: { onnx: 16, bytes: 2, array: Uint16Array },
+} as const;
+
+/** Types that JavaScript has no numbers for: they go in rounded to nearest even, and come out as f32. */
+const HALF = {
+  float16: { narrow: narrowF16, widen: widenF16 },
+  bfloat16: { narrow: narrowBF16, widen: widenBF16 },
 } as const;
 
 export type ElementType = keyof typeof ELEMENT;
-type Elements = Float32Array | Uint8Array | Int32Array | BigInt64Array;
+type Elements = Float32Array | Uint8Array | Uint16Array | Int32Array | BigInt64Array;
 
 /** ONNX Runtime's code for an allocation that failed (ORT_RUNTIME_EXCEPTION). */
 const NO_MEMORY = 6;
@@ -116,18 +125,25 @@ export class Tensor implements Disposable {
     this.#handle.letGo();
   }
 
-  /** Copies `values` in, from element `offset` on; integers where the tensor's are. */
+  /** Copies `values` in, from element `offset` on; integers where the tensor's are, rounded where it has 16-bit floats. */
   write(values: ArrayLike<number>, offset = 0): void {
     this.#checkWrite(offset, values.length);
     const view = this.#elements();
     if (view instanceof BigInt64Array) view.set(Array.from(values, BigInt), offset);
+    else if (view instanceof Uint16Array) view.set(this.#narrowed(values), offset);
     else view.set(values, offset);
   }
 
-  /** Copies `target.length` elements out, from element `offset` on. */
+  /** Copies `target.length` elements out, from element `offset` on; 16-bit floats become f32. */
   read(target: Float32Array, offset = 0): Float32Array {
     this.#checkRange(offset, target.length);
     const view = this.#elements();
+    if (this.type === "float16" || this.type === "bfloat16") {
+      const bytes = new Uint8Array(view.buffer, view.byteOffset + 2 * offset, 2 * target.length);
+      halfPrecisionBytes(target).set(bytes);
+      HALF[this.type].widen(target);
+      return target;
+    }
     if (!(view instanceof Float32Array)) throw new TypeError(`${this.#name} cannot be read as float32`);
     target.set(view.subarray(offset, offset + target.length));
     return target;
@@ -143,6 +159,7 @@ export class Tensor implements Disposable {
     }
     const view = this.#elements();
     if (view instanceof BigInt64Array) view.fill(BigInt(value), offset, offset + count);
+    else if (view instanceof Uint16Array) view.fill(this.#narrowed([value])[0]!, offset, offset + count);
     else view.fill(value, offset, offset + count);
   }
 
@@ -169,6 +186,13 @@ export class Tensor implements Disposable {
       hold: () => this.hold(),
       letGo: () => this.letGo(),
     };
+  }
+
+  #narrowed(values: ArrayLike<number>): Uint16Array {
+    if (this.type !== "float16" && this.type !== "bfloat16") throw new TypeError(`${this.#name} has no 16-bit floats`);
+    const halves = new Uint16Array(values.length);
+    HALF[this.type].narrow(values instanceof Float32Array ? values : Float32Array.from(values), halves);
+    return halves;
   }
 
   #checkRange(offset: number, count: number): void {

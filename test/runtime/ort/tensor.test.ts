@@ -49,6 +49,43 @@ describe("what is written is what is read", () => {
   });
 });
 
+describe.each([
+  { type: "float16", step: 2 ** -10 },
+  { type: "bfloat16", step: 2 ** -7 },
+] as const)("a tensor of $type", ({ type, step }) => {
+  it("rounds what is written, and reads as f32", () => {
+    using tensor = Tensor.zeros(type, [2, 3]);
+    tensor.write([1 + step / 2, 1 + 1.5 * step], 1);
+    tensor.write(Float32Array.of(-2 - 1.2 * step), 3);
+    tensor.fill(0.1, 4, 1);
+    const [a, b, c, d, e, f] = contents(tensor);
+    expect([a, b, c, d, f]).toEqual([0, 1, 1 + 2 * step, -2 - 2 * step, 0]);
+    expect(Math.abs(e! - 0.1)).toBeLessThan(0.1 * step);
+    expect([...tensor.read(new Float32Array(2), 1)]).toEqual([1, 1 + 2 * step]);
+    tensor.fill(0);
+    expect(contents(tensor)).toEqual([0, 0, 0, 0, 0, 0]);
+  });
+
+  it("has two bytes an element, copied as they are", () => {
+    using source = Tensor.zeros(type, [4]);
+    source.write([1, Number.NaN, Number.NEGATIVE_INFINITY, 4]);
+    using target = Tensor.zeros(type, [2, 4]);
+    target.copyFrom(source, 1, 5, 3);
+    expect([target.bytes, contents(target)]).toEqual([16, [0, 0, 0, 0, 0, Number.NaN, Number.NEGATIVE_INFINITY, 4]]);
+    using part = target.alias([2], 6);
+    expect(contents(part)).toEqual([Number.NEGATIVE_INFINITY, 4]);
+    using other = floats(1);
+    expect(() => target.copyFrom(other, 0, 0, 1)).toThrow(TypeError);
+  });
+
+  it("is not written or read outside of its memory", () => {
+    using tensor = Tensor.zeros(type, [4]);
+    expect(() => tensor.write([1, 2], 3)).toThrow(RangeError);
+    expect(() => tensor.read(new Float32Array(2), 3)).toThrow(RangeError);
+    expect(() => tensor.fill(1, 3, 2)).toThrow(RangeError);
+  });
+});
+
 describe("a tensor is never read or written outside of its memory", () => {
   const four = floats(1, 2, 3, 4);
   const integers = Tensor.zeros("int64", [2]);
