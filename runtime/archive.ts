@@ -1,6 +1,7 @@
 import type { ModelShape } from "../models/graph-interface.js";
 import { HIDDEN } from "./chunk.js";
-import { Tensor } from "./ort/tensor.js";
+import { CPU, type Device } from "./ort/device.js";
+import type { Tensor } from "./ort/tensor.js";
 import type { Retrieval } from "./retrieval.js";
 
 /** Tokens that an archive begins with room for; doubled until there is room for all that it must hold. */
@@ -34,7 +35,7 @@ export class Archive implements Disposable {
   generation = 0;
   /** Layers that retrieve, by number. */
   readonly #layers = new Map<number, { keys: Tensor; values: Tensor }>();
-  #hidden = hiding(0);
+  #hidden: Tensor;
   readonly #nothing: { readonly keys: Tensor; readonly hidden: Tensor };
   /** Tokens [sinks, shown) may be retrieved. */
   #shown: number;
@@ -43,11 +44,14 @@ export class Archive implements Disposable {
   constructor(
     readonly shape: ModelShape,
     readonly options: ArchiveOptions,
+    /** Where it lies. */
+    readonly device: Device = CPU,
   ) {
     const { retrieval, sinks } = options;
     this.retrieval = retrieval;
     this.#shown = sinks;
-    this.#nothing = { keys: this.#keysOf(retrieval.k), hidden: hiding(retrieval.k) };
+    this.#hidden = this.#hiding(0);
+    this.#nothing = { keys: this.#keysOf(retrieval.k), hidden: this.#hiding(retrieval.k) };
     try {
       for (const layer of retrievingLayers(shape).filter((each) => each >= retrieval.fromLayer))
         this.#layers.set(layer, { keys: this.#keysOf(0), values: this.#keysOf(0) });
@@ -82,7 +86,7 @@ export class Archive implements Disposable {
       own.values = this.#moved(own.values, slots);
     }
     this.#hidden[Symbol.dispose]();
-    this.#hidden = hiding(slots);
+    this.#hidden = this.#hiding(slots);
     this.#hidden.fill(0, this.options.sinks, this.#shown - this.options.sinks);
     this.generation++;
   }
@@ -97,10 +101,14 @@ export class Archive implements Disposable {
         [own.keys, keys, keysAt],
         [own.values, values, valuesAt],
       ] as const) {
-        for (let head = 0; head < kvHeads; head++) {
-          const from = (head * slotsOf(source) + at) * headDim;
-          target.copyFrom(source, from, (head * slotsOf(target) + start) * headDim, tokens * headDim);
-        }
+        target.copyStretches(source, {
+          count: kvHeads,
+          length: tokens * headDim,
+          sourceOffset: at * headDim,
+          sourceStride: slotsOf(source) * headDim,
+          offset: start * headDim,
+          stride: slotsOf(target) * headDim,
+        });
       }
     }
   }
@@ -135,7 +143,7 @@ export class Archive implements Disposable {
   }
 
   #keysOf(slots: number): Tensor {
-    return Tensor.zeros("float32", [1, this.shape.kvHeads, slots, this.shape.headDim]);
+    return this.device.zeros("float32", [1, this.shape.kvHeads, slots, this.shape.headDim]);
   }
 
   /** A tensor's tokens in one with more room; the old one is gone. */
@@ -143,8 +151,15 @@ export class Archive implements Disposable {
     const { kvHeads, headDim } = this.shape;
     const tensor = this.#keysOf(slots);
     const had = slotsOf(old) * headDim;
-    for (let head = 0; head < kvHeads; head++) tensor.copyFrom(old, head * had, head * slots * headDim, had);
+    const stretches = { count: kvHeads, length: had, sourceOffset: 0, sourceStride: had };
+    tensor.copyStretches(old, { ...stretches, offset: 0, stride: slots * headDim });
     old[Symbol.dispose]();
+    return tensor;
+  }
+
+  #hiding(slots: number): Tensor {
+    const tensor = this.device.zeros("float32", [1, 1, 1, slots]);
+    tensor.fill(HIDDEN);
     return tensor;
   }
 
@@ -166,9 +181,3 @@ export const retrievingLayers = ({ layerGeometries, geometries }: ModelShape): n
 /** Bytes that an archive takes for a token, at most. */
 export const archivedBytes = (shape: ModelShape): number =>
   retrievingLayers(shape).length * shape.kvHeads * shape.headDim * 4 * 2 + 4;
-
-function hiding(slots: number): Tensor {
-  const tensor = Tensor.zeros("float32", [1, 1, 1, slots]);
-  tensor.fill(HIDDEN);
-  return tensor;
-}

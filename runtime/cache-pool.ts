@@ -17,7 +17,11 @@ export class CachePool implements Disposable {
     let archive: Archive | null = null;
     try {
       if (retrieval !== null)
-        archive = new Archive(cache.shape, { ...geometry, retrieval, tokens: archivedTokens(sequence.asked) });
+        archive = new Archive(
+          cache.shape,
+          { ...geometry, retrieval, tokens: archivedTokens(sequence.asked) },
+          this.runner.device,
+        );
       const place = { cache, row: cache.allocate(), archive };
       this.#owners.get(cache)?.push(sequence);
       sequence.place = place;

@@ -5,8 +5,9 @@ import { HIDDEN, slotDistances } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
 import { type LambdaCache, rowSize } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
+import type { RunInputs } from "./ort/device.js";
 import { Session } from "./ort/session.js";
-import { type ElementType, Tensor } from "./ort/tensor.js";
+import type { ElementType, Tensor } from "./ort/tensor.js";
 import { editTensors, type ResidualEdits } from "./residual-edits.js";
 import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
 
@@ -18,7 +19,9 @@ interface Bound extends Disposable {
   readonly archive: Archive | null;
   readonly archived: number | null;
   readonly binding: Binding;
+  /** Those that the host writes, too. */
   readonly inputs: ReadonlyMap<string, Tensor>;
+  readonly written: RunInputs;
   readonly logits: Tensor;
   /** Per layer; null where nobody keeps them. */
   readonly rawKeys: readonly (Tensor | null)[];
@@ -94,6 +97,7 @@ export class DecodeGraph implements Disposable {
         this.#rotate(bound, g, sinks.rotary, i, standing);
       }
     }
+    bound.written.send();
     bound.binding.run();
     for (const i of tokens.keys()) this.#keepSink(cache, first, i, bound);
     if (archive !== null) this.#keep(archive, cache, first, bound);
@@ -186,16 +190,19 @@ export class DecodeGraph implements Disposable {
     const { residuals, edits = [], archive = null } = options;
     const inputs = new Map<string, Tensor>();
     const outputs = new Map<string, Tensor>();
+    const { device } = this.#resources;
+    const written = device.inputs();
     const letGo = () => {
       for (const tensor of new Set([...inputs.values(), ...outputs.values()])) tensor[Symbol.dispose]();
+      written[Symbol.dispose]();
     };
     try {
-      const rawKeys = this.#makeTensors(cache, first, rows, inputs, outputs);
-      const logits = Tensor.zeros("float32", [rows, cache.shape.vocabSize]);
+      const rawKeys = this.#makeTensors(cache, first, rows, written, inputs, outputs);
+      const logits = device.zeros("float32", [rows, cache.shape.vocabSize]);
       outputs.set(this.#names.logits, logits);
       const { hiddenSize } = this.#resources.model.shape;
-      for (const [name, tensor] of editTensors(this.#names.edits, edits, hiddenSize)) inputs.set(name, tensor);
-      const taps = tapTensors(residuals ? this.#names.taps : [], [rows, 1, hiddenSize]);
+      for (const [name, tensor] of editTensors(this.#names.edits, edits, hiddenSize, device)) inputs.set(name, tensor);
+      const taps = tapTensors(residuals ? this.#names.taps : [], [rows, 1, hiddenSize], device);
       for (const [name, tensor] of taps) outputs.set(name, tensor);
       if (archive !== null) this.#bindArchive(archive, inputs);
       const binding = new Binding(this.#session, inputs, outputs);
@@ -212,6 +219,7 @@ export class DecodeGraph implements Disposable {
         archived,
         binding,
         inputs,
+        written,
         logits,
         rawKeys,
         taps,
@@ -228,13 +236,14 @@ export class DecodeGraph implements Disposable {
     cache: LambdaCache,
     first: number,
     rows: number,
+    written: RunInputs,
     inputs: Map<string, Tensor>,
     outputs: Map<string, Tensor>,
   ): (Tensor | null)[] {
     const { kvHeads, headDim } = cache.shape;
     const names = this.#names;
     const input = (name: string, type: ElementType, shape: readonly number[]): void => {
-      inputs.set(name, Tensor.zeros(type, shape));
+      inputs.set(name, written.zeros(type, shape));
     };
     const aliased = (buffer: Tensor): Tensor => buffer.alias([rows, ...buffer.shape.slice(1)], first * rowSize(buffer));
     input(names.ids, "int64", [rows, 1]);
@@ -264,7 +273,7 @@ export class DecodeGraph implements Disposable {
         for (const link of links) outputs.set(link, tensor);
       }
       if (rawKey === null) return null;
-      const raw = Tensor.zeros("float32", [rows, kvHeads, 1, headDim]);
+      const raw = this.#resources.device.zeros("float32", [rows, kvHeads, 1, headDim]);
       outputs.set(rawKey, raw);
       return raw;
     });

@@ -1,7 +1,7 @@
 import type { KeptFeatures } from "../models/sae/kept-features.js";
 import { Binding } from "./ort/binding.js";
 import type { Session } from "./ort/session.js";
-import { Tensor } from "./ort/tensor.js";
+import type { Tensor } from "./ort/tensor.js";
 import type { SaeResources } from "./sae-resources.js";
 
 /** Rows that a thread gathers at a time: they stay in its cache. */
@@ -32,9 +32,9 @@ export class GatheredSum implements Disposable {
     this.#parts = Math.min(resources.options.threads, MOST_PARTS);
     this.#capacity = Math.min(dSae, Math.max(1, Math.floor(PART_BYTES / (4 * dOut))));
     this.#session = resources.session("sum", false);
-    this.#activations = Tensor.zeros("float32", [this.#parts * this.#capacity]);
-    this.#features = Tensor.zeros("int32", [this.#parts * this.#capacity]);
-    this.#sums = Tensor.zeros("float32", [this.#parts, 1, dOut]);
+    this.#activations = resources.device.zeros("float32", [this.#parts * this.#capacity]);
+    this.#features = resources.device.zeros("int32", [this.#parts * this.#capacity]);
+    this.#sums = resources.device.zeros("float32", [this.#parts, 1, dOut]);
     this.#partSum = new Float32Array(dOut);
     this.#total = new Float64Array(dOut);
   }

@@ -1,4 +1,5 @@
 import type { CompiledModel } from "../models/compile.js";
+import type { Device } from "./ort/device.js";
 import type { PrepackedWeights } from "./ort/session.js";
 import type { RotaryTable } from "./rotary-table.js";
 import type { Weights } from "./weights.js";
@@ -6,6 +7,8 @@ import type { Weights } from "./weights.js";
 /** What all graphs of one model share. */
 export interface GraphResources {
   readonly model: CompiledModel;
+  /** Where they run. */
+  readonly device: Device;
   readonly weights: Weights;
   readonly prepacked: PrepackedWeights;
   /** One per geometry. */

@@ -1,6 +1,7 @@
 import { turnsSinks } from "../models/attention.js";
 import type { ModelShape } from "../models/graph-interface.js";
-import { Tensor } from "./ort/tensor.js";
+import { CPU, type Device } from "./ort/device.js";
+import type { Tensor } from "./ort/tensor.js";
 import { Ring } from "./ring.js";
 
 export interface LambdaGeometry {
@@ -43,6 +44,8 @@ export class LambdaCache implements Disposable {
   constructor(
     readonly shape: ModelShape,
     { window, sinks }: LambdaGeometry,
+    /** Where the buffers lie. */
+    readonly device: Device = CPU,
   ) {
     this.window = window;
     this.sinks = sinks;
@@ -145,11 +148,15 @@ export class LambdaCache implements Disposable {
         [this.values[layer], chunk.values[layer]],
       ]) {
         const tokens = part?.shape[2] ?? 0;
-        for (let head = 0; head < kvHeads; head++) {
-          const source = (head * tokens + from) * headDim;
-          const target = ((row * kvHeads + head) * slots + slot) * headDim;
-          if (buffer !== undefined && part !== undefined) buffer.copyFrom(part, source, target, length * headDim);
-        }
+        if (buffer === undefined || part === undefined) continue;
+        buffer.copyStretches(part, {
+          count: kvHeads,
+          length: length * headDim,
+          sourceOffset: from * headDim,
+          sourceStride: tokens * headDim,
+          offset: (row * kvHeads * slots + slot) * headDim,
+          stride: slots * headDim,
+        });
       }
     }
   }
@@ -160,15 +167,19 @@ export class LambdaCache implements Disposable {
     for (const [geometry, sinkKeys] of this.sinkKeys.entries()) {
       if (sinkKeys === null) continue;
       const layers = this.#layersOf(geometry);
-      for (let n = start; n < Math.min(start + tokens, this.sinks); n++) {
-        for (const [nth, layer] of layers.entries()) {
-          const raw = rawKeys[layer];
-          if (!raw) continue;
-          for (let head = 0; head < kvHeads; head++) {
-            const target = ((row * layers.length + nth) * kvHeads + head) * this.sinks + n;
-            sinkKeys.copyFrom(raw, (head * tokens + n - start) * headDim, target * headDim, headDim);
-          }
-        }
+      const kept = Math.min(tokens, this.sinks - start);
+      if (kept <= 0) continue;
+      for (const [nth, layer] of layers.entries()) {
+        const raw = rawKeys[layer];
+        if (!raw) continue;
+        sinkKeys.copyStretches(raw, {
+          count: kvHeads,
+          length: kept * headDim,
+          sourceOffset: 0,
+          sourceStride: tokens * headDim,
+          offset: ((row * layers.length + nth) * kvHeads * this.sinks + start) * headDim,
+          stride: this.sinks * headDim,
+        });
       }
     }
   }
@@ -186,7 +197,7 @@ export class LambdaCache implements Disposable {
     const { kvHeads, headDim, layerGeometries, geometries } = this.shape;
     const made: Tensor[] = [];
     const zeros = (shape: readonly number[]): Tensor => {
-      const tensor = Tensor.zeros("float32", shape);
+      const tensor = this.device.zeros("float32", shape);
       made.push(tensor);
       return tensor;
     };
@@ -220,9 +231,14 @@ export class LambdaCache implements Disposable {
     const { kvHeads, headDim } = this.shape;
     if (old === undefined) return tensor;
     const [before = 0, after = 0] = [old.shape[2], tensor.shape[2]];
-    for (let block = 0; block < this.#rows * kvHeads; block++) {
-      tensor.copyFrom(old, block * before * headDim, block * after * headDim, before * headDim);
-    }
+    tensor.copyStretches(old, {
+      count: this.#rows * kvHeads,
+      length: before * headDim,
+      sourceOffset: 0,
+      sourceStride: before * headDim,
+      offset: 0,
+      stride: after * headDim,
+    });
     return tensor;
   }
 

@@ -2,15 +2,17 @@ import type { CompiledGraph } from "../models/compile.js";
 import type { LensInterface } from "../models/graph-interface.js";
 import type { GraphResources } from "./graph-resources.js";
 import { Binding } from "./ort/binding.js";
+import type { Device } from "./ort/device.js";
 import { Session } from "./ort/session.js";
-import { Tensor } from "./ort/tensor.js";
 
 /** The graph that maps directions in a model's residual stream to logits. */
 export class LensGraph implements Disposable {
   readonly #session: Session;
   readonly #names: LensInterface;
+  readonly #device: Device;
 
   constructor(resources: GraphResources, graph: CompiledGraph<LensInterface>) {
+    this.#device = resources.device;
     this.#names = graph.interface;
     const needed = new Set(graph.interface.weights);
     const weights = new Map([...resources.weights.tensors].filter(([name]) => needed.has(name)));
@@ -19,8 +21,8 @@ export class LensGraph implements Disposable {
 
   /** Logits [vocabSize] that the direction [hiddenSize] adds. */
   run(direction: Float32Array, vocabSize: number): Float32Array {
-    using input = Tensor.zeros("float32", [1, direction.length]);
-    using output = Tensor.zeros("float32", [1, vocabSize]);
+    using input = this.#device.zeros("float32", [1, direction.length]);
+    using output = this.#device.zeros("float32", [1, vocabSize]);
     input.write(direction);
     using binding = new Binding(
       this.#session,

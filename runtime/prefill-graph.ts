@@ -5,8 +5,9 @@ import { type Chunk, chunkDistances, chunkKeys, chunkMask, sinkMasks } from "./c
 import type { GraphResources } from "./graph-resources.js";
 import { type LambdaCache, rowSize } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
+import type { RunInputs } from "./ort/device.js";
 import { Session } from "./ort/session.js";
-import { type ElementType, Tensor } from "./ort/tensor.js";
+import type { ElementType, Tensor } from "./ort/tensor.js";
 import { editTensors, type ResidualEdits } from "./residual-edits.js";
 import type { RotaryTable } from "./rotary-table.js";
 import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
@@ -46,6 +47,8 @@ export class PrefillGraph implements Disposable {
   run(cache: LambdaCache, row: number, run: PrefillRun): Float32Array {
     const { kvHeads, headDim, vocabSize } = cache.shape;
     const { tokens } = run.chunk;
+    const { device } = this.#resources;
+    using written = device.inputs();
     const owned: Tensor[] = [];
     const inputs = new Map<string, Tensor>();
     const outputs = new Map<string, Tensor>();
@@ -54,12 +57,12 @@ export class PrefillGraph implements Disposable {
       return tensor;
     };
     const output = (name: string, shape: readonly number[]): Tensor => {
-      const tensor = own(Tensor.zeros("float32", shape));
+      const tensor = own(device.zeros("float32", shape));
       outputs.set(name, tensor);
       return tensor;
     };
     try {
-      this.#bindInputs(cache, row, run, (name, tensor) => inputs.set(name, own(tensor)), outputs);
+      this.#bindInputs(cache, row, run, written, (name, tensor) => inputs.set(name, own(tensor)), outputs);
       const logits = output(this.#names.logits, [run.wanted.length, vocabSize]);
       const { layers } = this.#names;
       const stored = {
@@ -68,11 +71,12 @@ export class PrefillGraph implements Disposable {
         rawKeys: layers.map(({ rawKey }) => (rawKey === null ? null : output(rawKey, [1, kvHeads, tokens, headDim]))),
       };
       const { hiddenSize } = this.#resources.model.shape;
-      for (const [name, tensor] of editTensors(this.#names.edits, [run.edits ?? null], hiddenSize))
+      for (const [name, tensor] of editTensors(this.#names.edits, [run.edits ?? null], hiddenSize, device))
         inputs.set(name, own(tensor));
-      const taps = tapTensors(run.residuals ? this.#names.taps : [], [1, tokens, hiddenSize]);
+      const taps = tapTensors(run.residuals ? this.#names.taps : [], [1, tokens, hiddenSize], device);
       for (const [name, tensor] of taps) outputs.set(name, own(tensor));
       using binding = new Binding(this.#session, inputs, outputs);
+      written.send();
       binding.run();
       run.archive?.store(run.chunk.start, tokens, (layer) => ({
         keys: stored.rawKeys[layer] ?? stored.keys[layer]!,
@@ -96,12 +100,13 @@ export class PrefillGraph implements Disposable {
     cache: LambdaCache,
     row: number,
     run: PrefillRun,
+    written: RunInputs,
     bind: (name: string, tensor: Tensor) => void,
     outputs: Map<string, Tensor>,
   ): void {
     const { chunk, origin = 0 } = run;
     const filled = (name: string, type: ElementType, shape: readonly number[], values: ArrayLike<number>): void => {
-      const tensor = Tensor.zeros(type, shape);
+      const tensor = written.zeros(type, shape);
       bind(name, tensor);
       tensor.write(values);
     };
@@ -117,7 +122,7 @@ export class PrefillGraph implements Disposable {
         const table = this.#table(g);
         const pair = ({ cos, sin }: RotaryInputs, count: number): [Tensor, Tensor] => {
           const bound = (name: string): Tensor => {
-            const tensor = Tensor.zeros("float32", [1, count, table.half]);
+            const tensor = written.zeros("float32", [1, count, table.half]);
             bind(name, tensor);
             return tensor;
           };
@@ -138,7 +143,7 @@ export class PrefillGraph implements Disposable {
       if (geometry.mask !== null) {
         const heads = geometry.sinks?.heads ?? 1;
         const values = chunkMask(ring, chunk, keys);
-        const mask = Tensor.zeros("float32", [1, heads, chunk.tokens, keys.keys]);
+        const mask = written.zeros("float32", [1, heads, chunk.tokens, keys.keys]);
         bind(geometry.mask.input, mask);
         for (let head = 0; head < heads; head++) mask.write(values, head * values.length);
         for (const link of geometry.mask.outputs) outputs.set(link, mask);

@@ -3,7 +3,8 @@ import type { HookName } from "../models/hooks.js";
 import { EDIT_NORMALISATIONS, EDIT_PARAMETERS } from "../models/residual-edit.js";
 import { type EditedSae, featureTerms } from "../models/sae/edit-terms.js";
 import type { FeatureEdit } from "./features.js";
-import { Tensor } from "./ort/tensor.js";
+import type { Device } from "./ort/device.js";
+import type { Tensor } from "./ort/tensor.js";
 
 /** Where an edit's vectors come from. */
 export interface EditableSae {
@@ -60,6 +61,7 @@ export function editTensors(
   inputs: readonly EditInputs[],
   rows: readonly (ResidualEdits | null)[],
   width: number,
+  device: Device,
 ): Map<string, Tensor> {
   const tensors = new Map<string, Tensor>();
   for (const [place, hooks] of byPlace(inputs)) {
@@ -68,14 +70,16 @@ export function editTensors(
     const columns = (name: string, height: number, of: (edit: EditTerms) => ArrayLike<number>) =>
       tensors.set(
         name,
-        filled([rows.length, height, count], (row, i, at) => numberOf(edits[row]?.[at], of, i)),
+        filled(device, [rows.length, height, count], (row, i, at) => numberOf(edits[row]?.[at], of, i)),
       );
     columns(place.encoder, width, ({ encoder }) => encoder);
     columns(place.normalisation, EDIT_NORMALISATIONS.length, ({ normalisation }) => normalisation);
     columns(place.parameters, EDIT_PARAMETERS.length, ({ parameters }) => parameters);
     tensors.set(
       place.decoder,
-      filled([rows.length, count, width], (row, at, i) => numberOf(edits[row]?.[at], ({ decoder }) => decoder, i)),
+      filled(device, [rows.length, count, width], (row, at, i) =>
+        numberOf(edits[row]?.[at], ({ decoder }) => decoder, i),
+      ),
     );
   }
   return tensors;
@@ -84,12 +88,16 @@ export function editTensors(
 const numberOf = (edit: EditTerms | undefined, of: (edit: EditTerms) => ArrayLike<number>, i: number): number =>
   edit === undefined ? 0 : (of(edit)[i] ?? 0);
 
-function filled(shape: readonly [number, number, number], value: (a: number, b: number, c: number) => number): Tensor {
+function filled(
+  device: Device,
+  shape: readonly [number, number, number],
+  value: (a: number, b: number, c: number) => number,
+): Tensor {
   const [rows, height, width] = shape;
   const values = Float32Array.from({ length: rows * height * width }, (_, at) =>
     value(Math.floor(at / (height * width)), Math.floor(at / width) % height, at % width),
   );
-  const tensor = Tensor.zeros("float32", shape);
+  const tensor = device.zeros("float32", shape);
   tensor.write(values);
   return tensor;
 }

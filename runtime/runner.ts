@@ -6,6 +6,7 @@ import { DecodeGraph, type DecodeOptions } from "./decode-graph.js";
 import type { GraphResources } from "./graph-resources.js";
 import { LambdaCache, type LambdaGeometry } from "./lambda-cache.js";
 import { LensGraph } from "./lens-graph.js";
+import { CPU, type Device } from "./ort/device.js";
 import { PrepackedWeights } from "./ort/session.js";
 import { PrefillGraph, type PrefillOptions } from "./prefill-graph.js";
 import { RotaryTable } from "./rotary-table.js";
@@ -16,6 +17,8 @@ export interface RunnerOptions {
   readonly window: number;
   readonly threads: number;
   readonly spin?: boolean;
+  /** Where graphs run; default: the CPU. Outlives the runner. */
+  readonly device?: Device;
   /** Hooks that can be read and edited. */
   readonly taps?: ReadonlySet<HookName>;
 }
@@ -33,12 +36,13 @@ export class Runner implements Disposable {
 
   constructor(
     readonly model: CompiledModel,
-    { window, threads, spin = true, taps = new Set() }: RunnerOptions,
+    { window, threads, spin = true, device = CPU, taps = new Set() }: RunnerOptions,
   ) {
     this.#taps = taps;
     this.#resources = {
       model,
-      weights: openWeights(model.weights),
+      device,
+      weights: openWeights(model.weights, device),
       prepacked: new PrepackedWeights(),
       rotary: model.shape.geometries.map(({ window: own, positions }) =>
         positions.kind === "rotary"
@@ -63,7 +67,11 @@ export class Runner implements Disposable {
   /** An empty cache; the graphs that work on it are loaded. */
   openCache(geometry: LambdaGeometry): LambdaCache {
     this.load(geometry);
-    return new LambdaCache(this.model.shape, geometry);
+    return new LambdaCache(this.model.shape, geometry, this.device);
+  }
+
+  get device(): Device {
+    return this.#resources.device;
   }
 
   /** Lets go of what graphs have bound of an archive, and frees it. */

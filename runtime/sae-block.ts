@@ -1,6 +1,6 @@
 import type { KeptFeatures } from "../models/sae/kept-features.js";
 import { Binding } from "./ort/binding.js";
-import { Tensor } from "./ort/tensor.js";
+import type { Tensor } from "./ort/tensor.js";
 import type { SaeResources } from "./sae-resources.js";
 
 /**
@@ -28,9 +28,9 @@ export class SaeBlock implements Disposable {
     this.#sums = new Float32Array(dOut);
     try {
       const session = resources.session("encode", rows > 1 || precision === "q8");
-      this.#input = this.#own(Tensor.zeros("float32", [rows, dIn]));
-      this.#features = this.#own(Tensor.zeros("float32", [rows, dSae]));
-      this.#output = this.#own(Tensor.zeros("float32", [rows, dOut]));
+      this.#input = this.#own(resources.device.zeros("float32", [rows, dIn]));
+      this.#features = this.#own(resources.device.zeros("float32", [rows, dSae]));
+      this.#output = this.#own(resources.device.zeros("float32", [rows, dOut]));
       const outputs = new Map([["products", this.#features]]);
       this.#encoding = this.#own(new Binding(session, new Map([["input", this.#input]]), outputs));
     } catch (error) {

@@ -36,8 +36,8 @@ export function nearest(resources: SaeResources, feature: number, top: number): 
   const { description, decoderNorms } = resources.sae;
   const { dSae, dOut } = description;
   const row = decoderRow(resources, feature);
-  using direction = Tensor.zeros("float32", [dOut, 1]);
-  using products = Tensor.zeros("float32", [dSae, 1]);
+  using direction = resources.device.zeros("float32", [dOut, 1]);
+  using products = resources.device.zeros("float32", [dSae, 1]);
   direction.write(row);
   const session = resources.session("compare", false);
   using binding = new Binding(session, new Map([["direction", direction]]), new Map([["products", products]]));

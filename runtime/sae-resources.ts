@@ -1,5 +1,6 @@
 import type { CompiledSae } from "../models/sae/compile-sae.js";
 import type { SaeGraph } from "../models/sae/sae-graphs.js";
+import { CPU, type Device } from "./ort/device.js";
 import { Session } from "./ort/session.js";
 import type { Tensor } from "./ort/tensor.js";
 import { openWeights, type Weights } from "./weights.js";
@@ -8,10 +9,14 @@ export interface SaeReaderOptions {
   /** Those of the model's graphs, so that the threads themselves are shared. */
   readonly threads: number;
   readonly spin?: boolean;
+  /** Where it is read; default: the CPU. */
+  readonly device?: Device;
 }
 
 /** The weights and graphs of one SAE; graphs are loaded when they are first needed. */
 export class SaeResources implements Disposable {
+  /** Over the file, and where graphs read them: the same on the CPU. */
+  readonly #stored: Weights;
   readonly #weights: Weights;
   readonly #sessions = new Map<string, Session>();
 
@@ -19,12 +24,21 @@ export class SaeResources implements Disposable {
     readonly sae: CompiledSae,
     readonly options: SaeReaderOptions,
   ) {
-    this.#weights = openWeights(sae.weights);
+    this.#stored = openWeights(sae.weights);
+    this.#weights = this.device.isHost ? this.#stored : openWeights(sae.weights, this.device);
+  }
+
+  get device(): Device {
+    return this.options.device ?? CPU;
   }
 
   /** Weights as they lie in the file. */
   weight(name: string): Tensor {
-    const tensor = this.#weights.tensors.get(name);
+    return this.#of(this.#stored, name);
+  }
+
+  #of({ tensors }: Weights, name: string): Tensor {
+    const tensor = tensors.get(name);
     if (tensor === undefined) throw new RangeError(`${this.sae.weights.path} has no ${name}`);
     return tensor;
   }
@@ -35,7 +49,7 @@ export class SaeResources implements Disposable {
     const known = this.#sessions.get(key);
     if (known !== undefined) return known;
     const { path, weights: names } = this.sae.graphs[which];
-    const weights = new Map(names.map((name) => [name, this.weight(name)]));
+    const weights = new Map(names.map((name) => [name, this.#of(this.#weights, name)]));
     const session = Session.load(path, { ...this.options, weights, prepack });
     if (prepack) this.#weights.forgetPages();
     this.#sessions.set(key, session);
@@ -45,5 +59,6 @@ export class SaeResources implements Disposable {
   [Symbol.dispose](): void {
     for (const session of this.#sessions.values()) session[Symbol.dispose]();
     this.#weights[Symbol.dispose]();
+    if (this.#stored !== this.#weights) this.#stored[Symbol.dispose]();
   }
 }

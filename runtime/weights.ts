@@ -1,8 +1,9 @@
 import type { CompiledModel } from "../models/compile.js";
-import { mapFile } from "./ort/mapped-file.js";
-import { Tensor } from "./ort/tensor.js";
+import { CPU, type Device } from "./ort/device.js";
+import { type MappedFile, mapFile } from "./ort/mapped-file.js";
+import { type Backing, Tensor } from "./ort/tensor.js";
 
-/** A model's weights as tensors over its mapped file, shared by all its graphs. */
+/** A model's weights as tensors, over its mapped file or on a device, shared by all its graphs. */
 export interface Weights extends Disposable {
   readonly tensors: ReadonlyMap<string, Tensor>;
   readonly bytes: number;
@@ -12,11 +13,12 @@ export interface Weights extends Disposable {
   forgetting(): Disposable;
 }
 
-/** @throws SetupError when the file is not as it was written. */
-export function openWeights({ path, bytes, places }: CompiledModel["weights"]): Weights {
+/** @throws SetupError when the file is not as it was written; CudaError when the device has no room for them. */
+export function openWeights({ path, bytes, places }: CompiledModel["weights"], device: Device = CPU): Weights {
   const file = mapFile(path, bytes);
+  const memory = placed(device, file);
   const tensors = new Map(
-    [...places].map(([name, { type, shape, offset }]) => [name, Tensor.over(file, offset, type, shape)]),
+    [...places].map(([name, { type, shape, offset }]) => [name, Tensor.over(memory, offset, type, shape)]),
   );
   return {
     tensors,
@@ -25,7 +27,17 @@ export function openWeights({ path, bytes, places }: CompiledModel["weights"]): 
     forgetting: () => file.forgetting(),
     [Symbol.dispose]() {
       for (const tensor of tensors.values()) tensor[Symbol.dispose]();
+      memory[Symbol.dispose]();
       file[Symbol.dispose]();
     },
   };
+}
+
+function placed(device: Device, file: MappedFile): Backing & Disposable {
+  try {
+    return device.weights(file);
+  } catch (error) {
+    file[Symbol.dispose]();
+    throw error;
+  }
 }

@@ -55,6 +55,17 @@ export interface OrtApi {
   BindInput(binding: Pointer, name: string, value: Pointer): Status;
   BindOutput(binding: Pointer, name: string, value: Pointer): Status;
   RunWithBinding(session: Pointer, options: Pointer | null, binding: Pointer): Status;
+  CreateRunOptions(out: Cell): Status;
+  AddRunConfigEntry(options: Pointer, key: string, value: string): Status;
+  CreateMemoryInfo(name: string, allocator: number, device: number, memory: number, out: Cell): Status;
+  CreateCUDAProviderOptions(out: Cell): Status;
+  UpdateCUDAProviderOptions(
+    options: Pointer,
+    keys: readonly string[],
+    values: readonly string[],
+    count: number,
+  ): Status;
+  SessionOptionsAppendExecutionProvider_CUDA_V2(options: Pointer, cuda: Pointer): Status;
   CreatePrepackedWeightsContainer(out: Cell): Status;
   ReleasePrepackedWeightsContainer(container: Pointer): void;
   ReleaseSession(session: Pointer): void;
@@ -62,10 +73,14 @@ export interface OrtApi {
   ReleaseThreadingOptions(threading: Pointer): void;
   ReleaseValue(value: Pointer): void;
   ReleaseIoBinding(binding: Pointer): void;
+  ReleaseRunOptions(options: Pointer): void;
+  ReleaseMemoryInfo(info: Pointer): void;
+  ReleaseCUDAProviderOptions(options: Pointer): void;
 }
 
 const ptr = "void *";
 const text = "str";
+const texts = "str *";
 /** Paths are `ORTCHAR_T`: UTF-16 on Windows. */
 const path = process.platform === "win32" ? "str16" : "str";
 
@@ -85,15 +100,19 @@ const FUNCTIONS: {
   SessionGetOutputCount: [31, ptr, [ptr, ptr]],
   SessionGetInputName: [36, ptr, [ptr, "size_t", ptr, ptr]],
   SessionGetOutputName: [37, ptr, [ptr, "size_t", ptr, ptr]],
+  CreateRunOptions: [39, ptr, [ptr]],
   CreateTensorAsOrtValue: [48, ptr, [ptr, ptr, "size_t", "int", ptr]],
   CreateTensorWithDataAsOrtValue: [49, ptr, [ptr, ptr, "size_t", ptr, "size_t", "int", ptr]],
   GetTensorMutableData: [51, ptr, [ptr, ptr]],
+  CreateMemoryInfo: [68, ptr, [text, "int", "int", "int", ptr]],
   CreateCpuMemoryInfo: [69, ptr, ["int", "int", ptr]],
   AllocatorFree: [76, ptr, [ptr, ptr]],
   GetAllocatorWithDefaultOptions: [78, ptr, [ptr]],
   ReleaseStatus: [93, "void", [ptr]],
+  ReleaseMemoryInfo: [94, "void", [ptr]],
   ReleaseSession: [95, "void", [ptr]],
   ReleaseValue: [96, "void", [ptr]],
+  ReleaseRunOptions: [97, "void", [ptr]],
   ReleaseSessionOptions: [100, "void", [ptr]],
   CreateEnvWithGlobalThreadPools: [119, ptr, ["int", text, ptr, ptr]],
   DisablePerSessionThreads: [120, ptr, [ptr]],
@@ -109,9 +128,14 @@ const FUNCTIONS: {
   SetGlobalInterOpNumThreads: [148, ptr, [ptr, "int"]],
   SetGlobalSpinControl: [149, ptr, [ptr, "int"]],
   AddInitializer: [150, ptr, [ptr, text, ptr]],
+  AddRunConfigEntry: [165, ptr, [ptr, text, text]],
   CreatePrepackedWeightsContainer: [166, ptr, [ptr]],
   ReleasePrepackedWeightsContainer: [167, "void", [ptr]],
   CreateSessionWithPrepackedWeightsContainer: [168, ptr, [ptr, path, ptr, ptr, ptr]],
+  SessionOptionsAppendExecutionProvider_CUDA_V2: [204, ptr, [ptr, ptr]],
+  CreateCUDAProviderOptions: [205, ptr, [ptr]],
+  UpdateCUDAProviderOptions: [206, ptr, [ptr, texts, texts, "size_t"]],
+  ReleaseCUDAProviderOptions: [208, "void", [ptr]],
 };
 
 /** Makes callable functions of a native `struct OrtApi` that has at least `length` entries. */

@@ -34,9 +34,14 @@ export class Binding implements Disposable {
     }
   }
 
-  /** Runs the graph; the calling thread waits. @throws OrtError with the failing node. */
-  run(): void {
-    check(library().api.RunWithBinding(this.#session.pointer, null, this.#handle.pointer));
+  /**
+   * Runs the graph. On the CPU the calling thread waits; what a device computes is waited for when it is read.
+   * @param recording as in `Device.runOptions`, of this binding alone
+   * @throws OrtError with the failing node.
+   */
+  run(recording: number | null = null): void {
+    const options = this.#session.device.runOptions(recording);
+    check(library().api.RunWithBinding(this.#session.pointer, options, this.#handle.pointer));
   }
 
   [Symbol.dispose](): void {

@@ -6,7 +6,7 @@ const STACK_BYTES = 8 << 20;
 
 interface Memory {
   memset(to: Pointer, byte: number, bytes: number): unknown;
-  memmove(to: Pointer, from: Pointer | Uint8Array, bytes: number): unknown;
+  memmove(to: Pointer | Uint8Array, from: Pointer | Uint8Array, bytes: number): unknown;
 }
 
 let memory: Memory | undefined;
@@ -36,7 +36,7 @@ export function zeroMemory(address: Pointer, bytes: number): void {
 }
 
 /** Copies bytes, also between places that overlap. */
-export function copyMemory(to: Pointer, from: Pointer | Uint8Array, bytes: number): void {
+export function copyMemory(to: Pointer | Uint8Array, from: Pointer | Uint8Array, bytes: number): void {
   cLibrary().memmove(to, from, bytes);
 }
 

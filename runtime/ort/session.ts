@@ -1,5 +1,6 @@
 import koffi from "koffi";
 import type { Pointer } from "./api.js";
+import { CPU, type Device } from "./device.js";
 import { theEnvironment } from "./environment.js";
 import { Handle, holdAll } from "./handle.js";
 import { check, library, made } from "./library.js";
@@ -19,6 +20,10 @@ export interface SessionOptions {
   readonly prepacked?: PrepackedWeights;
   /** Make packed copies of f32 weights: faster prefill, twice the memory. */
   readonly prepack?: boolean;
+  /** Where it runs, and where the tensors lie that are bound to it, the weights too; default: the CPU. */
+  readonly device?: Device;
+  /** Its runs may be recorded and replayed, where the device can (`Binding.run`). */
+  readonly replays?: boolean;
 }
 
 /** Packed weights that several sessions share. Dispose after the sessions. */
@@ -47,9 +52,11 @@ export class Session implements Disposable {
   readonly #handle: Handle;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
+  readonly device: Device;
 
   private constructor(pointer: Pointer, options: SessionOptions) {
     let letGo = () => {};
+    this.device = options.device ?? CPU;
     this.#handle = new Handle("session", pointer, (p) => {
       library().api.ReleaseSession(p);
       letGo();
@@ -121,9 +128,10 @@ function sessionOptions(options: SessionOptions): Handle {
     check(api.DisableMemPattern(settings));
     const entries: Record<string, string> = {
       "session.intra_op.allow_spinning": options.spin === false ? "0" : "1",
-      "session.disable_prepacking": options.prepack === true ? "0" : "1",
+      "session.disable_prepacking": options.prepack === true && (options.device ?? CPU).isHost ? "0" : "1",
     };
     for (const [key, value] of Object.entries(entries)) check(api.AddSessionConfigEntry(settings, key, value), key);
+    options.device?.prepare(settings, options.replays === true);
     for (const [name, tensor] of options.weights ?? []) check(api.AddInitializer(settings, name, tensor.pointer), name);
     return handle;
   } catch (error) {

@@ -29,17 +29,48 @@ type Elements = Float32Array | Uint8Array | Uint16Array | Int32Array | BigInt64A
 /** ONNX Runtime's code for an allocation that failed (ORT_RUNTIME_EXCEPTION). */
 const NO_MEMORY = 6;
 
+/** Rows of bytes that stand `pitch` bytes apart. */
+export interface Rows {
+  readonly address: Pointer;
+  readonly pitch: number;
+}
+
+/** Memory that the host cannot touch: how bytes get there, and from there. */
+export interface Memory {
+  /** `OrtMemoryInfo` of tensors in it. */
+  readonly info: Pointer;
+  zero(address: Pointer, bytes: number): void;
+  copy(to: Pointer, from: Pointer, bytes: number): void;
+  /** Copies `height` rows of `width` bytes. */
+  copyRows(to: Rows, from: Rows, width: number, height: number): void;
+  copyIn(to: Pointer, from: Pointer | Uint8Array, bytes: number): void;
+  /** @param receive is given host memory that holds bytes [at, at + bytes) of what is copied, piece by piece */
+  copyOut(from: Pointer, bytes: number, receive: (host: Pointer, at: number, bytes: number) => void): void;
+}
+
 /** Memory that outlives a tensor made over it. */
 export interface Backing extends Holdable {
   readonly address: Pointer;
   readonly bytes: number;
   /** Where it is not, writing would end the process. */
   readonly writable: boolean;
+  /** Left out: the host's. */
+  readonly memory?: Memory | undefined;
+}
+
+/** `count` stretches of `length` elements, those of the source and of the target each their own number of elements apart. */
+export interface Stretches {
+  readonly count: number;
+  readonly length: number;
+  readonly sourceOffset: number;
+  readonly sourceStride: number;
+  readonly offset: number;
+  readonly stride: number;
 }
 
 /**
- * A dense tensor in host memory that ONNX Runtime reads and writes in place. Its contents are copied in and out; a view
- * of native memory never leaves this class, so nothing can touch it after `Symbol.dispose`.
+ * A dense tensor that ONNX Runtime reads and writes in place, in the host's memory or a device's. Its contents are copied
+ * in and out; a view of native memory never leaves this class, so nothing can touch it after `Symbol.dispose`.
  */
 export class Tensor implements Disposable {
   readonly shape: readonly number[];
@@ -50,6 +81,8 @@ export class Tensor implements Disposable {
   readonly #name: string;
   readonly #handle: Handle;
   readonly #address: Pointer;
+  /** null: the host's. */
+  readonly #memory: Memory | null;
   #view: Elements | undefined;
 
   private constructor(
@@ -64,18 +97,18 @@ export class Tensor implements Disposable {
     this.writable = source?.writable ?? true;
     this.#name = `tensor ${type}[${shape}]`;
     this.#address = native.address;
+    this.#memory = source?.memory ?? null;
     this.#handle = new Handle(this.#name, native.pointer, (p) => {
       library().api.ReleaseValue(p);
       source?.letGo();
     });
   }
 
-  /** A zeroed tensor that ONNX Runtime allocates. @throws OrtError when there is no memory. */
+  /** A zeroed tensor in the host's memory, which ONNX Runtime allocates. @throws OrtError when there is no memory. */
   static zeros(type: ElementType, shape: readonly number[]): Tensor {
     const { allocator } = library();
-    checkShape(shape);
     const about = `allocating ${type}[${shape}]`;
-    const bytes = product(shape) * ELEMENT[type].bytes;
+    const bytes = elementBytes(type, shape);
     if (!roomFor(bytes)) throw new OrtError(NO_MEMORY, `${about}: the machine has no ${bytes} bytes left`);
     const pointer = made(
       (api, out) => api.CreateTensorAsOrtValue(allocator, dims(shape), shape.length, ELEMENT[type].onnx, out),
@@ -88,9 +121,8 @@ export class Tensor implements Disposable {
 
   /** A tensor over memory that is not copied; `source` is held until the tensor is gone. */
   static over(source: Backing, byteOffset: number, type: ElementType, shape: readonly number[]): Tensor {
-    checkShape(shape);
     const width = ELEMENT[type].bytes;
-    const bytes = product(shape) * width;
+    const bytes = elementBytes(type, shape);
     if (!(Number.isSafeInteger(byteOffset) && byteOffset >= 0 && byteOffset + bytes <= source.bytes)) {
       throw new RangeError(`${type}[${shape}] at byte ${byteOffset} does not fit into ${source.bytes} bytes`);
     }
@@ -100,7 +132,7 @@ export class Tensor implements Disposable {
     }
     source.hold();
     try {
-      return new Tensor(type, shape, { pointer: wrap(address, bytes, type, shape), address }, source);
+      return new Tensor(type, shape, { pointer: wrap(address, bytes, type, shape, source.memory), address }, source);
     } catch (error) {
       source.letGo();
       throw error;
@@ -128,6 +160,10 @@ export class Tensor implements Disposable {
   /** Copies `values` in, from element `offset` on; integers where the tensor's are, rounded where it has 16-bit floats. */
   write(values: ArrayLike<number>, offset = 0): void {
     this.#checkWrite(offset, values.length);
+    if (this.#memory !== null) {
+      this.#copyIn(this.#memory, values, offset);
+      return;
+    }
     const view = this.#elements();
     if (view instanceof BigInt64Array) view.set(Array.from(values, BigInt), offset);
     else if (view instanceof Uint16Array) view.set(this.#narrowed(values), offset);
@@ -137,15 +173,18 @@ export class Tensor implements Disposable {
   /** Copies `target.length` elements out, from element `offset` on; 16-bit floats become f32. */
   read(target: Float32Array, offset = 0): Float32Array {
     this.#checkRange(offset, target.length);
-    const view = this.#elements();
-    if (this.type === "float16" || this.type === "bfloat16") {
-      const bytes = new Uint8Array(view.buffer, view.byteOffset + 2 * offset, 2 * target.length);
-      halfPrecisionBytes(target).set(bytes);
-      HALF[this.type].widen(target);
-      return target;
-    }
-    if (!(view instanceof Float32Array)) throw new TypeError(`${this.#name} cannot be read as float32`);
-    target.set(view.subarray(offset, offset + target.length));
+    const half = this.type === "float16" || this.type === "bfloat16" ? HALF[this.type] : null;
+    if (half === null && this.type !== "float32") throw new TypeError(`${this.#name} cannot be read as float32`);
+    this.#copyOut(half === null ? bytesOf(target) : halfPrecisionBytes(target), offset);
+    half?.widen(target);
+    return target;
+  }
+
+  /** Copies `target.length` integers out, from element `offset` on. */
+  readIntegers(target: Int32Array, offset = 0): Int32Array {
+    this.#checkRange(offset, target.length);
+    if (this.type !== "int32") throw new TypeError(`${this.#name} cannot be read as int32`);
+    this.#copyOut(bytesOf(target), offset);
     return target;
   }
 
@@ -154,7 +193,13 @@ export class Tensor implements Disposable {
     this.#checkWrite(offset, count);
     const width = ELEMENT[this.type].bytes;
     if (Object.is(value, 0)) {
-      zeroMemory(this.#address + BigInt(offset * width), count * width);
+      const address = this.#address + BigInt(offset * width);
+      if (this.#memory === null) zeroMemory(address, count * width);
+      else if (count > 0) this.#memory.zero(address, count * width);
+      return;
+    }
+    if (this.#memory !== null) {
+      this.#copyIn(this.#memory, new Float32Array(count).fill(value), offset);
       return;
     }
     const view = this.#elements();
@@ -165,12 +210,36 @@ export class Tensor implements Disposable {
 
   /** Copies `count` elements from another tensor of the same type; the two may share memory. */
   copyFrom(source: Tensor, sourceOffset: number, offset: number, count: number): void {
+    this.copyStretches(source, { count: 1, length: count, sourceOffset, sourceStride: 0, offset, stride: 0 });
+  }
+
+  /**
+   * Copies stretches of elements from another tensor of the same type; where there are several, the two must not share what
+   * is copied.
+   */
+  copyStretches(source: Tensor, stretches: Stretches): void {
+    const { count, length, sourceOffset, sourceStride, offset, stride } = stretches;
     if (source.type !== this.type) throw new TypeError(`${source.#name} cannot be copied to ${this.#name}`);
-    source.#checkRange(sourceOffset, count);
-    this.#checkWrite(offset, count);
-    const width = ELEMENT[this.type].bytes;
+    if (count === 0 || length === 0) return;
+    for (const last of [0, count - 1]) {
+      source.#checkRange(sourceOffset + last * sourceStride, length);
+      this.#checkWrite(offset + last * stride, length);
+    }
+    const { bytes: width } = ELEMENT[this.type];
     const from = source.#address + BigInt(sourceOffset * width);
-    copyMemory(this.#address + BigInt(offset * width), from, count * width);
+    const to = this.#address + BigInt(offset * width);
+    if (count > 1 && this.#memory !== null && source.#memory !== null) {
+      const rows = { to: { address: to, pitch: stride * width }, from: { address: from, pitch: sourceStride * width } };
+      this.#memory.copyRows(rows.to, rows.from, length * width, count);
+      return;
+    }
+    for (let i = 0; i < count; i++)
+      this.#copyBytes(
+        source.#memory,
+        from + BigInt(i * sourceStride * width),
+        to + BigInt(i * stride * width),
+        length * width,
+      );
   }
 
   [Symbol.dispose](): void {
@@ -183,9 +252,45 @@ export class Tensor implements Disposable {
       address: this.#address,
       bytes: this.bytes,
       writable: this.writable,
+      memory: this.#memory ?? undefined,
       hold: () => this.hold(),
       letGo: () => this.letGo(),
     };
+  }
+
+  #copyBytes(source: Memory | null, from: Pointer, to: Pointer, bytes: number): void {
+    if (this.#memory === null && source === null) copyMemory(to, from, bytes);
+    else if (this.#memory === null)
+      source?.copyOut(from, bytes, (host, at, length) => copyMemory(to + BigInt(at), host, length));
+    else if (source === null) this.#memory.copyIn(to, from, bytes);
+    else this.#memory.copy(to, from, bytes);
+  }
+
+  #copyIn(memory: Memory, values: ArrayLike<number>, offset: number): void {
+    const elements = this.#inOwnType(values);
+    if (values.length === 0) return;
+    const at = offset * ELEMENT[this.type].bytes;
+    memory.copyIn(this.#address + BigInt(at), bytesOf(elements), elements.byteLength);
+  }
+
+  #inOwnType(values: ArrayLike<number>): Elements {
+    if (this.type === "float16" || this.type === "bfloat16") return this.#narrowed(values);
+    if (this.type === "int64") return BigInt64Array.from(Array.from(values, BigInt));
+    const { array } = ELEMENT[this.type];
+    return values instanceof array ? values : array.from(values);
+  }
+
+  #copyOut(target: Uint8Array, offset: number): void {
+    if (target.length === 0) return;
+    const { bytes: width } = ELEMENT[this.type];
+    if (this.#memory === null) {
+      target.set(bytesOf(this.#elements()).subarray(offset * width, offset * width + target.length));
+      return;
+    }
+    const from = this.#address + BigInt(offset * width);
+    this.#memory.copyOut(from, target.length, (host, at, bytes) =>
+      copyMemory(target.subarray(at, at + bytes), host, bytes),
+    );
   }
 
   #narrowed(values: ArrayLike<number>): Uint16Array {
@@ -218,12 +323,27 @@ export class Tensor implements Disposable {
   }
 }
 
-function wrap(address: Pointer, bytes: number, type: ElementType, shape: readonly number[]): Pointer {
-  const { cpuMemory } = library();
+function wrap(
+  address: Pointer,
+  bytes: number,
+  type: ElementType,
+  shape: readonly number[],
+  memory: Memory | undefined,
+): Pointer {
+  const info = memory?.info ?? library().cpuMemory;
   return made((api, out) =>
-    api.CreateTensorWithDataAsOrtValue(cpuMemory, address, bytes, dims(shape), shape.length, ELEMENT[type].onnx, out),
+    api.CreateTensorWithDataAsOrtValue(info, address, bytes, dims(shape), shape.length, ELEMENT[type].onnx, out),
   );
 }
+
+/** Bytes of a tensor. @throws RangeError where that is no shape. */
+export function elementBytes(type: ElementType, shape: readonly number[]): number {
+  checkShape(shape);
+  return product(shape) * ELEMENT[type].bytes;
+}
+
+const bytesOf = ({ buffer, byteOffset, byteLength }: Elements): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength);
 
 function checkShape(shape: readonly number[]): void {
   if (!shape.every((n) => Number.isSafeInteger(n) && n >= 0) || !Number.isSafeInteger(product(shape) * 8)) {
