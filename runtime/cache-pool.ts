@@ -9,7 +9,11 @@ export class CachePool implements Disposable {
   readonly #caches = new Map<string, LambdaCache>();
   readonly #owners = new Map<LambdaCache, Sequence[]>();
 
-  constructor(readonly runner: Runner) {}
+  /** @param kept whose cache stays when no text uses it: what was recorded of it would be lost */
+  constructor(
+    readonly runner: Runner,
+    readonly kept: LambdaGeometry | null = null,
+  ) {}
 
   /** Gives a sequence a zeroed row. @throws OrtError when there is no memory for it. */
   allocate(sequence: Sequence, geometry: LambdaGeometry, retrieval: Retrieval | null): Place {
@@ -70,6 +74,7 @@ export class CachePool implements Disposable {
 
   /** A cache has grown with its texts: the next one pays for what it uses. */
   #closeIfUnused(cache: LambdaCache): void {
+    if (this.kept !== null && keyOf(this.kept) === keyOf(cache)) return;
     if (this.#owners.get(cache)?.length === 0) this.#close(cache);
   }
 

@@ -6,10 +6,14 @@ import type { GraphResources } from "./graph-resources.js";
 import { type LambdaCache, rowSize } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
 import type { RunInputs } from "./ort/device.js";
+import type { HostNode } from "./ort/placement.js";
 import { Session } from "./ort/session.js";
 import type { ElementType, Tensor } from "./ort/tensor.js";
 import { editTensors, type ResidualEdits } from "./residual-edits.js";
 import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
+
+/** Recordings are freed with their session alone. */
+const MOST_RECORDINGS = 256;
 
 /** What a run of some rows of a cache is bound to; made once and used until the cache's buffers change. */
 interface Bound extends Disposable {
@@ -19,6 +23,8 @@ interface Bound extends Disposable {
   readonly archive: Archive | null;
   readonly archived: number | null;
   readonly binding: Binding;
+  /** As of `Binding.run`. */
+  readonly recording: number | null;
   /** Those that the host writes, too. */
   readonly inputs: ReadonlyMap<string, Tensor>;
   readonly written: RunInputs;
@@ -47,12 +53,25 @@ export class DecodeGraph implements Disposable {
   readonly #resources: GraphResources;
   readonly #names: DecodeInterface;
   readonly #bound = new Map<LambdaCache, Map<string, Bound>>();
+  readonly #replays: boolean;
+  #recordings = 0;
   #logits = new Float32Array(0);
 
   constructor(resources: GraphResources, graph: CompiledGraph<DecodeInterface>) {
     this.#resources = resources;
     this.#names = graph.interface;
-    this.#session = Session.load(graph.path, { ...resources, weights: resources.weights.tensors, prepack: true });
+    // An archive grows with its text: each recording would be replayed a few times only.
+    this.#replays = resources.replays && graph.interface.retrieved === null;
+    this.#session = Session.load(graph.path, {
+      ...resources,
+      replays: this.#replays,
+      weights: resources.weights.tensors,
+      prepack: true,
+    });
+  }
+
+  get hostNodes(): readonly HostNode[] {
+    return this.#session.hostNodes;
   }
 
   /**
@@ -98,7 +117,7 @@ export class DecodeGraph implements Disposable {
       }
     }
     bound.written.send();
-    bound.binding.run();
+    bound.binding.run(bound.recording);
     for (const i of tokens.keys()) this.#keepSink(cache, first, i, bound);
     if (archive !== null) this.#keep(archive, cache, first, bound);
     if (residuals) readTaps(this.#names.taps, bound.taps, residuals);
@@ -218,6 +237,7 @@ export class DecodeGraph implements Disposable {
         archive,
         archived,
         binding,
+        recording: this.#replays && this.#recordings < MOST_RECORDINGS ? ++this.#recordings : null,
         inputs,
         written,
         logits,

@@ -63,7 +63,7 @@ export class EngineLoop implements Disposable {
     readonly send: (request: number, events: GenerationEvent[]) => void,
   ) {
     this.#scheduler = new Scheduler(options.parallel);
-    this.#caches = new CachePool(runner);
+    this.#caches = new CachePool(runner, runner.replays ? options : null);
     // Most requests will use this geometry: its graphs are loaded before the first of them comes.
     runner.closeCache(runner.openCache(options));
     this.#candidates = new Candidates(runner.model.shape.vocabSize);

@@ -13,6 +13,8 @@ export interface GraphResources {
   readonly prepacked: PrepackedWeights;
   /** One per geometry. */
   readonly rotary: readonly (RotaryTable | null)[];
+  /** Whether decode steps are recorded and replayed, where the device can. */
+  readonly replays: boolean;
   readonly threads: number;
   readonly spin: boolean;
 }

@@ -6,8 +6,9 @@ import type { GraphResources } from "./graph-resources.js";
 import { type LambdaCache, rowSize } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
 import type { RunInputs } from "./ort/device.js";
+import type { HostNode } from "./ort/placement.js";
 import { Session } from "./ort/session.js";
-import type { ElementType, Tensor } from "./ort/tensor.js";
+import { type ElementType, Tensor } from "./ort/tensor.js";
 import { editTensors, type ResidualEdits } from "./residual-edits.js";
 import type { RotaryTable } from "./rotary-table.js";
 import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
@@ -40,7 +41,16 @@ export class PrefillGraph implements Disposable {
   constructor(resources: GraphResources, graph: CompiledGraph<PrefillInterface>) {
     this.#resources = resources;
     this.#names = graph.interface;
-    this.#session = Session.load(graph.path, { ...resources, weights: resources.weights.tensors, prepack: true });
+    this.#session = Session.load(graph.path, {
+      ...resources,
+      replays: false,
+      weights: resources.weights.tensors,
+      prepack: true,
+    });
+  }
+
+  get hostNodes(): readonly HostNode[] {
+    return this.#session.hostNodes;
   }
 
   /** Logits [wanted.length, vocab]. */
@@ -135,8 +145,15 @@ export class PrefillGraph implements Disposable {
         }
       }
       if (geometry.past !== null) {
-        filled(geometry.past.start, "int64", [1], [0]);
-        filled(geometry.past.end, "int64", [1], [keys.past]);
+        // Where to cut is read by the host, wherever the cut is made.
+        for (const [name, value] of [
+          [geometry.past.start, 0],
+          [geometry.past.end, keys.past],
+        ] as const) {
+          const tensor = Tensor.zeros("int64", [1]);
+          bind(name, tensor);
+          tensor.write([value]);
+        }
       }
       if (geometry.distances !== null)
         filled(geometry.distances, "float32", [1, 1, chunk.tokens, keys.keys], chunkDistances(ring, chunk, keys));

@@ -7,6 +7,7 @@ import type { GraphResources } from "./graph-resources.js";
 import { LambdaCache, type LambdaGeometry } from "./lambda-cache.js";
 import { LensGraph } from "./lens-graph.js";
 import { CPU, type Device } from "./ort/device.js";
+import type { HostNode } from "./ort/placement.js";
 import { PrepackedWeights } from "./ort/session.js";
 import { PrefillGraph, type PrefillOptions } from "./prefill-graph.js";
 import { RotaryTable } from "./rotary-table.js";
@@ -19,6 +20,11 @@ export interface RunnerOptions {
   readonly spin?: boolean;
   /** Where graphs run; default: the CPU. Outlives the runner. */
   readonly device?: Device;
+  /**
+   * Decode steps are recorded and replayed, where the device can (CUDA graphs): launching a step then costs one call, and
+   * each cache, number of rows and size of its buffers a recording.
+   */
+  readonly replays?: boolean;
   /** Hooks that can be read and edited. */
   readonly taps?: ReadonlySet<HookName>;
 }
@@ -36,7 +42,7 @@ export class Runner implements Disposable {
 
   constructor(
     readonly model: CompiledModel,
-    { window, threads, spin = true, device = CPU, taps = new Set() }: RunnerOptions,
+    { window, threads, spin = true, device = CPU, replays = false, taps = new Set() }: RunnerOptions,
   ) {
     this.#taps = taps;
     this.#resources = {
@@ -49,6 +55,7 @@ export class Runner implements Disposable {
           ? new RotaryTable(positions.rope, positions.rotaryDim, own === "lambda" ? window : own)
           : null,
       ),
+      replays: replays && !device.isHost,
       threads,
       spin,
     };
@@ -72,6 +79,15 @@ export class Runner implements Disposable {
 
   get device(): Device {
     return this.#resources.device;
+  }
+
+  get replays(): boolean {
+    return this.#resources.replays;
+  }
+
+  /** On a device: nodes of the loaded graphs through which data goes to the host and back; there should be none. */
+  get hostNodes(): readonly HostNode[] {
+    return [...this.#decode.values(), ...this.#prefill.values()].flatMap((graph) => graph.hostNodes);
   }
 
   /** Lets go of what graphs have bound of an archive, and frees it. */

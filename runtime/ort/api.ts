@@ -27,6 +27,7 @@ export interface OrtApi {
     out: Cell,
   ): Status;
   CreateSessionOptions(out: Cell): Status;
+  SetOptimizedModelFilePath(options: Pointer, path: string): Status;
   SetSessionLogSeverityLevel(options: Pointer, level: number): Status;
   SetIntraOpNumThreads(options: Pointer, threads: number): Status;
   DisablePerSessionThreads(options: Pointer): Status;
@@ -66,6 +67,10 @@ export interface OrtApi {
     count: number,
   ): Status;
   SessionOptionsAppendExecutionProvider_CUDA_V2(options: Pointer, cuda: Pointer): Status;
+  Session_GetEpGraphAssignmentInfo(session: Pointer, parts: Cell, count: Cell): Status;
+  EpAssignedSubgraph_GetEpName(part: Pointer, out: Cell): Status;
+  EpAssignedSubgraph_GetNodes(part: Pointer, nodes: Cell, count: Cell): Status;
+  EpAssignedNode_GetName(node: Pointer, out: Cell): Status;
   CreatePrepackedWeightsContainer(out: Cell): Status;
   ReleasePrepackedWeightsContainer(container: Pointer): void;
   ReleaseSession(session: Pointer): void;
@@ -93,6 +98,7 @@ const FUNCTIONS: {
   DisableTelemetryEvents: [6, ptr, [ptr]],
   CreateSession: [7, ptr, [ptr, path, ptr, ptr]],
   CreateSessionOptions: [10, ptr, [ptr]],
+  SetOptimizedModelFilePath: [11, ptr, [ptr, path]],
   DisableMemPattern: [17, ptr, [ptr]],
   SetSessionLogSeverityLevel: [22, ptr, [ptr, "int"]],
   SetIntraOpNumThreads: [24, ptr, [ptr, "int"]],
@@ -136,6 +142,10 @@ const FUNCTIONS: {
   CreateCUDAProviderOptions: [205, ptr, [ptr]],
   UpdateCUDAProviderOptions: [206, ptr, [ptr, texts, texts, "size_t"]],
   ReleaseCUDAProviderOptions: [208, "void", [ptr]],
+  Session_GetEpGraphAssignmentInfo: [407, ptr, [ptr, ptr, ptr]],
+  EpAssignedSubgraph_GetEpName: [408, ptr, [ptr, ptr]],
+  EpAssignedSubgraph_GetNodes: [409, ptr, [ptr, ptr, ptr]],
+  EpAssignedNode_GetName: [410, ptr, [ptr, ptr]],
 };
 
 /** Makes callable functions of a native `struct OrtApi` that has at least `length` entries. */

@@ -10,6 +10,7 @@ import { type Backing, type ElementType, elementBytes, type Memory, Tensor } fro
 const ALIGNMENT = 256;
 /** Inputs of a run are brought over in pieces of at least this size. */
 const SEGMENT_BYTES = 64 << 10;
+const NOT_RECORDED = -1;
 /** OrtDeviceAllocator, OrtMemTypeDefault. */
 const [DEVICE_ALLOCATOR, DEFAULT_MEMORY] = [0, 0];
 
@@ -103,7 +104,7 @@ export class CudaDevice implements Device {
     );
     // Everything is on one stream: whoever reads a result waits for it.
     check(api.AddRunConfigEntry(handle.pointer, "disable_synchronize_execution_providers", "1"));
-    if (recording !== null) check(api.AddRunConfigEntry(handle.pointer, "gpu_graph_id", String(recording)));
+    check(api.AddRunConfigEntry(handle.pointer, "gpu_graph_id", String(recording ?? NOT_RECORDED)));
     this.#runOptions.set(recording, handle);
     return handle.pointer;
   }

@@ -96,6 +96,8 @@ export class CudaError extends Error {
  */
 export class CudaRuntime implements Disposable {
   readonly stream: Pointer;
+  /** Bytes that were copied to the GPU and from it, ever. */
+  readonly traffic = { toDevice: 0, toHost: 0 };
   readonly #functions: Functions;
   readonly #staging: Pointer;
   readonly #pool: Pointer;
@@ -149,6 +151,7 @@ export class CudaRuntime implements Disposable {
 
   /** `from` may be changed as soon as this returns, where it is ordinary memory. */
   copyIn(to: Pointer, from: Pointer | Uint8Array, bytes: number): void {
+    this.traffic.toDevice += bytes;
     this.#check(this.#functions.cudaMemcpyAsync(to, from, bytes, HOST_TO_DEVICE, this.stream), "copying to the GPU");
   }
 
@@ -169,6 +172,7 @@ export class CudaRuntime implements Disposable {
   /** Waits for all that was asked for before. @param receive is given page-locked host memory, piece by piece */
   copyOut(from: Pointer, bytes: number, receive: (address: Pointer, at: number, bytes: number) => void): void {
     const { cudaMemcpyAsync } = this.#functions;
+    this.traffic.toHost += bytes;
     for (let at = 0; at < bytes; at += STAGING_BYTES) {
       const piece = Math.min(STAGING_BYTES, bytes - at);
       this.#check(

@@ -54,10 +54,19 @@ export function libraryPath(): string {
 
 let loaded: Library | undefined;
 
-/** Loads ONNX Runtime once per thread. @throws SetupError when it is missing, cannot be loaded, or is another version. */
+/** ONNX Runtime, loaded once per thread. @throws SetupError when it is missing, cannot be loaded, or is another version. */
 export function library(): Library {
   loaded ??= load(libraryPath());
   return loaded;
+}
+
+/**
+ * Loads ONNX Runtime from a file of the user's choice, before this thread uses any other.
+ * @throws SetupError as `library`.
+ */
+export function useLibrary(path: string): void {
+  if (loaded !== undefined) throw new Error(`${path} cannot be loaded: this thread uses an ONNX Runtime already`);
+  loaded = load(path);
 }
 
 function load(path: string): Library {

@@ -1,9 +1,13 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import koffi from "koffi";
 import type { Pointer } from "./api.js";
 import { CPU, type Device } from "./device.js";
 import { theEnvironment } from "./environment.js";
 import { Handle, holdAll } from "./handle.js";
 import { check, library, made } from "./library.js";
+import { type HostNode, hostNodes } from "./placement.js";
 import type { Tensor } from "./tensor.js";
 
 export interface SessionOptions {
@@ -53,8 +57,10 @@ export class Session implements Disposable {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly device: Device;
+  /** On a device: nodes through which data goes to the host and back; there should be none. */
+  readonly hostNodes: readonly HostNode[];
 
-  private constructor(pointer: Pointer, options: SessionOptions) {
+  private constructor(pointer: Pointer, options: SessionOptions, optimized: Uint8Array | null) {
     let letGo = () => {};
     this.device = options.device ?? CPU;
     this.#handle = new Handle("session", pointer, (p) => {
@@ -63,6 +69,7 @@ export class Session implements Disposable {
     });
     try {
       letGo = holdAll([...(options.weights?.values() ?? []), ...(options.prepacked ? [options.prepacked] : [])]);
+      this.hostNodes = optimized === null ? [] : hostNodes(pointer, optimized);
       this.inputs = names(pointer, "Input");
       this.outputs = names(pointer, "Output");
     } catch (error) {
@@ -75,14 +82,25 @@ export class Session implements Disposable {
   static load(path: string, options: SessionOptions): Session {
     using settings = sessionOptions(options);
     const env = theEnvironment(threadsOf(options)).pointer;
-    const pointer = made(
-      (api, out) =>
-        options.prepacked === undefined
-          ? api.CreateSession(env, path, settings.pointer, out)
-          : api.CreateSessionWithPrepackedWeightsContainer(env, path, settings.pointer, options.prepacked.pointer, out),
-      path,
-    );
-    return new Session(pointer, options);
+    const { prepacked } = options;
+    const create = () =>
+      made(
+        (api, out) =>
+          prepacked === undefined
+            ? api.CreateSession(env, path, settings.pointer, out)
+            : api.CreateSessionWithPrepackedWeightsContainer(env, path, settings.pointer, prepacked.pointer, out),
+        path,
+      );
+    if (options.device?.isHost !== false) return new Session(create(), options, null);
+    const folder = mkdtempSync(join(tmpdir(), "lambdatap-graph-"));
+    try {
+      const optimized = join(folder, "optimized.onnx");
+      check(library().api.SetOptimizedModelFilePath(settings.pointer, optimized), optimized);
+      const pointer = create();
+      return new Session(pointer, options, readFileSync(optimized));
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   }
 
   get pointer(): Pointer {
@@ -130,6 +148,7 @@ function sessionOptions(options: SessionOptions): Handle {
       "session.intra_op.allow_spinning": options.spin === false ? "0" : "1",
       "session.disable_prepacking": options.prepack === true && (options.device ?? CPU).isHost ? "0" : "1",
     };
+    if (options.device?.isHost === false) entries["session.record_ep_graph_assignment_info"] = "1";
     for (const [key, value] of Object.entries(entries)) check(api.AddSessionConfigEntry(settings, key, value), key);
     options.device?.prepare(settings, options.replays === true);
     for (const [name, tensor] of options.weights ?? []) check(api.AddInitializer(settings, name, tensor.pointer), name);
