@@ -1,4 +1,6 @@
 import type { ModelShape } from "../models/graph-interface.js";
+import type { ActivationType } from "../models/onnx/graph.js";
+import { activationBytes } from "../models/weights/block-format.js";
 import { HIDDEN } from "./chunk.js";
 import { Tensor } from "./ort/tensor.js";
 import type { Retrieval } from "./retrieval.js";
@@ -21,6 +23,8 @@ export interface ArchiveOptions {
   readonly sinks: number;
   /** Longest text that it must hold. */
   readonly tokens: number;
+  /** What keys and values are kept in, as in the cache; left out: float32. */
+  readonly activations?: ActivationType;
 }
 
 /**
@@ -135,7 +139,8 @@ export class Archive implements Disposable {
   }
 
   #keysOf(slots: number): Tensor {
-    return Tensor.zeros("float32", [1, this.shape.kvHeads, slots, this.shape.headDim]);
+    const { activations = "float32" } = this.options;
+    return Tensor.zeros(activations, [1, this.shape.kvHeads, slots, this.shape.headDim]);
   }
 
   /** A tensor's tokens in one with more room; the old one is gone. */
@@ -164,8 +169,8 @@ export const retrievingLayers = ({ layerGeometries, geometries }: ModelShape): n
   });
 
 /** Bytes that an archive takes for a token, at most. */
-export const archivedBytes = (shape: ModelShape): number =>
-  retrievingLayers(shape).length * shape.kvHeads * shape.headDim * 4 * 2 + 4;
+export const archivedBytes = (shape: ModelShape, activations: ActivationType): number =>
+  retrievingLayers(shape).length * shape.kvHeads * shape.headDim * activationBytes(activations) * 2 + 4;
 
 function hiding(slots: number): Tensor {
   const tensor = Tensor.zeros("float32", [1, 1, 1, slots]);

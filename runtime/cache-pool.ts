@@ -16,8 +16,9 @@ export class CachePool implements Disposable {
     const cache = this.#open(geometry);
     let archive: Archive | null = null;
     try {
-      if (retrieval !== null)
-        archive = new Archive(cache.shape, { ...geometry, retrieval, tokens: archivedTokens(sequence.asked) });
+      const { shape, activations } = cache;
+      const tokens = archivedTokens(sequence.asked);
+      if (retrieval !== null) archive = new Archive(shape, { ...geometry, retrieval, tokens, activations });
       const place = { cache, row: cache.allocate(), archive };
       this.#owners.get(cache)?.push(sequence);
       sequence.place = place;

@@ -49,7 +49,8 @@ export class DecodeGraph implements Disposable {
   constructor(resources: GraphResources, graph: CompiledGraph<DecodeInterface>) {
     this.#resources = resources;
     this.#names = graph.interface;
-    this.#session = Session.load(graph.path, { ...resources, weights: resources.weights.tensors, prepack: true });
+    const prepack = resources.prepacked !== undefined;
+    this.#session = Session.load(graph.path, { ...resources, weights: resources.weights.tensors, prepack });
   }
 
   /**
@@ -264,7 +265,7 @@ export class DecodeGraph implements Disposable {
         for (const link of links) outputs.set(link, tensor);
       }
       if (rawKey === null) return null;
-      const raw = Tensor.zeros("float32", [rows, kvHeads, 1, headDim]);
+      const raw = Tensor.zeros(cache.activations, [rows, kvHeads, 1, headDim]);
       outputs.set(rawKey, raw);
       return raw;
     });

@@ -7,7 +7,8 @@ import type { Weights } from "./weights.js";
 export interface GraphResources {
   readonly model: CompiledModel;
   readonly weights: Weights;
-  readonly prepacked: PrepackedWeights;
+  /** undefined: weights are read as they lie. Kernels of float16 can pack theirs, but not share what they have packed. */
+  readonly prepacked: PrepackedWeights | undefined;
   /** One per geometry. */
   readonly rotary: readonly (RotaryTable | null)[];
   readonly threads: number;

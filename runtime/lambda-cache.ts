@@ -1,5 +1,6 @@
 import { turnsSinks } from "../models/attention.js";
 import type { ModelShape } from "../models/graph-interface.js";
+import type { ActivationType } from "../models/onnx/graph.js";
 import { Tensor } from "./ort/tensor.js";
 import { Ring } from "./ring.js";
 
@@ -43,6 +44,8 @@ export class LambdaCache implements Disposable {
   constructor(
     readonly shape: ModelShape,
     { window, sinks }: LambdaGeometry,
+    /** What keys and values are kept in. */
+    readonly activations: ActivationType = "float32",
   ) {
     this.window = window;
     this.sinks = sinks;
@@ -186,7 +189,7 @@ export class LambdaCache implements Disposable {
     const { kvHeads, headDim, layerGeometries, geometries } = this.shape;
     const made: Tensor[] = [];
     const zeros = (shape: readonly number[]): Tensor => {
-      const tensor = Tensor.zeros("float32", shape);
+      const tensor = Tensor.zeros(this.activations, shape);
       made.push(tensor);
       return tensor;
     };

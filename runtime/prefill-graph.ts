@@ -1,7 +1,7 @@
 import type { CompiledGraph } from "../models/compile.js";
 import type { PrefillInterface, RotaryInputs } from "../models/graph-interface.js";
 import type { Archive } from "./archive.js";
-import { type Chunk, chunkDistances, chunkKeys, chunkMask, sinkMasks } from "./chunk.js";
+import { type Chunk, chunkDistances, chunkKeys, chunkMask, hiddenIn, sinkMasks } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
 import { type LambdaCache, rowSize } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
@@ -39,11 +39,13 @@ export class PrefillGraph implements Disposable {
   constructor(resources: GraphResources, graph: CompiledGraph<PrefillInterface>) {
     this.#resources = resources;
     this.#names = graph.interface;
-    this.#session = Session.load(graph.path, { ...resources, weights: resources.weights.tensors, prepack: true });
+    const prepack = resources.prepacked !== undefined;
+    this.#session = Session.load(graph.path, { ...resources, weights: resources.weights.tensors, prepack });
   }
 
   /** Logits [wanted.length, vocab]. */
   run(cache: LambdaCache, row: number, run: PrefillRun): Float32Array {
+    const { activations } = cache;
     const { kvHeads, headDim, vocabSize } = cache.shape;
     const { tokens } = run.chunk;
     const owned: Tensor[] = [];
@@ -53,19 +55,20 @@ export class PrefillGraph implements Disposable {
       owned.push(tensor);
       return tensor;
     };
-    const output = (name: string, shape: readonly number[]): Tensor => {
-      const tensor = own(Tensor.zeros("float32", shape));
+    const output = (name: string, type: ElementType, shape: readonly number[]): Tensor => {
+      const tensor = own(Tensor.zeros(type, shape));
       outputs.set(name, tensor);
       return tensor;
     };
     try {
       this.#bindInputs(cache, row, run, (name, tensor) => inputs.set(name, own(tensor)), outputs);
-      const logits = output(this.#names.logits, [run.wanted.length, vocabSize]);
+      const logits = output(this.#names.logits, "float32", [run.wanted.length, vocabSize]);
       const { layers } = this.#names;
+      const ofChunk = (name: string): Tensor => output(name, activations, [1, kvHeads, tokens, headDim]);
       const stored = {
-        keys: layers.map(({ keys }) => output(keys.output, [1, kvHeads, tokens, headDim])),
-        values: layers.map(({ values }) => output(values.output, [1, kvHeads, tokens, headDim])),
-        rawKeys: layers.map(({ rawKey }) => (rawKey === null ? null : output(rawKey, [1, kvHeads, tokens, headDim]))),
+        keys: layers.map(({ keys }) => ofChunk(keys.output)),
+        values: layers.map(({ values }) => ofChunk(values.output)),
+        rawKeys: layers.map(({ rawKey }) => (rawKey === null ? null : ofChunk(rawKey))),
       };
       const { hiddenSize } = this.#resources.model.shape;
       for (const [name, tensor] of editTensors(this.#names.edits, [run.edits ?? null], hiddenSize))
@@ -137,8 +140,8 @@ export class PrefillGraph implements Disposable {
         filled(geometry.distances, "float32", [1, 1, chunk.tokens, keys.keys], chunkDistances(ring, chunk, keys));
       if (geometry.mask !== null) {
         const heads = geometry.sinks?.heads ?? 1;
-        const values = chunkMask(ring, chunk, keys);
-        const mask = Tensor.zeros("float32", [1, heads, chunk.tokens, keys.keys]);
+        const values = chunkMask(ring, chunk, keys, hiddenIn(cache.activations));
+        const mask = Tensor.zeros(cache.activations, [1, heads, chunk.tokens, keys.keys]);
         bind(geometry.mask.input, mask);
         for (let head = 0; head < heads; head++) mask.write(values, head * values.length);
         for (const link of geometry.mask.outputs) outputs.set(link, mask);

@@ -39,7 +39,7 @@ export class Runner implements Disposable {
     this.#resources = {
       model,
       weights: openWeights(model.weights),
-      prepacked: new PrepackedWeights(),
+      prepacked: model.activations === "float32" ? new PrepackedWeights() : undefined,
       rotary: model.shape.geometries.map(({ window: own, positions }) =>
         positions.kind === "rotary"
           ? new RotaryTable(positions.rope, positions.rotaryDim, own === "lambda" ? window : own)
@@ -63,7 +63,7 @@ export class Runner implements Disposable {
   /** An empty cache; the graphs that work on it are loaded. */
   openCache(geometry: LambdaGeometry): LambdaCache {
     this.load(geometry);
-    return new LambdaCache(this.model.shape, geometry);
+    return new LambdaCache(this.model.shape, geometry, this.model.activations);
   }
 
   /** Lets go of what graphs have bound of an archive, and frees it. */
@@ -124,7 +124,7 @@ export class Runner implements Disposable {
 
   [Symbol.dispose](): void {
     for (const graph of this.#graphs()) graph[Symbol.dispose]();
-    this.#resources.prepacked[Symbol.dispose]();
+    this.#resources.prepacked?.[Symbol.dispose]();
     this.#resources.weights[Symbol.dispose]();
   }
 
