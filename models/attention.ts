@@ -1,6 +1,9 @@
 import type { Geometry, ModelShape, Positions, RotaryInputs } from "./graph-interface.js";
 import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
 
+/** The lowest finite number of float16. */
+export const LOWEST_F16 = -65504;
+
 export type Rotary = Extract<Positions, { kind: "rotary" }>;
 
 /** Sizes of one layer's attention. */
@@ -64,7 +67,7 @@ export function rotaryInputs(
 
 /** Unrotated keys of the starting tokens in all layers of a geometry, [batch, layers of it * kvHeads, sinks, headDim]. */
 export const sinkKeysInput = (graph: GraphBuilder, prefix: string, cache: CacheShape, geometry: number): Value =>
-  graph.input(`${prefix}sink_keys`, "float32", [
+  graph.input(`${prefix}sink_keys`, graph.activations, [
     "batch",
     layersOf(cache, geometry) * cache.kvHeads,
     cache.sinks,
@@ -78,21 +81,26 @@ export const rotate = (
   { rotaryDim, interleaved }: Rotary,
   headDim: number,
 ): Value =>
-  graph.op("RotaryEmbedding", [x, cos, sin], {
+  graph.op("RotaryEmbedding", [x, graph.toActivations(cos), graph.toActivations(sin)], {
     ...(rotaryDim === headDim ? {} : { rotary_embedding_dim: rotaryDim }),
     ...(interleaved ? { interleaved: 1 } : {}),
   });
 
 /** What ALiBi adds to the scores, [batch, heads, tokens, keys], from distances [batch, 1, tokens, keys]. */
-export const alibiBias = (graph: GraphBuilder, distances: Value, slopes: readonly number[]): Value =>
-  graph.op("Mul", [
-    distances,
-    graph.constant(
-      "float32",
-      [1, slopes.length, 1, 1],
-      slopes.map((slope) => -slope),
-    ),
-  ]);
+export function alibiBias(graph: GraphBuilder, distances: Value, slopes: readonly number[]): Value {
+  const lowered = slopes.map((slope) => -slope);
+  const bias = graph.op("Mul", [distances, graph.constant("float32", [1, slopes.length, 1, 1], lowered)]);
+  return addedToScores(graph, bias);
+}
+
+/**
+ * What is added to scores, from float32 to the type of the activations. Numbers that hide a key stay finite: kernels that
+ * work on some keys at a time make NaN of a row whose first keys are all at minus infinity.
+ */
+export function addedToScores(graph: GraphBuilder, x: Value): Value {
+  if (graph.activations !== "float16") return graph.toActivations(x);
+  return graph.toActivations(graph.op("Max", [x, graph.constant("float32", [1], [LOWEST_F16])]));
+}
 
 /** ONNX Attention (opset 24): scaled, limited, masked, in this order. */
 export function attention(
@@ -109,7 +117,7 @@ export const splitAxis1 = (graph: GraphBuilder, x: Value, sizes: readonly number
 
 export const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
-/** cap * tanh(x / cap), as Gemma 2 limits scores and logits. */
+/** cap * tanh(x / cap) of float32, as Gemma 2 limits scores and logits. */
 export function softcap(graph: GraphBuilder, x: Value, cap: number): Value {
   const by = (factor: number, of: Value) => graph.op("Mul", [of, graph.constant("float32", [1], [factor])]);
   return by(cap, graph.op("Tanh", [by(1 / cap, x)]));

@@ -11,8 +11,8 @@ import type { DecodeInterface, LensInterface, ModelShape, PrefillInterface } fro
 import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } from "./graphs.js";
 import type { HookName } from "./hooks.js";
 import { openModelSource } from "./model-source.js";
-import type { WeightPlace } from "./onnx/graph.js";
-import { ownPrecision, type Precision } from "./weights/block-format.js";
+import type { ActivationType, WeightPlace } from "./onnx/graph.js";
+import { activationsOf, type DeviceKind, ownPrecision, type Precision } from "./weights/block-format.js";
 import { withOptionalPrefix } from "./weights/checkpoint.js";
 import { writeWeights } from "./weights/weights-file.js";
 
@@ -23,8 +23,10 @@ const WEIGHTS_FILE = "weights.bin";
 export interface CompileOptions {
   /** Of the model. */
   readonly path: string;
-  /** auto: the file's own blocks where it has some, else f32. */
+  /** auto: the file's own blocks where it has some, else f32; on a GPU the file's own 16 bits go before f32. */
   readonly precision: Precision | "auto";
+  /** What the model will run on, which "auto" depends on; left out: cpu. */
+  readonly device?: DeviceKind;
   readonly cacheRoot: string;
   /** Called with the share of the weights written; not at all where the cache has them. */
   readonly onProgress?: (share: number) => void;
@@ -49,6 +51,8 @@ export interface CompiledModel {
   readonly modelType: string;
   readonly shape: ModelShape;
   readonly precision: Precision;
+  /** What activations, keys and values are kept in. */
+  readonly activations: ActivationType;
   readonly generation: GenerationConfig;
   readonly weights: {
     readonly path: string;
@@ -69,6 +73,7 @@ export interface CompiledModel {
 export async function compileModel({
   path,
   precision: asked,
+  device = "cpu",
   cacheRoot,
   onProgress,
 }: CompileOptions): Promise<CompiledModel> {
@@ -77,7 +82,7 @@ export async function compileModel({
   const generation = source.generation();
   using checkpoint = withOptionalPrefix(source.openCheckpoint(), model.optionalPrefix ?? "");
   const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
-  const precision = asked === "auto" ? ownPrecision(dtypes.values()) : asked;
+  const precision = asked === "auto" ? ownPrecision(dtypes.values(), device) : asked;
   const { plan, hooks } = planWeights(model, { precision, dtypes });
   const content = await contentHash(cacheRoot, [source.configFile, ...checkpoint.files]);
   const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);
@@ -99,6 +104,7 @@ export async function compileModel({
     shape: model.shape,
     hooks,
     precision,
+    activations: activationsOf(precision),
     generation,
     weights: { path: join(entry, WEIGHTS_FILE), bytes: plan.bytes, places: plan.places },
     decode: (asked) => keep(`decode-g${asked.sinks}`, buildDecode(model, plan, { ...options, ...asked })),

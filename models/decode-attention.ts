@@ -58,12 +58,12 @@ export class DecodeAttention implements LayerAttention {
     const { geometry, nth } = placeOf(cache, layer);
     const { writeIndex } = this.geometries[geometry]!;
     const shape: Dimension[] = ["batch", kvHeads, `g${geometry}.slots`, headDim];
-    const keys = graph.input(`keys.${layer}`, "float32", shape);
-    const values = graph.input(`values.${layer}`, "float32", shape);
+    const keys = graph.input(`keys.${layer}`, graph.activations, shape);
+    const values = graph.input(`values.${layer}`, graph.activations, shape);
     const keyOutputs: Value[] = [];
     const scatter = (buffer: Value, update: Value, at: Value | null, name: string): Value => {
       graph.op("TensorScatter", at === null ? [buffer, update] : [buffer, update, at], { axis: -2 }, name);
-      return graph.output(name, "float32", shape);
+      return graph.output(name, graph.activations, shape);
     };
     let current = keys;
     const turned = this.#turned[geometry]?.[nth];
@@ -85,7 +85,7 @@ export class DecodeAttention implements LayerAttention {
       geometry,
       keys: { input: keys, outputs: keyOutputs },
       values: { input: values, outputs: [valueOutput] },
-      rawKey: keepsRaw ? graph.output(key, "float32", ["batch", kvHeads, 1, headDim]) : null,
+      rawKey: keepsRaw ? graph.output(key, graph.activations, ["batch", kvHeads, 1, headDim]) : null,
       archive,
     });
     return graph.op("Reshape", [attended, graph.constant("int64", [3], [0, 1, heads * headDim])]);

@@ -3,8 +3,9 @@ import { type LayerAttention, softcap } from "./attention.js";
 import type { EditInputs, PrefillInterface, TapOutput } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import { MatrixProducts, type ProductOptions } from "./matrix-products.js";
-import type { GraphBuilder, Value } from "./onnx/graph.js";
+import type { ActivationType, GraphBuilder, Value } from "./onnx/graph.js";
 import { editResidual } from "./residual-edit.js";
+import { inBlocks } from "./weights/block-format.js";
 import type { WeightPart } from "./weights/weight-part.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
 
@@ -40,6 +41,14 @@ export interface ForwardOptions extends ProductOptions {
   readonly hiddenSize: number;
 }
 
+/** What is done to the rows of an embedding matrix. */
+export interface Embedding {
+  /** They are multiplied by it. */
+  readonly scale?: number;
+  /** Learned vectors [count, d] of the tokens' positions, added to them. */
+  readonly positions?: { readonly name: string; readonly count: number };
+}
+
 /** The output matrix [vocab, d]; tied: it is the embedding matrix. Logits are limited to +-cap by tanh. */
 export interface Unembedding {
   readonly name: string;
@@ -63,7 +72,8 @@ interface FinalNorm {
 
 /**
  * A forward pass being written down: what architecture files are written in. The same calls give the decode and the
- * prefill graph; only `attention` differs. Hidden values are [batch, tokens, size].
+ * prefill graph; only `attention` differs. Hidden values are [batch, tokens, size], in the graph's type of activations;
+ * embeddings, logits, taps and edits are float32 whatever that is.
  */
 export class Forward {
   /** Every hook the architecture names. */
@@ -92,15 +102,17 @@ export class Forward {
     this.#products = new MatrixProducts(graph, plan, options);
   }
 
-  /** Rows of an embedding matrix [vocab, width]. */
-  embed(name: string, vocab: number, width: number): Value {
-    return this.#products.rows({ tensor: `${name}.weight`, shape: [vocab, width] }, this.ids);
-  }
-
-  /** Learned vectors [count, d] of the tokens' positions: [batch, tokens, d]. */
-  learnedPositions(name: string, count: number): Value {
-    this.positions ??= this.graph.input("positions", "int64", ["batch", "tokens"]);
-    return this.graph.op("Gather", [this.#whole(`${name}.weight`, [count, this.options.hiddenSize]), this.positions]);
+  /** Rows of an embedding matrix [vocab, width]: the residual stream as it begins. */
+  embed(name: string, vocab: number, width: number, { scale, positions }: Embedding = {}): Value {
+    const { graph } = this;
+    let rows = this.#products.rows({ tensor: `${name}.weight`, shape: [vocab, width] }, this.ids);
+    if (scale !== undefined) rows = graph.op("Mul", [rows, graph.constant("float32", [1], [scale])]);
+    if (positions !== undefined) {
+      this.positions ??= graph.input("positions", "int64", ["batch", "tokens"]);
+      const vectors = this.#whole(`${positions.name}.weight`, [positions.count, width], "float32");
+      rows = graph.add(rows, graph.op("Gather", [vectors, this.positions]));
+    }
+    return graph.toActivations(rows);
   }
 
   linear(x: Value, { parts, in: columns, bias }: Linear): Value {
@@ -119,6 +131,7 @@ export class Forward {
     const place = this.plan.stacked(
       name,
       parts.map(({ name: of, out, rows }) => ({ tensor: `${of}.bias`, shape: [out], ...(rows ? { rows } : {}) })),
+      this.graph.activations,
     );
     return this.graph.op("Add", [product, this.graph.weight(name, place, this.options.weightsFile)]);
   }
@@ -132,7 +145,7 @@ export class Forward {
   /** Over the last axis. Ba et al. 2016, arXiv 1607.06450. */
   layerNorm(x: Value, name: string, epsilon: number, { bias }: { readonly bias: boolean }): Value {
     const norm = this.#gain(name, {}, true);
-    const shift = bias ? this.#whole(`${name}.bias`, norm.part.shape) : null;
+    const shift = bias ? this.#whole(`${name}.bias`, norm.part.shape, this.graph.activations) : null;
     return this.#remember(this.graph.layerNorm(x, norm.gain, shift, epsilon), norm);
   }
 
@@ -141,14 +154,13 @@ export class Forward {
     return this.graph.add(a, b);
   }
 
-  scale(x: Value, factor: number): Value {
-    return this.graph.op("Mul", [x, this.graph.constant("float32", [1], [factor])]);
-  }
-
   /** Limits values to [-limit, limit]. */
   clip(x: Value, limit: number): Value {
-    const bound = (value: number) => this.graph.constant("float32", [], [value]);
-    return this.graph.op("Clip", [x, bound(-limit), bound(limit)]);
+    const { graph } = this;
+    const bound = (value: number) => graph.constant(graph.activations, [], [value]);
+    // ONNX Runtime has no Clip for bfloat16.
+    if (graph.activations === "bfloat16") return graph.op("Min", [graph.op("Max", [x, bound(-limit)]), bound(limit)]);
+    return graph.op("Clip", [x, bound(-limit), bound(limit)]);
   }
 
   /** Cuts the last axis into pieces of the given sizes. */
@@ -178,9 +190,10 @@ export class Forward {
     const before = this.#edited.get(x);
     const unedited = before?.from ?? x;
     if (taps.has(hook)) {
-      if (!this.#tapped.has(unedited)) graph.output(unedited, "float32", ["batch", "tokens", hiddenSize]);
-      this.#tapped.add(unedited);
-      this.taps.push({ hook, output: unedited });
+      const output = graph.toFloat32(unedited);
+      if (!this.#tapped.has(output)) graph.output(output, "float32", ["batch", "tokens", hiddenSize]);
+      this.#tapped.add(output);
+      this.taps.push({ hook, output });
     }
     if (!edits.has(hook)) return x;
     if (before) {
@@ -200,8 +213,8 @@ export class Forward {
     const wanted = this.wanted === null ? rows : graph.op("Gather", [rows, this.wanted]);
     this.head = { ...unembedding, norm: this.#norms.get(x) ?? null };
     const { name, vocab, bias, cap } = unembedding;
-    let logits = this.#logits(wanted, unembedding);
-    if (bias) logits = graph.op("Add", [logits, this.#whole(`${name}.bias`, [vocab])]);
+    let logits = this.#logits(graph.toFloat32(wanted), unembedding);
+    if (bias) logits = graph.op("Add", [logits, this.#whole(`${name}.bias`, [vocab], "float32")]);
     if (cap) logits = softcap(graph, logits, cap);
     graph.op("Identity", [logits], {}, "logits");
     graph.output("logits", "float32", ["wanted", vocab]);
@@ -218,16 +231,17 @@ export class Forward {
       const mean = graph.op("ReduceMean", [x, graph.constant("int64", [1], [-1])], { keepdims: 1 });
       x = graph.op("Sub", [x, mean]);
     }
-    if (norm) x = graph.op("Mul", [x, this.#part(norm.gain, norm.part)]);
+    if (norm) x = graph.op("Mul", [x, graph.toFloat32(this.#part(norm.gain, norm.part, graph.activations))]);
     graph.op("Identity", [this.#logits(x, unembedding)], {}, "logits");
     graph.output("logits", "float32", ["wanted", unembedding.vocab]);
   }
 
+  /** Of rows of float32. */
   #logits(rows: Value, { name, vocab, tied }: Unembedding): Value {
     const tensor = `${name}.weight`;
     const width = this.options.hiddenSize;
-    if (tied && this.options.precision === "f32")
-      return this.graph.op("Gemm", [rows, this.#whole(tensor, [vocab, width])], { transB: 1 });
+    if (tied && !inBlocks(this.options.precision))
+      return this.graph.op("Gemm", [rows, this.#whole(tensor, [vocab, width], "float32")], { transB: 1 });
     return this.#products.sideBySide(rows, [{ tensor, shape: [vocab, width] }], width, "head");
   }
 
@@ -235,7 +249,7 @@ export class Forward {
     const tensor = `${name}.weight`;
     const gain = plusOne ? `${tensor}+1` : tensor;
     const part = { tensor, shape: [size], ...(plusOne ? { plus: 1 } : {}) };
-    return { gain: this.#part(gain, part), part, centres };
+    return { gain: this.#part(gain, part, this.graph.activations), part, centres };
   }
 
   #remember(normed: Value, norm: FinalNorm): Value {
@@ -243,11 +257,11 @@ export class Forward {
     return normed;
   }
 
-  #whole(tensor: string, shape: readonly number[]): Value {
-    return this.#part(tensor, { tensor, shape });
+  #whole(tensor: string, shape: readonly number[], type: ActivationType): Value {
+    return this.#part(tensor, { tensor, shape }, type);
   }
 
-  #part(name: string, part: WeightPart): Value {
-    return this.graph.weight(name, this.plan.plain(name, part), this.options.weightsFile);
+  #part(name: string, part: WeightPart, type: ActivationType): Value {
+    return this.graph.weight(name, this.plan.plain(name, part, type), this.options.weightsFile);
   }
 }

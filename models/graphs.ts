@@ -7,7 +7,7 @@ import type { HookName } from "./hooks.js";
 import { MiddleRetrieval } from "./middle-retrieval.js";
 import { GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
-import type { Precision } from "./weights/block-format.js";
+import { activationsOf, type Precision } from "./weights/block-format.js";
 import { WeightPlan } from "./weights/weight-plan.js";
 
 /** What makes one graph of a model differ from another. */
@@ -39,7 +39,7 @@ export function buildDecode(
   plan: WeightPlan,
   options: GraphOptions,
 ): BuiltGraph<DecodeInterface> {
-  const graph = new GraphBuilder();
+  const graph = new GraphBuilder(activationsOf(options.precision));
   const ids = graph.input("ids", "int64", ["batch", 1]);
   const cache = { ...model.shape, sinks: options.sinks };
   const retrieval = options.retrieval ? new MiddleRetrieval(graph, cache) : null;
@@ -60,7 +60,7 @@ export function buildPrefill(
   plan: WeightPlan,
   options: GraphOptions & { readonly far: boolean },
 ): BuiltGraph<PrefillInterface> {
-  const graph = new GraphBuilder();
+  const graph = new GraphBuilder(activationsOf(options.precision));
   const ids = graph.input("ids", "int64", ["batch", "tokens"]);
   const wanted = graph.input("wanted", "int64", ["wanted"]);
   const attention = new PrefillAttention(
@@ -84,11 +84,12 @@ export function buildLens(
   plan: WeightPlan,
   options: GraphOptions,
 ): { readonly interface: LensInterface; readonly bytes: Uint8Array } {
-  const whole = new GraphBuilder();
+  const activations = activationsOf(options.precision);
+  const whole = new GraphBuilder(activations);
   const attention = new DecodeAttention(whole, { ...model.shape, sinks: options.sinks });
   const { head } = run(model, plan, options, whole, attention, whole.input("ids", "int64", ["batch", 1]), null);
   if (head === null) throw new RangeError(`${model.modelType} has no output matrix`);
-  const graph = new GraphBuilder();
+  const graph = new GraphBuilder(activations);
   const { hiddenSize } = model.shape;
   const directions = graph.input("directions", "float32", ["wanted", hiddenSize]);
   new Forward(graph, plan, attention, "", null, { ...options, hiddenSize }).lens(directions, head);

@@ -12,7 +12,7 @@ import { parametersOf, partsOf, readThrough, typesOf } from "./inspect-weights.j
 import { type ModelSource, openModelSource } from "./model-source.js";
 import { openSae } from "./sae/index.js";
 import { openTokenizer } from "./tokenizer/tokenizer.js";
-import { ownPrecision, type Precision } from "./weights/block-format.js";
+import { activationBytes, activationsOf, ownPrecision, type Precision } from "./weights/block-format.js";
 import { withOptionalPrefix } from "./weights/checkpoint.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
 
@@ -117,7 +117,11 @@ async function inspectParts(
     architecture: model.modelType,
     parameters: parametersOf(planned.plan),
     precision,
-    needs: { weightBytes: planned.plan.bytes, cacheBytes: cacheBytes(model.shape, window, options.sinks), window },
+    needs: {
+      weightBytes: planned.plan.bytes,
+      cacheBytes: cacheElements(model.shape, window, options.sinks) * activationBytes(activationsOf(precision)),
+      window,
+    },
   };
 }
 
@@ -160,8 +164,8 @@ async function inspectWeights(
   return { bytes, types: typesOf(checkpoint) };
 }
 
-/** Of one text that fills the windows: keys and values, and where starting tokens are turned their unrotated keys. */
-function cacheBytes(
+/** Numbers of one text that fills the windows: keys and values, and where starting tokens are turned their unrotated keys. */
+function cacheElements(
   { kvHeads, headDim, geometries, layerGeometries }: ModelShape,
   window: number,
   sinks: number,
@@ -171,7 +175,7 @@ function cacheBytes(
     const trained = geometry.window === "lambda" ? window + sinks : geometry.window;
     return sum + 2 * trained + (turnsSinks(geometry, sinks) ? sinks : 0);
   }, 0);
-  return slots * kvHeads * headDim * 4;
+  return slots * kvHeads * headDim;
 }
 
 function shapeOf({ modelType, shape }: DescribedModel): string {

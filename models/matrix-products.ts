@@ -1,5 +1,13 @@
-import type { GraphBuilder, Value, WeightPlace } from "./onnx/graph.js";
-import { type BlockFormat, blocksOf, heldFormat, PLAIN_4, PLAIN_8, type Precision } from "./weights/block-format.js";
+import type { ActivationType, GraphBuilder, Value, WeightPlace } from "./onnx/graph.js";
+import {
+  type BlockFormat,
+  blocksOf,
+  heldFormat,
+  inBlocks,
+  PLAIN_4,
+  PLAIN_8,
+  type Precision,
+} from "./weights/block-format.js";
 import type { WeightPart } from "./weights/weight-part.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
 
@@ -12,7 +20,7 @@ export interface ProductOptions {
   readonly weightsFile: string;
 }
 
-/** The product with the output matrix: its activations are rows [wanted, d], not [batch, tokens, d]. */
+/** The product with the output matrix, in f32 or blocks: its activations are rows [wanted, d] of float32, not [batch, tokens, d]. */
 const HEAD = "head";
 
 /** Products of activations with matrices of a checkpoint, in the formats that a precision gives them. */
@@ -29,9 +37,10 @@ export class MatrixProducts {
   /** x times matrices side by side. Parts that are kept in different formats are products of their own. */
   sideBySide(x: Value, parts: readonly WeightPart[], columns: number, as?: typeof HEAD): Value {
     const { graph, plan, options } = this;
-    if (options.precision === "f32") {
+    if (!inBlocks(options.precision)) {
       const name = `${as ?? nameOf(parts)}.transposed`;
-      return graph.op("MatMul", [x, this.#placed(name, plan.transposed(name, parts, columns))]);
+      const type: ActivationType = as === HEAD ? "float32" : graph.activations;
+      return graph.op("MatMul", [x, this.#placed(name, plan.transposed(name, parts, columns, type))]);
     }
     const products: Value[] = [];
     for (let start = 0; start < parts.length; ) {
@@ -46,15 +55,15 @@ export class MatrixProducts {
   }
 
   /**
-   * Rows of an embedding matrix [vocab, width]: [...ids, width]. Where its own blocks are held and have no minima, they
+   * Rows of an embedding matrix [vocab, width]: [...ids, width] of float32. Where its own blocks are held and have no minima, they
    * are what rows are taken from, the same bytes that a product with this matrix reads; else it is kept in f32.
    */
   rows(part: WeightPart, ids: Value): Value {
     const { graph, plan, options } = this;
     const [vocab = 0, width = 0] = part.shape;
     const { format, held } = this.#format(part, true);
-    if (options.precision === "f32" || held === null || format.minima)
-      return graph.op("Gather", [this.#placed(part.tensor, plan.plain(part.tensor, part)), ids]);
+    if (!inBlocks(options.precision) || held === null || format.minima)
+      return graph.op("Gather", [this.#placed(part.tensor, plan.plain(part.tensor, part, "float32")), ids]);
     const weight = blocksName([part], format);
     const { codes, scales } = plan.blocks(weight, [part], width, format, held);
     // GatherBlockQuantized wants codes of the rank of scales.

@@ -61,8 +61,8 @@ export class MiddleRetrieval {
     if (!inputs) throw new RangeError(`layer ${layer} retrieves nothing`);
     const slots = `archived.${layer}`;
     const archive: ArchiveInputs = {
-      keys: graph.input(`archive_keys.${layer}`, "float32", ["batch", kvHeads, slots, headDim]),
-      values: graph.input(`archive_values.${layer}`, "float32", [`archive_rows.${layer}`, headDim]),
+      keys: graph.input(`archive_keys.${layer}`, graph.activations, ["batch", kvHeads, slots, headDim]),
+      values: graph.input(`archive_values.${layer}`, graph.activations, [`archive_rows.${layer}`, headDim]),
       hidden: graph.input(`archive_hidden.${layer}`, "float32", ["batch", 1, 1, slots]),
     };
     const positions = cache.geometries[geometry]?.positions;
@@ -78,22 +78,22 @@ export class MiddleRetrieval {
     const [ofWindow = "", ofMiddle = ""] = graph.multi("Split", [weights, cut], 2, { axis: -1 });
     const byKeyHead = graph.constant("int64", [4], [0, kvHeads, heads / kvHeads, -1]);
     const byHead = graph.constant("int64", [4], [0, heads, 1, headDim]);
-    const seen = graph.op("MatMul", [graph.op("Reshape", [ofWindow, byKeyHead]), values]);
+    const seen = graph.op("MatMul", [graph.op("Reshape", [graph.toActivations(ofWindow), byKeyHead]), values]);
     const rows = graph.op("Add", [found, this.#firstRows(archive.keys, sizes)]);
     const foundValues = graph.op("Reshape", [
       graph.op("Gather", [archive.values, rows], { axis: 0 }),
       graph.constant("int64", [4], [0, heads, -1, headDim]),
     ]);
-    const retrieved = graph.op("MatMul", [ofMiddle, foundValues]);
+    const retrieved = graph.op("MatMul", [graph.toActivations(ofMiddle), foundValues]);
     return { attended: graph.op("Add", [graph.op("Reshape", [seen, byHead]), retrieved]), archive };
   }
 
-  /** [batch, heads, 1, keys]. */
+  /** [batch, heads, 1, keys] of float32. */
   #scores(query: Value, keys: Value, { heads, kvHeads, headDim, scale, softcap: cap }: AttentionSizes): Value {
     const { graph } = this;
     const grouped = graph.op("Reshape", [query, graph.constant("int64", [4], [0, kvHeads, heads / kvHeads, headDim])]);
     const products = graph.microsoft("FusedMatMul", [grouped, keys], { transB: 1, alpha: { float: scale } });
-    const scores = graph.op("Reshape", [products, graph.constant("int64", [4], [0, heads, 1, -1])]);
+    const scores = graph.op("Reshape", [graph.toFloat32(products), graph.constant("int64", [4], [0, heads, 1, -1])]);
     return cap ? softcap(graph, scores, cap) : scores;
   }
 

@@ -1,5 +1,6 @@
 import {
   type AttentionSizes,
+  addedToScores,
   alibiBias,
   attention,
   type CacheShape,
@@ -17,7 +18,7 @@ import {
   turnsSinks,
 } from "./attention.js";
 import type { Geometry, PrefillInterface, RotaryInputs, SinkScoreInputs } from "./graph-interface.js";
-import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
+import type { ActivationType, Dimension, GraphBuilder, Value } from "./onnx/graph.js";
 
 /** A layer's unrotated keys of the starting tokens, and the same rotated to their positions: [batch, kvHeads, sinks, headDim]. */
 interface SinkKeys {
@@ -59,7 +60,8 @@ export class PrefillAttention implements LayerAttention {
     this.#inputs = cache.geometries.map((geometry, i) => this.#geometryInputs(geometry, i));
     const shape = [1, cache.kvHeads, cache.sinks, cache.headDim];
     const apart = this.#inputs.some(({ sinks }) => sinks !== null);
-    this.#noKeys = apart ? graph.op("ConstantOfShape", [graph.constant("int64", [4], shape)]) : "";
+    const zeros = () => graph.op("ConstantOfShape", [graph.constant("int64", [4], shape)]);
+    this.#noKeys = apart ? graph.toActivations(zeros()) : "";
   }
 
   get geometries(): PrefillInterface["geometries"] {
@@ -85,8 +87,8 @@ export class PrefillAttention implements LayerAttention {
     const inputs = this.#inputs[geometry]!;
     const buffer: Dimension[] = ["batch", kvHeads, `g${geometry}.slots`, headDim];
     const chunk: Dimension[] = ["batch", kvHeads, "tokens", headDim];
-    const keys = graph.input(`keys.${layer}`, "float32", buffer);
-    const values = graph.input(`values.${layer}`, "float32", buffer);
+    const keys = graph.input(`keys.${layer}`, graph.activations, buffer);
+    const values = graph.input(`values.${layer}`, graph.activations, buffer);
     const turned = (x: Value): Value =>
       inputs.rotary === null ? x : rotate(graph, x, inputs.rotary.inputs, inputs.rotary.positions, headDim);
     const newKeys = turned(key);
@@ -100,8 +102,8 @@ export class PrefillAttention implements LayerAttention {
     const v = this.#concat([this.#past(values, inputs), value, ...sinkValues]);
     if (sinks !== undefined) this.#scoreSinks(layer, inputs, sizes, { query, queries }, sinks);
     const attended = attention(graph, [queries, k, v, inputs.mask], sizes);
-    graph.output(newKeys, "float32", chunk);
-    graph.output(value, "float32", chunk);
+    graph.output(newKeys, graph.activations, chunk);
+    graph.output(value, graph.activations, chunk);
     const { window, positions } = cache.geometries[geometry]!;
     const archived = this.keepsKeys && window === "lambda" && positions.kind === "rotary";
     const keepsRaw = archived || turnsSinks({ window, positions }, cache.sinks);
@@ -109,7 +111,7 @@ export class PrefillAttention implements LayerAttention {
       geometry,
       keys: { input: keys, output: newKeys },
       values: { input: values, output: value },
-      rawKey: keepsRaw ? graph.output(key, "float32", chunk) : null,
+      rawKey: keepsRaw ? graph.output(key, graph.activations, chunk) : null,
     });
     const byToken = graph.op("Transpose", [attended], { perm: [0, 2, 1, 3] });
     return graph.op("Reshape", [byToken, graph.constant("int64", [3], [0, 0, heads * headDim])]);
@@ -131,10 +133,8 @@ export class PrefillAttention implements LayerAttention {
     const byQueryHead = graph.constant("int64", [4], [0, heads, -1, cache.sinks]);
     const score = (rotated: Value, against: Value): Value => {
       const product = [graph.op("Reshape", [rotated, byKeyHead]), against];
-      return graph.op("Reshape", [
-        graph.microsoft("FusedMatMul", product, { transB: 1, alpha: { float: scale } }),
-        byQueryHead,
-      ]);
+      const scores = graph.microsoft("FusedMatMul", product, { transB: 1, alpha: { float: scale } });
+      return graph.op("Reshape", [graph.toFloat32(scores), byQueryHead]);
     };
     const scores = graph.op("Where", [
       near,
@@ -148,8 +148,9 @@ export class PrefillAttention implements LayerAttention {
       graph.constant("int64", [1], [cache.sinks]),
     ]);
     const name = `mask.${layer}`;
-    graph.op("TensorScatter", [inputs.mask, graph.op("Add", [limited, hidden]), at], { axis: -1 }, name);
-    inputs.maskOutputs.push(graph.output(name, "float32", shape));
+    const added = addedToScores(graph, graph.op("Add", [limited, hidden]));
+    graph.op("TensorScatter", [inputs.mask, added, at], { axis: -1 }, name);
+    inputs.maskOutputs.push(graph.output(name, graph.activations, shape));
     inputs.mask = name;
     inputs.heads = heads;
   }
@@ -176,11 +177,11 @@ export class PrefillAttention implements LayerAttention {
             end: graph.input(`${prefix}past_end`, "int64", [1]),
           }
         : null;
-    const byPosition = (name: string, heads: Dimension): Value =>
-      graph.input(`${prefix}${name}`, "float32", ["batch", heads, "tokens", `${prefix}keys`]);
+    const byPosition = (name: string, type: ActivationType, heads: Dimension): Value =>
+      graph.input(`${prefix}${name}`, type, ["batch", heads, "tokens", `${prefix}keys`]);
     const alibi = positions.kind === "alibi";
-    const distances = alibi ? byPosition("distances", 1) : null;
-    const maskInput = alibi ? "" : byPosition("mask", `${prefix}mask_heads`);
+    const distances = alibi ? byPosition("distances", "float32", 1) : null;
+    const maskInput = alibi ? "" : byPosition("mask", graph.activations, `${prefix}mask_heads`);
     return {
       rotary,
       past,

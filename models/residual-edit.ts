@@ -11,14 +11,15 @@ export const EDIT_NORMALISATIONS = ["none", "layer_norm", "constant_norm_rescale
 const SMALLEST_LENGTH = 1e-30;
 
 /**
- * x with features of sparse autoencoders edited (DESIGN 5, "Edits"), all of them read from x as it comes:
+ * A residual stream x with features of sparse autoencoders edited (DESIGN 5, "Edits"), all of them read from x as it comes:
  * pre = (normalised x) w + bias; a = relu(gain * pre + offset) where pre > threshold, else 0; x += scale * (slope * a +
- * shift) * (decoder row), scale undoing the normalisation. x is [batch, tokens, d], and so is the result.
+ * shift) * (decoder row), scale undoing the normalisation. x is [batch, tokens, d] of activations, and so is the result;
+ * between them all is float32.
  */
 export function editResidual(
   graph: GraphBuilder,
   hook: HookName,
-  x: Value,
+  stream: Value,
   d: number,
 ): { readonly edited: Value; readonly inputs: EditInputs } {
   const name = (part: string) => `edits.${hook}.${part}`;
@@ -30,6 +31,7 @@ export function editResidual(
     normalisation: graph.input(name("normalisation"), "float32", ["batch", EDIT_NORMALISATIONS.length, count]),
     parameters: graph.input(name("parameters"), "float32", ["batch", EDIT_PARAMETERS.length, count]),
   };
+  const x = graph.toFloat32(stream);
   const { factors, scales } = normalisations(graph, x, d); // [batch, tokens, 3] each
   const number = (value: number) => graph.constant("float32", [1], [value]);
   const mul = (a: Value, b: Value) => graph.op("Mul", [a, b]);
@@ -47,7 +49,8 @@ export function editResidual(
   const a = graph.op("Where", [graph.op("Greater", [pre, threshold]), active, number(0)]);
   const scale = graph.op("MatMul", [scales, inputs.normalisation]);
   const delta = mul(add(mul(a, slope), shift), scale);
-  return { edited: graph.add(x, graph.op("MatMul", [delta, inputs.decoder])), inputs };
+  const edited = graph.add(x, graph.op("MatMul", [delta, inputs.decoder]));
+  return { edited: graph.toActivations(edited), inputs };
 }
 
 /** What x is multiplied by in each kind of normalisation, and what undoes it. The mean is taken off by centred encoders. */

@@ -1,4 +1,6 @@
 import type { ModelShape } from "../models/graph-interface.js";
+import type { ActivationType } from "../models/onnx/graph.js";
+import { activationBytes } from "../models/weights/block-format.js";
 import { HIDDEN } from "./chunk.js";
 import { CPU, type Device } from "./ort/device.js";
 import type { Tensor } from "./ort/tensor.js";
@@ -22,6 +24,8 @@ export interface ArchiveOptions {
   readonly sinks: number;
   /** Longest text that it must hold. */
   readonly tokens: number;
+  /** What keys and values are kept in, as in the cache; left out: float32. */
+  readonly activations?: ActivationType;
 }
 
 /**
@@ -143,7 +147,8 @@ export class Archive implements Disposable {
   }
 
   #keysOf(slots: number): Tensor {
-    return this.device.zeros("float32", [1, this.shape.kvHeads, slots, this.shape.headDim]);
+    const { activations = "float32" } = this.options;
+    return this.device.zeros(activations, [1, this.shape.kvHeads, slots, this.shape.headDim]);
   }
 
   /** A tensor's tokens in one with more room; the old one is gone. */
@@ -179,5 +184,5 @@ export const retrievingLayers = ({ layerGeometries, geometries }: ModelShape): n
   });
 
 /** Bytes that an archive takes for a token, at most. */
-export const archivedBytes = (shape: ModelShape): number =>
-  retrievingLayers(shape).length * shape.kvHeads * shape.headDim * 4 * 2 + 4;
+export const archivedBytes = (shape: ModelShape, activations: ActivationType): number =>
+  retrievingLayers(shape).length * shape.kvHeads * shape.headDim * activationBytes(activations) * 2 + 4;

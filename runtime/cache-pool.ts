@@ -20,12 +20,10 @@ export class CachePool implements Disposable {
     const cache = this.#open(geometry);
     let archive: Archive | null = null;
     try {
-      if (retrieval !== null)
-        archive = new Archive(
-          cache.shape,
-          { ...geometry, retrieval, tokens: archivedTokens(sequence.asked) },
-          this.runner.device,
-        );
+      const { shape, activations } = cache;
+      const tokens = archivedTokens(sequence.asked);
+      const options = { ...geometry, retrieval, tokens, activations };
+      if (retrieval !== null) archive = new Archive(shape, { ...options, retrieval }, this.runner.device);
       const place = { cache, row: cache.allocate(), archive };
       this.#owners.get(cache)?.push(sequence);
       sequence.place = place;

@@ -1,4 +1,6 @@
+import { LOWEST_F16 } from "../models/attention.js";
 import { UNSEEN } from "../models/graph-interface.js";
+import type { ActivationType } from "../models/onnx/graph.js";
 import type { LambdaCache } from "./lambda-cache.js";
 import type { Ring } from "./ring.js";
 
@@ -21,6 +23,9 @@ export interface ChunkKeys {
 /** Added to scores of keys that a token does not see. */
 export const HIDDEN = -3e38;
 
+/** The same in the type that the scores are added to: finite in each. */
+export const hiddenIn = (type: ActivationType): number => (type === "float16" ? LOWEST_F16 : HIDDEN);
+
 export function planChunk(cache: LambdaCache, row: number, tokens: number): Chunk {
   const start = cache.count(row);
   return { start, tokens, far: cache.sinks > 0 && start + tokens > cache.window };
@@ -37,10 +42,15 @@ export function chunkKeys(ring: Ring, { start, tokens }: Chunk, apart: boolean):
  * The mask of a chunk, [tokens, keys], added to the scores: token t sees key s iff s <= t and (t - s < W or s is a starting
  * token), each key once. Columns of starting tokens that are scored apart are left at 0.
  */
-export function chunkMask(ring: Ring, { start, tokens }: Chunk, { past, apart, keys }: ChunkKeys): Float32Array {
+export function chunkMask(
+  ring: Ring,
+  { start, tokens }: Chunk,
+  { past, apart, keys }: ChunkKeys,
+  hidden = HIDDEN,
+): Float32Array {
   const { window, sinks } = ring;
   const inSlots = ring.tokensInSlots(start, 0, past);
-  const mask = new Float32Array(tokens * keys).fill(HIDDEN);
+  const mask = new Float32Array(tokens * keys).fill(hidden);
   for (let i = 0; i < tokens; i++) {
     const oldest = start + i - window;
     const at = i * keys;

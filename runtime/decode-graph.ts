@@ -66,7 +66,7 @@ export class DecodeGraph implements Disposable {
       ...resources,
       replays: this.#replays,
       weights: resources.weights.tensors,
-      prepack: true,
+      prepack: resources.prepacked !== undefined,
     });
   }
 
@@ -293,7 +293,7 @@ export class DecodeGraph implements Disposable {
         for (const link of links) outputs.set(link, tensor);
       }
       if (rawKey === null) return null;
-      const raw = this.#resources.device.zeros("float32", [rows, kvHeads, 1, headDim]);
+      const raw = this.#resources.device.zeros(cache.activations, [rows, kvHeads, 1, headDim]);
       outputs.set(rawKey, raw);
       return raw;
     });

@@ -4,6 +4,7 @@ import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { compileModel } from "../models/compile.js";
 import { TokenBytes } from "../models/tokenizer/token-bytes.js";
+import { activationBytes } from "../models/weights/block-format.js";
 import { archivedBytes, retrievingLayers } from "./archive.js";
 import { AttachedSaes } from "./attached-saes.js";
 import { describeFeature } from "./describe-feature.js";
@@ -43,7 +44,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const sinks = asked.sinks ?? DEFAULT_SINKS;
   const eosTokenIds = generation.eosTokenIds ?? shape.eosTokenIds;
   const growing = shape.layerGeometries.filter((geometry) => shape.geometries[geometry]?.window === "lambda").length;
-  const bytesPerToken = Math.max(1, growing) * shape.kvHeads * shape.headDim * 4 * 2;
+  const bytesPerToken = Math.max(1, growing) * shape.kvHeads * shape.headDim * activationBytes(model.activations) * 2;
   const fullLength = Math.floor((totalmem() * FULL_MODE_SHARE) / bytesPerToken);
   const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : availableParallelism());
   const names = [id, ...folderNames(path)].filter((name) => name !== "");
@@ -66,7 +67,10 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     longest: shape.learnedPositions,
     window,
     sinks,
-    archiveTokens: retrievingLayers(shape).length === 0 ? null : Math.floor(asked.archiveBytes / archivedBytes(shape)),
+    archiveTokens:
+      retrievingLayers(shape).length === 0
+        ? null
+        : Math.floor(asked.archiveBytes / archivedBytes(shape, model.activations)),
     precision: model.precision,
     threads,
     bosTokenId: generation.bosTokenId ?? shape.bosTokenId,

@@ -10,7 +10,8 @@ export interface GraphResources {
   /** Where they run. */
   readonly device: Device;
   readonly weights: Weights;
-  readonly prepacked: PrepackedWeights;
+  /** undefined: weights are read as they lie. Kernels of float16 can pack theirs, but not share what they have packed. */
+  readonly prepacked: PrepackedWeights | undefined;
   /** One per geometry. */
   readonly rotary: readonly (RotaryTable | null)[];
   /** Whether decode steps are recorded and replayed, where the device can. */

@@ -1,5 +1,6 @@
 import { turnsSinks } from "../models/attention.js";
 import type { ModelShape } from "../models/graph-interface.js";
+import type { ActivationType } from "../models/onnx/graph.js";
 import { CPU, type Device } from "./ort/device.js";
 import type { Tensor } from "./ort/tensor.js";
 import { Ring } from "./ring.js";
@@ -44,6 +45,8 @@ export class LambdaCache implements Disposable {
   constructor(
     readonly shape: ModelShape,
     { window, sinks }: LambdaGeometry,
+    /** What keys and values are kept in. */
+    readonly activations: ActivationType = "float32",
     /** Where the buffers lie. */
     readonly device: Device = CPU,
   ) {
@@ -197,7 +200,7 @@ export class LambdaCache implements Disposable {
     const { kvHeads, headDim, layerGeometries, geometries } = this.shape;
     const made: Tensor[] = [];
     const zeros = (shape: readonly number[]): Tensor => {
-      const tensor = this.device.zeros("float32", shape);
+      const tensor = this.device.zeros(this.activations, shape);
       made.push(tensor);
       return tensor;
     };

@@ -16,7 +16,8 @@ export class LensGraph implements Disposable {
     this.#names = graph.interface;
     const needed = new Set(graph.interface.weights);
     const weights = new Map([...resources.weights.tensors].filter(([name]) => needed.has(name)));
-    this.#session = Session.load(graph.path, { ...resources, replays: false, weights, prepack: true });
+    const prepack = resources.prepacked !== undefined;
+    this.#session = Session.load(graph.path, { ...resources, replays: false, weights, prepack });
   }
 
   /** Logits [vocabSize] that the direction [hiddenSize] adds. */

@@ -1,7 +1,7 @@
 import type { CompiledGraph } from "../models/compile.js";
 import type { PrefillInterface, RotaryInputs } from "../models/graph-interface.js";
 import type { Archive } from "./archive.js";
-import { type Chunk, chunkDistances, chunkKeys, chunkMask, sinkMasks } from "./chunk.js";
+import { type Chunk, chunkDistances, chunkKeys, chunkMask, hiddenIn, sinkMasks } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
 import { type LambdaCache, rowSize } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
@@ -45,7 +45,7 @@ export class PrefillGraph implements Disposable {
       ...resources,
       replays: false,
       weights: resources.weights.tensors,
-      prepack: true,
+      prepack: resources.prepacked !== undefined,
     });
   }
 
@@ -55,6 +55,7 @@ export class PrefillGraph implements Disposable {
 
   /** Logits [wanted.length, vocab]. */
   run(cache: LambdaCache, row: number, run: PrefillRun): Float32Array {
+    const { activations } = cache;
     const { kvHeads, headDim, vocabSize } = cache.shape;
     const { tokens } = run.chunk;
     const { device } = this.#resources;
@@ -66,19 +67,20 @@ export class PrefillGraph implements Disposable {
       owned.push(tensor);
       return tensor;
     };
-    const output = (name: string, shape: readonly number[]): Tensor => {
-      const tensor = own(device.zeros("float32", shape));
+    const output = (name: string, type: ElementType, shape: readonly number[]): Tensor => {
+      const tensor = own(device.zeros(type, shape));
       outputs.set(name, tensor);
       return tensor;
     };
     try {
       this.#bindInputs(cache, row, run, written, (name, tensor) => inputs.set(name, own(tensor)), outputs);
-      const logits = output(this.#names.logits, [run.wanted.length, vocabSize]);
+      const logits = output(this.#names.logits, "float32", [run.wanted.length, vocabSize]);
       const { layers } = this.#names;
+      const ofChunk = (name: string): Tensor => output(name, activations, [1, kvHeads, tokens, headDim]);
       const stored = {
-        keys: layers.map(({ keys }) => output(keys.output, [1, kvHeads, tokens, headDim])),
-        values: layers.map(({ values }) => output(values.output, [1, kvHeads, tokens, headDim])),
-        rawKeys: layers.map(({ rawKey }) => (rawKey === null ? null : output(rawKey, [1, kvHeads, tokens, headDim]))),
+        keys: layers.map(({ keys }) => ofChunk(keys.output)),
+        values: layers.map(({ values }) => ofChunk(values.output)),
+        rawKeys: layers.map(({ rawKey }) => (rawKey === null ? null : ofChunk(rawKey))),
       };
       const { hiddenSize } = this.#resources.model.shape;
       for (const [name, tensor] of editTensors(this.#names.edits, [run.edits ?? null], hiddenSize, device))
@@ -159,8 +161,8 @@ export class PrefillGraph implements Disposable {
         filled(geometry.distances, "float32", [1, 1, chunk.tokens, keys.keys], chunkDistances(ring, chunk, keys));
       if (geometry.mask !== null) {
         const heads = geometry.sinks?.heads ?? 1;
-        const values = chunkMask(ring, chunk, keys);
-        const mask = written.zeros("float32", [1, heads, chunk.tokens, keys.keys]);
+        const values = chunkMask(ring, chunk, keys, hiddenIn(cache.activations));
+        const mask = written.zeros(cache.activations, [1, heads, chunk.tokens, keys.keys]);
         bind(geometry.mask.input, mask);
         for (let head = 0; head < heads; head++) mask.write(values, head * values.length);
         for (const link of geometry.mask.outputs) outputs.set(link, mask);

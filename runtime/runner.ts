@@ -49,7 +49,7 @@ export class Runner implements Disposable {
       model,
       device,
       weights: openWeights(model.weights, device),
-      prepacked: new PrepackedWeights(),
+      prepacked: model.activations === "float32" && device.isHost ? new PrepackedWeights() : undefined,
       rotary: model.shape.geometries.map(({ window: own, positions }) =>
         positions.kind === "rotary"
           ? new RotaryTable(positions.rope, positions.rotaryDim, own === "lambda" ? window : own)
@@ -74,7 +74,7 @@ export class Runner implements Disposable {
   /** An empty cache; the graphs that work on it are loaded. */
   openCache(geometry: LambdaGeometry): LambdaCache {
     this.load(geometry);
-    return new LambdaCache(this.model.shape, geometry, this.device);
+    return new LambdaCache(this.model.shape, geometry, this.model.activations, this.device);
   }
 
   get device(): Device {
@@ -148,7 +148,7 @@ export class Runner implements Disposable {
 
   [Symbol.dispose](): void {
     for (const graph of this.#graphs()) graph[Symbol.dispose]();
-    this.#resources.prepacked[Symbol.dispose]();
+    this.#resources.prepacked?.[Symbol.dispose]();
     this.#resources.weights[Symbol.dispose]();
   }
 

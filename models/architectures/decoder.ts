@@ -1,5 +1,5 @@
 import type { AttentionSizes, QueryKeyValue } from "../attention.js";
-import type { Forward, Gain } from "../forward.js";
+import type { Embedding, Forward, Gain } from "../forward.js";
 import { hook } from "../hooks.js";
 import type { Value } from "../onnx/graph.js";
 import type { DecoderConfig } from "./decoder-config.js";
@@ -15,7 +15,7 @@ export function decoder(pass: Forward, c: DecoderConfig, { prefix = "", plusOne 
   const embedding = `${prefix}model.embed_tokens`;
   return {
     /** [batch, tokens, d]. */
-    embed: () => pass.embed(embedding, c.vocabSize, c.hiddenSize),
+    embed: (as: Embedding = {}) => pass.embed(embedding, c.vocabSize, c.hiddenSize, as),
     layers: Array.from(
       { length: c.layers },
       (_, layer) => new DecoderLayer(pass, c, layer, `${prefix}model.layers.${layer}`, { plusOne }),

@@ -62,7 +62,7 @@ export const gemma2: Architecture<GemmaConfig> = {
   shape: (c) => decoderShape(c, true),
   forward(pass, c) {
     const { embed, layers, unembed } = decoder(pass, c, { plusOne: true });
-    let h = pass.scale(embed(), Math.sqrt(c.hiddenSize));
+    let h = embed({ scale: Math.sqrt(c.hiddenSize) });
     for (const layer of layers) {
       h = layer.enter(h);
       const heads = layer.byHead(layer.project(layer.norm("input_layernorm", h)));

@@ -47,7 +47,7 @@ export const gemma3: Architecture<GemmaConfig> = {
 
 function forward(pass: Forward, c: GemmaConfig, prefix: string): void {
   const { embed, layers, unembed } = decoder(pass, c, { prefix, plusOne: true });
-  let h = pass.scale(embed(), Math.sqrt(c.hiddenSize));
+  let h = embed({ scale: Math.sqrt(c.hiddenSize) });
   for (const layer of layers) {
     h = layer.enter(h);
     const heads = layer.normHeads(layer.byHead(layer.project(layer.norm("input_layernorm", h))));

@@ -46,7 +46,7 @@ interface Gpt2Config extends ModelSizes {
   readonly tieWordEmbeddings: boolean;
 }
 
-/** `reorder_and_upcast_attn` is about rounding in half precision: in f32 it changes nothing. */
+/** `reorder_and_upcast_attn` is about rounding in half precision, where scores and softmax are f32 here anyway. */
 function readGpt2Config(config: ConfigFields): Gpt2Config {
   const found = parseFields(Gpt2File, config);
   return {
@@ -80,10 +80,8 @@ export const gpt2: Architecture<Gpt2Config> = {
     const [d, wide] = [c.hiddenSize, c.intermediateSize];
     const stored = { inOut: true, bias: true } as const;
     const norm = (x: string, name: string) => pass.layerNorm(x, name, c.epsilon, { bias: true });
-    let h = pass.add(
-      pass.embed("transformer.wte", c.vocabSize, d),
-      pass.learnedPositions("transformer.wpe", c.trainedLength),
-    ); // [batch, tokens, d]
+    const positions = { name: "transformer.wpe", count: c.trainedLength };
+    let h = pass.embed("transformer.wte", c.vocabSize, d, { positions }); // [batch, tokens, d]
     for (let layer = 0; layer < c.layers; layer++) {
       const block = `transformer.h.${layer}`;
       const scale = (c.scalesByHead ? 1 / Math.sqrt(c.headDim) : 1) / (c.scalesByLayer ? layer + 1 : 1);

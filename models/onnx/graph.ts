@@ -22,6 +22,8 @@ import { narrowBF16, narrowF16 } from "../weights/half-precision.js";
 export type Value = string;
 export type Dimension = number | string;
 export type ElementType = "float32" | "float16" | "bfloat16" | "uint8" | "int32" | "int64" | "bool";
+/** What the numbers of a forward pass are kept in. */
+export type ActivationType = "float32" | "float16" | "bfloat16";
 /** Integers become INT, other numbers need `float`, because 1 may be either. */
 export type Attribute = number | string | readonly number[] | { readonly float: number };
 
@@ -61,7 +63,11 @@ export class GraphBuilder {
   /** Sums that no norm has been fused with yet. */
   readonly #sums = new Set<Value>();
   readonly #initializers = new Map<Value, TensorProto>();
+  /** By type and what was cast. */
+  readonly #casts = new Map<string, Value>();
   #temporaries = 0;
+
+  constructor(readonly activations: ActivationType = "float32") {}
 
   input(name: string, type: ElementType, shape: readonly Dimension[]): Value {
     this.inputs.push({ name, type, shape });
@@ -150,6 +156,16 @@ export class GraphBuilder {
     return output;
   }
 
+  /** A float32 tensor in the type of the activations: itself where that is float32; cast once, however often it is asked for. */
+  toActivations(x: Value): Value {
+    return this.#cast(x, this.activations);
+  }
+
+  /** A tensor of activations in float32, likewise. */
+  toFloat32(x: Value): Value {
+    return this.#cast(x, "float32");
+  }
+
   /** Sum of two tensors of one shape. */
   add(a: Value, b: Value): Value {
     const sum = this.op("Add", [a, b]);
@@ -175,6 +191,16 @@ export class GraphBuilder {
       this.#fused("SkipLayerNormalization", x, parameters, epsilon) ??
       this.op("LayerNormalization", [x, ...parameters], { axis: -1, epsilon: { float: epsilon } })
     );
+  }
+
+  #cast(x: Value, type: ActivationType): Value {
+    if (this.activations === "float32") return x;
+    const key = `${type} ${x}`;
+    const known = this.#casts.get(key);
+    if (known !== undefined) return known;
+    const cast = this.op("Cast", [x], { to: ONNX_TYPE[type] });
+    this.#casts.set(key, cast);
+    return cast;
   }
 
   #fused(opType: string, x: Value, parameters: readonly Value[], epsilon: number): Value | null {

@@ -3,7 +3,7 @@ import { PLAIN_8, type Precision } from "../weights/block-format.js";
 import type { SaeDescription } from "./sae.js";
 
 /** How an SAE keeps its matrices. */
-export type SaePrecision = Exclude<Precision, "q4">;
+export type SaePrecision = Extract<Precision, "f32" | "q8">;
 
 /** Weights of the graphs, by their names in the graphs and in the weights file. */
 export type SaePlaces = ReadonlyMap<string, WeightPlace>;

@@ -1,8 +1,22 @@
+import type { ActivationType } from "../onnx/graph.js";
+
 /**
- * How a matrix multiplication keeps its weights: 32-bit, or in blocks of 8 or 4 bits. Blocks that a file has are kept as
- * they are in both of these: more bits would not make them better, fewer would make them worse.
+ * How a matrix multiplication keeps its weights: as numbers of 32 or 16 bits, or in blocks of 8 or 4 bits. Blocks that a
+ * file has are kept as they are in both of these: more bits would not make them better, fewer would make them worse. With
+ * 16 bits activations and caches are of the same type as the weights, else they are float32.
  */
-export type Precision = "f32" | "q8" | "q4";
+export const PRECISIONS = ["f32", "f16", "bf16", "q8", "q4"] as const;
+export type Precision = (typeof PRECISIONS)[number];
+
+/** What activations, keys and values are kept in. */
+export const activationsOf = (precision: Precision): ActivationType =>
+  precision === "f16" ? "float16" : precision === "bf16" ? "bfloat16" : "float32";
+
+/** Bytes of a number of activations. */
+export const activationBytes = (type: ActivationType): number => (type === "float32" ? 4 : 2);
+
+/** Whether matrices are kept in blocks. */
+export const inBlocks = (precision: Precision): boolean => precision === "q8" || precision === "q4";
 
 /**
  * A matrix in blocks along its rows, as MatMulNBits holds it: w = scale * (code - 2^(bits - 1)) + minimum. Minima enter
@@ -38,10 +52,20 @@ const HELD: Readonly<Record<string, BlockFormat>> = {
 export const heldFormat = (dtype: string): BlockFormat | null =>
   (Object.hasOwn(HELD, dtype) ? HELD[dtype] : undefined) ?? null;
 
-/** What "auto" means for weights of these types: the file's own blocks where it has some, else f32. */
-export function ownPrecision(dtypes: Iterable<string>): Precision {
-  const bits = new Set([...dtypes].map((dtype) => heldFormat(dtype)?.bits));
-  return bits.has(4) ? "q4" : bits.has(8) ? "q8" : "f32";
+/** What a graph runs on. */
+export type DeviceKind = "cpu" | "cuda";
+
+/**
+ * What "auto" means for weights of these types: the file's own blocks where it has some; on a GPU else the file's own 16
+ * bits; else f32.
+ */
+export function ownPrecision(dtypes: Iterable<string>, device: DeviceKind = "cpu"): Precision {
+  const types = new Set(dtypes);
+  const bits = new Set([...types].map((dtype) => heldFormat(dtype)?.bits));
+  if (bits.has(4)) return "q4";
+  if (bits.has(8)) return "q8";
+  if (device === "cpu") return "f32";
+  return types.has("BF16") ? "bf16" : types.has("F16") ? "f16" : "f32";
 }
 
 /** Blocks of a row of so many weights; the last may not be full. */

@@ -1,4 +1,4 @@
-import type { WeightPlace } from "../onnx/graph.js";
+import type { ActivationType, WeightPlace } from "../onnx/graph.js";
 import { type BlockFormat, blocksOf, codeBytes } from "./block-format.js";
 import { partRows, type WeightPart } from "./weight-part.js";
 
@@ -28,6 +28,8 @@ export interface BlockPlaces {
 }
 
 const ALIGNMENT = 64;
+/** Bytes of an element. */
+const WIDTH = { float32: 4, float16: 2, bfloat16: 2, uint8: 1 } as const;
 
 /**
  * Which tensors the graphs of a model need and where each lies in its weights file. Filled while graphs are built, so
@@ -44,17 +46,17 @@ export class WeightPlan {
   }
 
   /** A whole tensor as it is. */
-  plain(name: string, part: WeightPart): WeightPlace {
-    return this.#place(name, { parts: [part], store: "plain" }, "float32", part.shape);
+  plain(name: string, part: WeightPart, type: ActivationType): WeightPlace {
+    return this.#place(name, { parts: [part], store: "plain" }, type, part.shape);
   }
 
   /** Several vectors, one behind the other. */
-  stacked(name: string, parts: readonly WeightPart[]): WeightPlace {
-    return this.#place(name, { parts, store: "plain" }, "float32", [rows(parts)]);
+  stacked(name: string, parts: readonly WeightPart[], type: ActivationType): WeightPlace {
+    return this.#place(name, { parts, store: "plain" }, type, [rows(parts)]);
   }
 
-  transposed(name: string, parts: readonly WeightPart[], columns: number): WeightPlace {
-    return this.#place(name, { parts, store: "transposed" }, "float32", [columns, rows(parts)]);
+  transposed(name: string, parts: readonly WeightPart[], columns: number, type: ActivationType): WeightPlace {
+    return this.#place(name, { parts, store: "transposed" }, type, [columns, rows(parts)]);
   }
 
   /** @param held the type of all parts' own blocks, where these are held; null: they are quantised */
@@ -87,12 +89,12 @@ export class WeightPlan {
   #place(
     name: string,
     source: WeightSource | undefined,
-    type: "float32" | "uint8",
+    type: ActivationType | "uint8",
     shape: readonly number[],
   ): WeightPlace {
     const known = this.places.get(name);
     if (known !== undefined) return known;
-    const bytes = shape.reduce((a, b) => a * b, type === "float32" ? 4 : 1);
+    const bytes = shape.reduce((a, b) => a * b, WIDTH[type]);
     const place = { type, shape, offset: this.#bytes, bytes };
     this.#bytes += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
     this.places.set(name, place);

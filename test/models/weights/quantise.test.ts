@@ -79,7 +79,7 @@ describe("matrices that are multiplied with the same input", () => {
 
   it.each([1, 4])("lie side by side in f32, transposed, %i times over", async (times) => {
     const repeated = Array.from({ length: times }, () => parts).flat();
-    const { plan, bytes, shares } = await written((to) => to.transposed("all", repeated, columns));
+    const { plan, bytes, shares } = await written((to) => to.transposed("all", repeated, columns, "float32"));
     const width = times * 1000;
     const found = floats(bytes, plan.places.get("all")?.offset, times * stacked.length);
     const want = Float32Array.from(
