@@ -1,7 +1,8 @@
-import { VERSION } from "./library.js";
+import { dirname, resolve } from "node:path";
+import { libraryPath, VERSION } from "./library.js";
 
 /** The npm package that carries the provider of our version for CUDA 13. */
-export const NPM_PACKAGE = { name: "com.github.asus4.onnxruntime.linux-x64-gpu", version: "0.4.9", cudaMajor: 13 };
+export const NPM_PACKAGE = { name: "com.github.asus4.onnxruntime.linux-x64-gpu", version: "0.4.9" };
 
 /** How a CUDA library is called, and who brings it. */
 interface Package {
@@ -31,42 +32,49 @@ export function loadingOrder(soname: string): number {
   return place < 0 ? PACKAGES.length : place;
 }
 
-/** The command that installs these libraries into the Python environment that is active; null where nobody knows one of them. */
-export function installLibraries(sonames: readonly string[], cudaMajor: number): string | null {
+/** A command that brings something that is missing. */
+export interface InstallCommand {
+  readonly command: string;
+  /** What it brings, in words. */
+  readonly brings: string;
+}
+
+/** Installs libraries into the Python environment that is active; null where nobody knows one of them. */
+export function installLibraries(sonames: readonly string[], cudaMajor: number): InstallCommand | null {
   const packages = sonames.map((soname) => {
     const known = PACKAGES.find(({ stem }) => stem === stemOf(soname));
     return cudaMajor === 13 ? known?.pip : cudaMajor === 12 ? known?.pip12 : undefined;
   });
   if (packages.length === 0 || packages.includes(undefined)) return null;
-  return `pip install ${[...new Set(packages)].join(" ")}`;
+  return { command: `pip install ${[...new Set(packages)].join(" ")}`, brings: `libraries of CUDA ${cudaMajor}` };
 }
 
 /** NVIDIA's own packages for a distribution. */
 export const systemPackages = (cudaMajor: number): string =>
   `cuda-libraries-${cudaMajor}-* and libcudnn9-cuda-${cudaMajor}`;
 
-/** A command that brings a provider. */
-export interface ProviderCommand {
-  readonly command: string;
-  readonly cudaMajor: number;
-  readonly about: string;
+/**
+ * Commands that bring a provider of our version for one of these versions of CUDA.
+ * @throws SetupError without onnxruntime-node, whose script one of them is.
+ */
+export function installProvider(fits: (cudaMajor: number) => boolean): InstallCommand[] {
+  const script = resolve(dirname(libraryPath()), "..", "..", "..", "..", "script", "install.js");
+  const providers = [
+    {
+      command: `npm install --no-save ${NPM_PACKAGE.name}@${NPM_PACKAGE.version}`,
+      cudaMajor: 13,
+      brings: "the provider for CUDA 13",
+    },
+    {
+      command: `pip install "onnxruntime-gpu[cuda,cudnn]==${VERSION}" nvidia-cublas~=13.0`,
+      cudaMajor: 13,
+      brings: "the provider for CUDA 13 and all libraries, into the Python environment that is active",
+    },
+    {
+      command: `node ${script} --onnxruntime-node-install`,
+      cudaMajor: 12,
+      brings: "the provider for CUDA 12, from NuGet by onnxruntime-node's own script",
+    },
+  ];
+  return providers.filter(({ cudaMajor }) => fits(cudaMajor)).map(({ command, brings }) => ({ command, brings }));
 }
-
-/** Where a provider of our version comes from. */
-export const PROVIDER_COMMANDS: readonly ProviderCommand[] = [
-  {
-    command: `npm install --no-save ${NPM_PACKAGE.name}@${NPM_PACKAGE.version}`,
-    cudaMajor: NPM_PACKAGE.cudaMajor,
-    about: "the provider",
-  },
-  {
-    command: `pip install "onnxruntime-gpu[cuda,cudnn]==${VERSION}" nvidia-cublas~=13.0`,
-    cudaMajor: 13,
-    about: "the provider and all libraries, into the Python environment that is active",
-  },
-  {
-    command: "node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install",
-    cudaMajor: 12,
-    about: "the provider, by onnxruntime-node's own script",
-  },
-];

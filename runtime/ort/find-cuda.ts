@@ -1,6 +1,6 @@
 import { SetupError } from "../errors.js";
 import { type CudaLibrary, findLibraries } from "./cuda-libraries.js";
-import { installLibraries, PROVIDER_COMMANDS, systemPackages } from "./cuda-packages.js";
+import { type InstallCommand, installLibraries, installProvider, systemPackages } from "./cuda-packages.js";
 import { type CudaProvider, findProviders } from "./cuda-providers.js";
 import { libraryPath, VERSION } from "./library.js";
 import { libraryWithProvider } from "./provider-folder.js";
@@ -22,6 +22,8 @@ export interface CudaPlaces {
   /** A libonnxruntime.so*, or a folder with one, that the user chose. */
   readonly ortLibrary?: string | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** The newest CUDA that the driver runs; left out: any. */
+  readonly newestMajor?: number;
   /** Default: the process's. */
   readonly workingDirectory?: string;
   /** onnxruntime-node's own library; default: where it is installed. */
@@ -33,6 +35,8 @@ export interface CudaPlaces {
 
 /** What was found of CUDA, and what is missing. */
 export interface CudaSearch {
+  /** Whether lambdatap knows no CUDA on this platform. */
+  readonly unsupported: boolean;
   readonly provider: CudaProvider | null;
   /** What `provider` needs, in the order of loading. */
   readonly libraries: readonly CudaLibrary[];
@@ -40,22 +44,27 @@ export interface CudaSearch {
   readonly passedOver: readonly string[];
   /** Why CUDA cannot be used, a sentence with the remedy; null where nothing is missing. */
   readonly problem: string | null;
-  /** Commands each of which brings what is missing. */
-  readonly commands: readonly string[];
+  /** Each brings something that is missing. */
+  readonly commands: readonly InstallCommand[];
 }
 
 /** Looks for the provider and its libraries, reads their headers, and loads nothing. @throws SetupError without onnxruntime-node. */
 export function searchCuda(places: CudaPlaces): CudaSearch {
   const { env, ortLibrary, workingDirectory = process.cwd(), root = "/" } = places;
   const platform = places.platform ?? `${process.platform}-${process.arch}`;
-  const nothing = { provider: null, libraries: [], passedOver: [], commands: [] };
-  if (platform !== "linux-x64") return { ...nothing, problem: `CUDA cannot be used: ${unsupported(platform)}` };
+  const nothing = { unsupported: false, provider: null, libraries: [], passedOver: [], commands: [] };
+  if (platform !== "linux-x64")
+    return { ...nothing, unsupported: true, problem: `CUDA cannot be used: ${unsupported(platform)}` };
   const nodeLibrary = places.nodeLibrary ?? libraryPath();
   const { found, passedOver } = findProviders({ ortLibrary, nodeLibrary, workingDirectory, env });
   const searches = found.map((provider) => ({ provider, libraries: findLibraries(provider, env, root) }));
-  const best = searches.find(({ libraries }) => missing(libraries).length === 0) ?? searches[0];
-  if (best === undefined) return { ...nothing, passedOver, ...withoutProvider(passedOver, ortLibrary) };
-  return { ...best, passedOver, ...problemOf(best.provider, best.libraries) };
+  const newest = places.newestMajor ?? Number.POSITIVE_INFINITY;
+  const best =
+    searches.find(({ provider, libraries }) => provider.cudaMajor <= newest && missing(libraries).length === 0) ??
+    searches.find(({ provider }) => provider.cudaMajor <= newest) ??
+    searches[0];
+  if (best === undefined) return { ...nothing, passedOver, ...withoutProvider(passedOver, places) };
+  return { ...nothing, ...best, passedOver, ...problemOf(best.provider, best.libraries, places.newestMajor) };
 }
 
 /**
@@ -92,42 +101,45 @@ function unsupported(platform: string): string {
 const missing = (libraries: readonly CudaLibrary[]): readonly CudaLibrary[] =>
   libraries.filter(({ path, optional }) => path === null && !optional);
 
-function withoutProvider(passedOver: readonly string[], ortLibrary: string | undefined) {
+function withoutProvider(passedOver: readonly string[], { ortLibrary, newestMajor = 13 }: CudaPlaces) {
   if (ortLibrary !== undefined) {
-    const remedy = `Give the folder of a build of ONNX Runtime ${VERSION} for CUDA, or leave --ort-library out.`;
+    const remedy = `Give a build of ONNX Runtime ${VERSION} for CUDA, or leave --ort-library out.`;
     return { problem: `CUDA cannot be used: ${passedOver.join("; ")}. ${remedy}`, commands: [] };
   }
-  const commands = PROVIDER_COMMANDS.map(({ command }) => command);
-  const found = passedOver.length > 0 ? ` (${passedOver.join("; ")})` : "";
+  const commands = installProvider((cudaMajor) => cudaMajor <= newestMajor);
+  const there = passedOver.length > 0 ? ` (${passedOver.join("; ")})` : "";
+  const [first] = commands;
+  const remedy =
+    first === undefined
+      ? `update the NVIDIA driver, which runs CUDA ${newestMajor} only`
+      : `"${first.command}" brings ${first.brings}, and lambdatap doctor lists other ways`;
   return {
-    problem: `CUDA cannot be used: ONNX Runtime's CUDA provider ${VERSION} is not installed${found}; "${commands[0]}" brings it for CUDA 13, and lambdatap doctor lists other ways.`,
+    problem: `CUDA cannot be used: ONNX Runtime's CUDA provider ${VERSION} is not installed${there}; ${remedy}.`,
     commands,
   };
 }
 
-function problemOf({ source, cudaMajor }: CudaProvider, libraries: readonly CudaLibrary[]) {
+function problemOf({ source, cudaMajor }: CudaProvider, libraries: readonly CudaLibrary[], newestMajor = 13) {
   const absent = missing(libraries);
-  if (absent.length === 0) return { problem: null, commands: [] };
-  const install = installLibraries(
-    libraries.filter(({ path }) => path === null).map(({ name }) => name),
-    cudaMajor,
-  );
-  const others = otherMajor(absent, cudaMajor);
-  const switching = PROVIDER_COMMANDS.filter((each) => others !== null && each.cudaMajor === others.major);
-  const commands = [...(install === null ? [] : [install]), ...switching.map(({ command }) => command)];
-  const bring =
-    install === null ? "install them" : `"${install}" or NVIDIA's packages ${systemPackages(cudaMajor)} bring them`;
-  if (others !== null) {
-    const instead =
-      switching[0] === undefined ? "" : `, or "${switching[0].command}" the provider for CUDA ${others.major}`;
+  const names = libraries.filter(({ path }) => path === null).map(({ name }) => name);
+  const install = installLibraries(names, cudaMajor);
+  if (absent.length === 0) return { problem: null, commands: install === null ? [] : [install] };
+  const about = `CUDA cannot be used: the provider (${source})`;
+  const other = otherMajor(absent, cudaMajor);
+  if (other === null) {
+    const each = absent.map(({ name, instead }) => (instead[0] === undefined ? name : `${name} (${instead[0]})`));
+    const bring = `${install === null ? "" : `"${install.command}" or `}NVIDIA's packages ${systemPackages(cudaMajor)} bring`;
     return {
-      problem: `CUDA cannot be used: the provider (${source}) is built for CUDA ${cudaMajor}, and this machine has the libraries of CUDA ${others.major} (${others.path}); ${install === null ? `install those of CUDA ${cudaMajor}` : `"${install}" brings those of CUDA ${cudaMajor}`}${instead}.`,
-      commands,
+      problem: `${about} needs ${list(each)}, which this machine does not have; ${bring} what is missing.`,
+      commands: install === null ? [] : [install],
     };
   }
-  const each = absent.map(({ name, instead }) => (instead[0] === undefined ? name : `${name} (${instead[0]})`));
+  const providers = installProvider((major) => major === other.major && major <= newestMajor);
+  const commands = [...(install === null ? [] : [install]), ...providers];
+  const remedies = commands.slice(0, 2).map(({ command, brings }) => `"${command}" (${brings})`);
+  const remedy = remedies.length === 0 ? `install CUDA ${cudaMajor}` : `run ${remedies.join(" or ")}`;
   return {
-    problem: `CUDA cannot be used: the provider (${source}) needs ${list(each)}, which ${each.length > 1 ? "are" : "is"} not on this machine; ${bring}.`,
+    problem: `${about} is built for CUDA ${cudaMajor}, and this machine has CUDA ${other.major} (${other.path}); ${remedy}.`,
     commands,
   };
 }
