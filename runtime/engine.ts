@@ -15,6 +15,7 @@ import { EventStream } from "./event-stream.js";
 import type { FeatureDescription } from "./features.js";
 import type { ChatPrompt, Engine, GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
+import type { DeviceChoice } from "./ort/device-choice.js";
 import { archivedTokens } from "./retrieval.js";
 import { fromFault } from "./thread-fault.js";
 
@@ -28,6 +29,10 @@ export interface LocalEngineOptions {
   readonly threads?: number | undefined;
   /** Whether threads spin between operators: quicker, but a busy neighbour on the same cores costs more. */
   readonly spin?: boolean | undefined;
+  /** Left out: the CPU. */
+  readonly device?: DeviceChoice | undefined;
+  /** ONNX Runtime's library built for CUDA, or its folder; left out: found. */
+  readonly ortLibrary?: string | undefined;
   readonly precision: Precision | "auto";
   /** Sequences that run at once. */
   readonly parallel: number;
@@ -113,6 +118,8 @@ export class LocalEngine implements Engine {
       sinks: options.sinks,
       threads: options.threads,
       spin: options.spin ?? true,
+      device: options.device ?? { kind: "cpu" },
+      ortLibrary: options.ortLibrary === undefined ? undefined : resolve(options.ortLibrary),
       parallel: options.parallel,
       stallTimeoutMs: options.stallTimeoutMs,
       archiveBytes: options.archiveBytes ?? ARCHIVE_BYTES,

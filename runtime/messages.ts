@@ -3,6 +3,7 @@ import type { Precision } from "../models/weights/block-format.js";
 import type { SaeChoice } from "./attached-saes.js";
 import type { FeatureDescription } from "./features.js";
 import type { GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
+import type { DeviceChoice } from "./ort/device-choice.js";
 import type { Fault } from "./thread-fault.js";
 
 /** What the engine's thread is started with. */
@@ -16,6 +17,9 @@ export interface EngineThreadOptions {
   /** Left out: chosen for the model and the machine. */
   readonly threads: number | undefined;
   readonly spin: boolean;
+  readonly device: DeviceChoice;
+  /** ONNX Runtime's library built for CUDA, or its folder, that the user chose. */
+  readonly ortLibrary: string | undefined;
   readonly parallel: number;
   readonly stallTimeoutMs: number;
   /** Memory that archives may take, bytes. */

@@ -7,7 +7,7 @@ import { bindApi, type OrtApi, type Pointer } from "./api.js";
 import { keepLoaded, openLibrary } from "./c-library.js";
 
 /** The one version whose function table and operators this project is written against. */
-const VERSION = "1.29.0";
+export const VERSION = "1.29.0";
 const API_VERSION = 24;
 /** Entries of `struct OrtApi` in 1.29.0. */
 const TABLE_LENGTH = 425;

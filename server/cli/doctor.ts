@@ -1,5 +1,6 @@
 import { findModel } from "../../models/hub/find-model.js";
 import { type Inspection, inspectModel } from "../../models/inspect.js";
+import { type DeviceReport, deviceLines, reportDevice } from "./doctor-device.js";
 import type { DoctorOptions } from "./options.js";
 import { createProgress } from "./progress.js";
 import { size } from "./pull-progress.js";
@@ -23,14 +24,15 @@ export async function doctor(options: DoctorOptions): Promise<number> {
     quick: options.quick,
     ...(process.stderr.isTTY ? { onProgress: progress.show } : {}),
   }).finally(() => progress.stop());
-  const refused = inspection.checks.some(({ verdict }) => verdict === "refused");
+  const device = reportDevice(options.device ?? { kind: "auto" }, options.ortLibrary);
+  const refused = device.refused || isRefused(inspection);
   process.stdout.write(
-    options.json ? `${JSON.stringify({ name, refused, ...inspection })}\n` : reportOf(name, inspection, refused),
+    options.json ? `${JSON.stringify({ name, refused, ...inspection, device })}\n` : reportOf(name, inspection, device),
   );
   return refused ? 1 : 0;
 }
 
-function reportOf(name: string, inspection: Inspection, refused: boolean): string {
+function reportOf(name: string, inspection: Inspection, device: DeviceReport): string {
   const { path, checks, parameters, precision, stored, needs } = inspection;
   const facts: (readonly [string, string])[] = [["model", `${name}, ${path}`]];
   if (parameters !== null) facts.push(["weights", `${count(parameters)} parameters`]);
@@ -48,10 +50,15 @@ function reportOf(name: string, inspection: Inspection, refused: boolean): strin
   return [
     ...facts.map(([left, right]) => `${left.padEnd(9)}${right}`),
     ...checks.map(({ about, verdict, finding }) => `${verdict.padEnd(9)}${about}: ${finding.replaceAll("\n", " ")}`),
-    refused ? "This model would be refused." : "This model can be served.",
+    ...deviceLines(device),
+    isRefused(inspection)
+      ? "This model would be refused."
+      : `This model can be served${device.refused ? ", but not where it was asked for" : ""}.`,
     "",
   ].join("\n");
 }
+
+const isRefused = ({ checks }: Inspection): boolean => checks.some(({ verdict }) => verdict === "refused");
 
 const count = (parameters: number): string =>
   parameters < 1e6

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { type DeviceChoice, parseDevice } from "../../runtime/ort/device-choice.js";
 import { flag } from "./flags.js";
 import { Activation, ColorBy, ColorRange, Edit } from "./trace/flags.js";
 
@@ -46,6 +47,13 @@ const SaeFolders = z
     error: "none goes with no other",
   });
 
+const Device = z.string().transform((text, context): DeviceChoice => {
+  const device = parseDevice(text);
+  if (device !== null) return device;
+  context.addIssue({ code: "custom", message: "expected cpu, cuda, cuda:<number> or auto" });
+  return z.NEVER;
+});
+
 /** Which model, and how it runs: shared by all commands that load one. */
 const engine = {
   model: value(
@@ -60,6 +68,16 @@ const engine = {
   ),
   sinks: value(integer(0).optional(), "tokens", "starting tokens that stay visible for ever; default: 10"),
   threads: value(integer(1, 1024).optional(), "n", "threads of the computation; default: chosen for this machine"),
+  device: value(
+    Device.optional(),
+    "cpu|cuda[:n]|auto",
+    "where the model runs; default: auto, a GPU where all that CUDA needs is there, else the CPU",
+  ),
+  ortLibrary: value(
+    z.string().min(1).optional(),
+    "path",
+    "ONNX Runtime's library built for CUDA, or its folder; default: found (lambdatap doctor says where)",
+  ),
   precision: value(
     z.enum(["auto", "f32", "q8", "q4"]).default("auto"),
     "auto|f32|q8|q4",
@@ -202,11 +220,13 @@ export const PullOptions = z.object({
 
 export const ModelsOptions = z.object({ cacheDir, json: toggle("a line of JSON per model"), debug });
 
-const { model, window, sinks, precision, sae } = engine;
+const { model, window, sinks, device, ortLibrary, precision, sae } = engine;
 export const DoctorOptions = z.object({
   model,
   window,
   sinks,
+  device,
+  ortLibrary,
   precision,
   sae,
   quick: toggle("do not read the weights through for NaN and infinite values"),

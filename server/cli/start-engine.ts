@@ -35,6 +35,8 @@ export async function startEngine(
         window: options.window,
         sinks: options.sinks,
         threads: options.threads,
+        device: options.device ?? { kind: "auto" },
+        ortLibrary: options.ortLibrary,
         precision: options.precision,
         chatTemplate: options.chatTemplate,
         cacheDir: options.cacheDir,
