@@ -3,11 +3,13 @@ import type { AttachedSaes } from "./attached-saes.js";
 import { CachePool } from "./cache-pool.js";
 import { Candidates } from "./candidates.js";
 import { ChunkSize } from "./chunk-size.js";
+import { DeviceLost } from "./errors.js";
 import { eventCredit } from "./event-credit.js";
 import { NotFiniteLogits } from "./finite-logits.js";
 import type { GenerationEvent, GenerationFault, LambdaOptions } from "./generation.js";
 import type { LambdaGeometry } from "./lambda-cache.js";
 import type { AdmittedSequence } from "./messages.js";
+import { gpuFailure } from "./ort/gpu-failure.js";
 import { OrtError } from "./ort/library.js";
 import { type Retrieval, toRetrieval } from "./retrieval.js";
 import type { Runner } from "./runner.js";
@@ -99,7 +101,7 @@ export class EngineLoop implements Disposable {
     this.#pause(request, request.ahead >= CREDIT);
   }
 
-  /** Gives one sequence a turn. Returns whether there was one to give. */
+  /** Gives one sequence a turn. Returns whether there was one to give. @throws DeviceLost for all of them. */
   step(): boolean {
     const turn = this.#scheduler.next();
     if (turn === undefined) return false;
@@ -156,6 +158,9 @@ export class EngineLoop implements Disposable {
       if (events.length > 0) this.#emit(turn, events);
       if (sequence.ended) this.#finish(turn);
     } catch (error) {
+      const failure = gpuFailure(error);
+      // Nothing can be freed any more, or done for anybody else.
+      if (failure?.kind === "device_lost") throw new DeviceLost(failure.message);
       this.#fail(turn, fault(error));
     }
   }
@@ -254,6 +259,8 @@ export class EngineLoop implements Disposable {
 
 function fault(error: unknown): GenerationFault {
   const message = error instanceof Error ? error.message : String(error);
+  const failure = gpuFailure(error);
+  if (failure?.kind === "out_of_memory") return { kind: failure.kind, message: failure.message };
   if (error instanceof NotFiniteLogits) return { kind: "not_finite", message };
   if (error instanceof OrtError && /alloc/i.test(message)) return { kind: "out_of_memory", message };
   return { kind: "internal", message };

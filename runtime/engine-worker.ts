@@ -9,8 +9,11 @@ import { archivedBytes, retrievingLayers } from "./archive.js";
 import { AttachedSaes } from "./attached-saes.js";
 import { describeFeature } from "./describe-feature.js";
 import { EngineLoop } from "./engine-loop.js";
+import { DeviceLost, SetupError } from "./errors.js";
 import type { ModelCard } from "./generation.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
+import { gpuFailure } from "./ort/gpu-failure.js";
+import { openDevice } from "./ort/open-device.js";
 import { Runner } from "./runner.js";
 import { toFault } from "./thread-fault.js";
 
@@ -22,6 +25,9 @@ const FULL_MODE_SHARE = 0.25;
 /** Below this many bytes of weights, threads wait for each other longer than they compute. */
 const SINGLE_THREAD_BYTES = 32 << 20;
 
+/** Nodes that a notice names. */
+const LISTED = 4;
+
 type Describe = Extract<EngineCommand, { type: "describe" }>;
 
 const port = parentPort;
@@ -32,13 +38,27 @@ const options: EngineThreadOptions = workerData;
 try {
   await serve(options);
 } catch (error) {
-  report({ type: "failed", fault: toFault(error) });
+  const failure = gpuFailure(error);
+  report({ type: "failed", fault: toFault(failure === null ? error : new SetupError(`${failure.message}.`)) });
 }
 
 async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: EngineThreadOptions): Promise<void> {
   const onProgress = (share: number) => report({ type: "progress", share });
   const tokenizer = nextCommand();
-  const model = await compileModel({ path, precision: asked.precision, cacheRoot, onProgress });
+  const { device, notice } = openDevice({
+    choice: asked.device,
+    ortLibrary: asked.ortLibrary,
+    cacheRoot,
+    threads: asked.threads ?? availableParallelism(),
+    spin,
+  });
+  const model = await compileModel({
+    path,
+    precision: asked.precision,
+    device: device.isHost ? "cpu" : "cuda",
+    cacheRoot,
+    onProgress,
+  });
   const { shape, generation } = model;
   const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);
   const sinks = asked.sinks ?? DEFAULT_SINKS;
@@ -49,7 +69,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : availableParallelism());
   const names = [id, ...folderNames(path)].filter((name) => name !== "");
   const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, threads, spin });
-  const runner = new Runner(model, { window, threads, spin, taps: saes.hooks });
+  const runner = new Runner(model, { window, threads, spin, device, replays: asked.cudaGraphs, taps: saes.hooks });
   runner.load({ window, sinks });
   const first = await tokenizer;
   const tokens = first.type === "tokenizer" && first.tokens !== null ? new TokenBytes(first.tokens) : null;
@@ -73,6 +93,8 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
         : Math.floor(asked.archiveBytes / archivedBytes(shape, model.activations)),
     precision: model.precision,
     threads,
+    device: device.name,
+    hardware: device.description,
     bosTokenId: generation.bosTokenId ?? shape.bosTokenId,
     addsBos: generation.addsBos ?? true,
     eosTokenIds,
@@ -86,7 +108,8 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     hooks: model.hooks,
     saes: saes.cards,
   };
-  report({ type: "ready", card, fullLength });
+  const notices = [...(notice === null ? [] : [notice]), ...leaving(runner)];
+  report({ type: "ready", card, fullLength, notices });
 }
 
 function describe({ request, ...asked }: Describe, runner: Runner, saes: AttachedSaes): void {
@@ -104,6 +127,14 @@ async function nextCommand(): Promise<EngineCommand> {
   return command;
 }
 
+/** Says where a model's graphs leave the device that runs them, which makes every step slow. */
+function leaving({ hostNodes, device }: Runner): string[] {
+  if (hostNodes.length === 0) return [];
+  const nodes = hostNodes.map(({ name, reason }) => `${name} ${reason}`);
+  const more = nodes.length > LISTED ? `, and ${nodes.length - LISTED} more` : "";
+  return [`Not all of this model runs on ${device.name}: ${nodes.slice(0, LISTED).join("; ")}${more}.`];
+}
+
 /** What a model is called by its folder; in a cache of Hugging Face's, two folders above the revision. */
 function folderNames(folder: string): string[] {
   const repository = /models--.+--(.+)[\\/]snapshots[\\/][0-9a-f]{40}$/.exec(folder)?.[1];
@@ -113,8 +144,15 @@ function folderNames(folder: string): string[] {
 function listen(loop: EngineLoop, runner: Runner, saes: AttachedSaes, stallTimeoutMs: number): void {
   let stepping = false;
   const step = (): void => {
-    stepping = loop.step();
-    if (stepping) setImmediate(step);
+    try {
+      stepping = loop.step();
+      if (stepping) setImmediate(step);
+    } catch (error) {
+      if (!(error instanceof DeviceLost)) throw error;
+      report({ type: "lost", message: error.message });
+      port?.removeAllListeners("message");
+      process.exit(1); // ends this thread alone; what is on the device is out of reach
+    }
   };
   const wake = (): void => {
     if (!stepping) step();
@@ -141,6 +179,7 @@ function listen(loop: EngineLoop, runner: Runner, saes: AttachedSaes, stallTimeo
         loop[Symbol.dispose]();
         saes[Symbol.dispose]();
         runner[Symbol.dispose]();
+        runner.device[Symbol.dispose]();
         // On a worker thread this ends the thread alone.
         process.exit(0);
     }

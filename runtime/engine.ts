@@ -10,7 +10,7 @@ import type { Precision } from "../models/weights/block-format.js";
 import { admit } from "./admission.js";
 import { Chat } from "./chat.js";
 import { Encoder } from "./encoder.js";
-import { InvalidRequest, QueueFull, ShuttingDown } from "./errors.js";
+import { DeviceLost, InvalidRequest, QueueFull, ShuttingDown } from "./errors.js";
 import { EventStream } from "./event-stream.js";
 import type { FeatureDescription } from "./features.js";
 import type { ChatPrompt, Engine, GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
@@ -33,6 +33,8 @@ export interface LocalEngineOptions {
   readonly device?: DeviceChoice | undefined;
   /** ONNX Runtime's library built for CUDA, or its folder; left out: found. */
   readonly ortLibrary?: string | undefined;
+  /** On a GPU, decode steps are recorded and replayed (CUDA graphs); default: yes. */
+  readonly cudaGraphs?: boolean | undefined;
   readonly precision: Precision | "auto";
   /** Sequences that run at once. */
   readonly parallel: number;
@@ -81,6 +83,7 @@ export class LocalEngine implements Engine {
     private readonly chat: Chat | null,
   ) {
     worker.on("message", (message: EngineReport) => {
+      if (message.type === "lost") this.#break(new DeviceLost(message.message));
       if (message.type === "events") this.#streams.get(message.request)?.push(message.events);
       if (message.type !== "description" && message.type !== "not-described") return;
       const asked = this.#descriptions.get(message.request);
@@ -100,9 +103,14 @@ export class LocalEngine implements Engine {
   /**
    * Loads a model, compiling it first if the cache does not have it.
    * @param onProgress called with the share of a compilation done, 0 to 1
+   * @param onNotice called with lines for the log: why a GPU that is there is not used
    * @throws ModelFormatError, CacheError or SetupError with a sentence for the user.
    */
-  static async start(options: LocalEngineOptions, onProgress?: (share: number) => void): Promise<LocalEngine> {
+  static async start(
+    options: LocalEngineOptions,
+    onProgress?: (share: number) => void,
+    onNotice?: (line: string) => void,
+  ): Promise<LocalEngine> {
     const source = openModelSource(options.model);
     const { path } = source;
     const { vocabSize } = describeModel(source.config()).shape;
@@ -120,6 +128,7 @@ export class LocalEngine implements Engine {
       spin: options.spin ?? true,
       device: options.device ?? { kind: "cpu" },
       ortLibrary: options.ortLibrary === undefined ? undefined : resolve(options.ortLibrary),
+      cudaGraphs: options.cudaGraphs ?? true,
       parallel: options.parallel,
       stallTimeoutMs: options.stallTimeoutMs,
       archiveBytes: options.archiveBytes ?? ARCHIVE_BYTES,
@@ -136,7 +145,8 @@ export class LocalEngine implements Engine {
     });
     try {
       worker.postMessage({ type: "tokenizer", tokens: encoder?.tokens.data ?? null } satisfies EngineCommand);
-      const { card, fullLength } = await ready(worker, onProgress);
+      const { card, fullLength, notices } = await ready(worker, onProgress);
+      for (const line of notices) onNotice?.(line);
       const chat =
         template !== null && encoder !== null ? new Chat(withTokens(template, card, encoder), encoder) : null;
       return new LocalEngine(card, options, fullLength, worker, encoder, chat);
@@ -279,7 +289,7 @@ function withTokens(template: ChatTemplate, { bosTokenId, eosTokenIds }: ModelCa
 function ready(
   worker: Worker,
   onProgress: ((share: number) => void) | undefined,
-): Promise<{ card: ModelCard; fullLength: number }> {
+): Promise<Extract<EngineReport, { type: "ready" }>> {
   return new Promise((resolve, reject) => {
     worker.on("message", (message: EngineReport) => {
       if (message.type === "progress") onProgress?.(message.share);

@@ -19,6 +19,11 @@ export class ShuttingDown extends Error {
   override readonly name = "ShuttingDown";
 }
 
+/** The GPU does not answer any more, and will not before the server is started again. */
+export class DeviceLost extends Error {
+  override readonly name = "DeviceLost";
+}
+
 /** The machine refused something that the server needs (a folder, a library, a port); the message is a sentence for the user. */
 export class SetupError extends Error {
   override readonly name = "SetupError";

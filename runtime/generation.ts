@@ -152,6 +152,10 @@ export interface ModelCard {
   readonly precision: Precision;
   /** Threads of the computation. */
   readonly threads: number;
+  /** Where it runs: "cpu", "cuda:0". */
+  readonly device: string;
+  /** What the GPU calls itself; "" for the CPU. */
+  readonly hardware: string;
   readonly bosTokenId: number | null;
   /** Whether texts begin with it. */
   readonly addsBos: boolean;

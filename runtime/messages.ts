@@ -20,6 +20,8 @@ export interface EngineThreadOptions {
   readonly device: DeviceChoice;
   /** ONNX Runtime's library built for CUDA, or its folder, that the user chose. */
   readonly ortLibrary: string | undefined;
+  /** Whether a GPU records decode steps and replays them. */
+  readonly cudaGraphs: boolean;
   readonly parallel: number;
   readonly stallTimeoutMs: number;
   /** Memory that archives may take, bytes. */
@@ -54,8 +56,16 @@ export type EngineCommand =
 export type EngineReport =
   /** A compilation's share done, 0 to 1. */
   | { readonly type: "progress"; readonly share: number }
-  | { readonly type: "ready"; readonly card: ModelCard; readonly fullLength: number }
+  | {
+      readonly type: "ready";
+      readonly card: ModelCard;
+      readonly fullLength: number;
+      /** Lines for the log. */
+      readonly notices: readonly string[];
+    }
   | { readonly type: "failed"; readonly fault: Fault }
+  /** Nothing can be computed any more. */
+  | { readonly type: "lost"; readonly message: string }
   /** The answer to "describe". */
   | { readonly type: "description"; readonly request: number; readonly description: FeatureDescription }
   | { readonly type: "not-described"; readonly request: number; readonly fault: Fault }

@@ -5,10 +5,10 @@ import type { DeviceChoice } from "./device-choice.js";
 import { type CudaInstallation, type CudaPlaces, type CudaSearch, installationOf, searchCuda } from "./find-cuda.js";
 
 /** Where a model runs. */
-export type Device =
+export type ChosenDevice =
   /** `notice`: a line for the log, where the choice was left to us and a GPU could not be used. */
   | { readonly kind: "cpu"; readonly notice: string | null }
-  | { readonly kind: "cuda"; readonly index: number; readonly cuda: CudaInstallation };
+  | { readonly kind: "cuda"; readonly index: number; readonly description: string; readonly cuda: CudaInstallation };
 
 /** What stands between a choice and a GPU. */
 export interface CudaExamination {
@@ -26,11 +26,14 @@ const OLDEST_FOR_13 = 7.5;
  * What a choice comes to on this machine. "auto" without a driver is the CPU, without a word.
  * @throws SetupError where CUDA was asked for and cannot be used, with the remedy.
  */
-export function chooseDevice(choice: DeviceChoice, places: CudaPlaces & { readonly cacheRoot: string }): Device {
+export function chooseDevice(choice: DeviceChoice, places: CudaPlaces & { readonly cacheRoot: string }): ChosenDevice {
   if (choice.kind === "cpu") return { kind: "cpu", notice: null };
   const { driver, search, problem } = examineCuda(choice, places);
-  if (search !== null && problem === null)
-    return { kind: "cuda", index: indexOf(choice), cuda: installationOf(search, places.cacheRoot) };
+  if (search !== null && problem === null) {
+    const index = indexOf(choice);
+    const description = driver.status === "ready" ? (driver.gpus[index]?.name ?? "") : "";
+    return { kind: "cuda", index, description, cuda: installationOf(search, places.cacheRoot) };
+  }
   if (choice.kind === "cuda") throw new SetupError(problem ?? "CUDA cannot be used.");
   return { kind: "cpu", notice: driver.status === "absent" ? null : `${problem} The CPU is used.` };
 }

@@ -53,11 +53,12 @@ export function libraryPath(): string {
 }
 
 let loaded: Library | undefined;
+let loadedFrom: string | undefined;
 
 /** ONNX Runtime, loaded once per thread. @throws SetupError when it is missing, cannot be loaded, or is another version. */
 export function library(): Library {
-  loaded ??= load(libraryPath());
-  return loaded;
+  if (loaded === undefined) useLibrary(libraryPath());
+  return loaded!;
 }
 
 /**
@@ -65,8 +66,10 @@ export function library(): Library {
  * @throws SetupError as `library`.
  */
 export function useLibrary(path: string): void {
-  if (loaded !== undefined) throw new Error(`${path} cannot be loaded: this thread uses an ONNX Runtime already`);
+  if (loadedFrom === path) return;
+  if (loadedFrom !== undefined) throw new Error(`${path} cannot be loaded: this thread uses ${loadedFrom}`);
   loaded = load(path);
+  loadedFrom = path;
 }
 
 function load(path: string): Library {

@@ -73,6 +73,14 @@ const engine = {
     "cpu|cuda[:n]|auto",
     "where the model runs; default: auto, a GPU where all that CUDA needs is there, else the CPU",
   ),
+  cudaGraphs: value(
+    z
+      .enum(["on", "off"])
+      .default("on")
+      .transform((text) => text === "on"),
+    "on|off",
+    "on a GPU, record decode steps and replay them (CUDA graphs)",
+  ),
   ortLibrary: value(
     z.string().min(1).optional(),
     "path",

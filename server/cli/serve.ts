@@ -17,6 +17,7 @@ export async function serve(options: ServeOptions): Promise<number> {
     queueLimit: options.queueLimit,
     stallTimeoutMs: options.stallTimeout * 1000,
     archiveBytes: options.archiveMb * 2 ** 20,
+    onNotice: once((line) => logger.warn(line)),
   });
   try {
     let draining = false;
@@ -45,6 +46,15 @@ export async function serve(options: ServeOptions): Promise<number> {
   } finally {
     await Promise.all(engines.map((engine) => engine.close()));
   }
+}
+
+/** Several models say the same of one machine. */
+function once(say: (line: string) => void): (line: string) => void {
+  const said = new Set<string>();
+  return (line) => {
+    if (!said.has(line)) say(line);
+    said.add(line);
+  };
 }
 
 async function drain(http: HttpServer, engines: readonly Engine[], limitMs: number, logger: Logger): Promise<number> {
@@ -83,13 +93,14 @@ function banner(url: string, engines: readonly Engine[], aliases: readonly strin
   return [
     `lambdatap ${packageVersion()} at ${url}`,
     ...engines.flatMap(({ card }) => {
-      const { id, architecture, window, sinks, precision, threads, trainedLength, longest, saes } = card;
+      const { id, architecture, window, sinks, precision, threads, device, hardware, trainedLength, longest, saes } =
+        card;
       const limit = longest === null ? "no length limit" : `texts of ${longest} tokens at most`;
       const read = saes.map((sae) => sae.id).join(", ") || "none (--sae <folder> attaches one)";
       return [
         `  model    ${[id, ...aliases].join(", ")} (${architecture}, trained on ${trainedLength} tokens)`,
         `  window   ${window} tokens and ${sinks} sinks, ${limit}`,
-        `  runs in  ${precision}, on ${threads} ${threads === 1 ? "thread" : "threads"}`,
+        `  runs in  ${precision}, on ${hardware === "" ? `${threads} ${threads === 1 ? "thread" : "threads"}` : `${device} (${hardware})`}`,
         `  SAEs     ${read}`,
       ];
     }),

@@ -13,6 +13,8 @@ export interface EngineLoad {
   readonly stallTimeoutMs: number;
   /** Memory for keys that `lm_infinite.retrieve` keeps, bytes; left out: the engine's own default. */
   readonly archiveBytes?: number;
+  /** Is given lines for the log; left out: they go to stderr. */
+  readonly onNotice?: (line: string) => void;
 }
 
 const ALONE: EngineLoad = { parallel: 1, queueLimit: 0, stallTimeoutMs: 3_600_000 };
@@ -37,6 +39,7 @@ export async function startEngine(
         threads: options.threads,
         device: options.device ?? { kind: "auto" },
         ortLibrary: options.ortLibrary,
+        cudaGraphs: options.cudaGraphs,
         precision: options.precision,
         chatTemplate: options.chatTemplate,
         cacheDir: options.cacheDir,
@@ -46,6 +49,7 @@ export async function startEngine(
         ...load,
       },
       progress.show,
+      load.onNotice ?? ((line) => process.stderr.write(`${line}\n`)),
     );
   } finally {
     progress.stop();

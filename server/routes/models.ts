@@ -19,6 +19,8 @@ function toModelObject({ name, engine: { card } }: NamedModel) {
       alias_of: name === card.id ? null : card.id,
       architecture: card.architecture,
       precision: card.precision,
+      device: card.device,
+      hardware: card.hardware === "" ? null : card.hardware,
       window: card.window,
       sinks: card.sinks,
       archive_tokens: card.archiveTokens,

@@ -62,6 +62,8 @@ export const CARD: ModelCard = {
   archiveTokens: 4096,
   precision: "f32",
   threads: 1,
+  device: "cpu",
+  hardware: "",
   bosTokenId: 0,
   addsBos: true,
   eosTokenIds: [1],

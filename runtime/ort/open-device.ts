@@ -1,0 +1,82 @@
+import { SetupError } from "../errors.js";
+import { keepLoaded, openLibrary } from "./c-library.js";
+import { chooseDevice } from "./choose-device.js";
+import { CudaDevice } from "./cuda-device.js";
+import { CudaError, CudaRuntime } from "./cuda-runtime.js";
+import { CPU, type Device } from "./device.js";
+import type { DeviceChoice } from "./device-choice.js";
+import { type Threads, theEnvironment } from "./environment.js";
+import type { CudaInstallation } from "./find-cuda.js";
+import { check, library, made, OrtError, useLibrary } from "./library.js";
+
+export interface DeviceOptions extends Partial<Threads> {
+  readonly choice: DeviceChoice;
+  /** ONNX Runtime's library built for CUDA, or its folder, that the user chose. */
+  readonly ortLibrary?: string | undefined;
+  readonly cacheRoot: string;
+}
+
+export interface OpenedDevice {
+  readonly device: Device;
+  /** A line for the log, where the choice was left to us and a GPU that is there could not be used. */
+  readonly notice: string | null;
+}
+
+/**
+ * Opens the device that a choice comes to, before this thread uses ONNX Runtime.
+ * @throws SetupError where CUDA was asked for and cannot be used, with the remedy.
+ */
+export function openDevice({ choice, threads = 1, spin = true, ...places }: DeviceOptions): OpenedDevice {
+  const chosen = chooseDevice(choice, { ...places, env: process.env });
+  if (chosen.kind === "cpu") return { device: CPU, notice: chosen.notice };
+  const { cuda, index, description } = chosen;
+  try {
+    return { device: openCuda(cuda, index, description, { threads, spin }), notice: null };
+  } catch (error) {
+    if (!(error instanceof CudaError || error instanceof OrtError || error instanceof SetupError)) throw error;
+    const problem = `CUDA cannot be used: ${error.message.trim().replace(/\.$/, "")} (${cuda.source}).`;
+    if (choice.kind === "cuda") throw new SetupError(problem);
+    return { device: CPU, notice: `${problem} The CPU is used.` };
+  }
+}
+
+function openCuda(
+  { library: path, needed, runtime }: CudaInstallation,
+  index: number,
+  description: string,
+  threads: Threads,
+): CudaDevice {
+  for (const each of needed) load(each);
+  const cuda = new CudaRuntime(runtime, index);
+  try {
+    useLibrary(path);
+    const device = new CudaDevice(cuda, { description });
+    loadProvider(device, threads);
+    return device;
+  } catch (error) {
+    cuda[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function load(path: string): void {
+  try {
+    openLibrary(path);
+  } catch (error) {
+    throw new SetupError(error instanceof Error ? error.message : String(error));
+  }
+  keepLoaded(path);
+}
+
+/** ONNX Runtime opens the provider when a session first asks for it; whether that works is to be known before. */
+function loadProvider(device: Device, threads: Threads): void {
+  theEnvironment(threads);
+  const options = made((api, out) => api.CreateSessionOptions(out));
+  const { api } = library();
+  try {
+    check(api.SetSessionLogSeverityLevel(options, 4));
+    device.prepare(options, false);
+  } finally {
+    api.ReleaseSessionOptions(options);
+  }
+}
