@@ -6,6 +6,7 @@ import { type CompiledSae, compileSae } from "../models/sae/compile-sae.js";
 import { SetupError } from "./errors.js";
 import type { FeatureEdit, FeatureRequest, SaeCard, SaeReading } from "./features.js";
 import { type ResidualEdits, residualEdits } from "./residual-edits.js";
+import { SaeDeviceReader } from "./sae-device-reader.js";
 import { SaeReader } from "./sae-reader.js";
 import type { Residuals } from "./tap-outputs.js";
 
@@ -22,7 +23,7 @@ export interface SaeChoice {
 interface Attached {
   readonly card: SaeCard;
   readonly compiled: CompiledSae;
-  readonly reader: SaeReader;
+  readonly reader: SaeReader | SaeDeviceReader;
 }
 
 export interface AttachOptions {
@@ -34,6 +35,8 @@ export interface AttachOptions {
   readonly cacheRoot: string;
   readonly threads: number;
   readonly spin: boolean;
+  /** Where features are selected: on the host (left out), or in a graph, for devices that the host is far from. */
+  readonly selection?: "host" | "graph";
 }
 
 /** The SAEs of a model, on the engine's thread: what reads features, and what edits need of them. */
@@ -51,6 +54,7 @@ export class AttachedSaes implements Disposable {
   static async attach({ choice, ...options }: AttachOptions): Promise<AttachedSaes> {
     const attached: Attached[] = [];
     const ids = new Map<string, string>();
+    const Reader = options.selection === "graph" ? SaeDeviceReader : SaeReader;
     for (const { id, folder } of choice.folders ?? besides(options.folder)) {
       const { cacheRoot, threads, spin } = options;
       const compiled = await compileSae({ folder, precision: choice.precision, cacheRoot });
@@ -59,7 +63,7 @@ export class AttachedSaes implements Disposable {
       if (other !== undefined)
         throw new SetupError(`${other} and ${folder} are both called ${card.id}; name one with --sae <name>=<folder>`);
       ids.set(card.id, folder);
-      attached.push({ card, compiled, reader: new SaeReader(compiled, { threads, spin }) });
+      attached.push({ card, compiled, reader: new Reader(compiled, { threads, spin }) });
     }
     return new AttachedSaes(attached);
   }
@@ -73,7 +77,7 @@ export class AttachedSaes implements Disposable {
   }
 
   /** @throws RangeError where there is no such SAE. */
-  reader(id: string): SaeReader {
+  reader(id: string): SaeReader | SaeDeviceReader {
     return this.#get(id).reader;
   }
 
