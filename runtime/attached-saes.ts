@@ -5,9 +5,13 @@ import type { HookName } from "../models/hooks.js";
 import { type CompiledSae, compileSae } from "../models/sae/compile-sae.js";
 import { SetupError } from "./errors.js";
 import type { FeatureEdit, FeatureRequest, SaeCard, SaeReading } from "./features.js";
+import { CPU, type Device } from "./ort/device.js";
+import type { Tensor } from "./ort/tensor.js";
 import { type ResidualEdits, residualEdits } from "./residual-edits.js";
+import type { RowReading } from "./row-reading.js";
+import { SaeDeviceReader } from "./sae-device-reader.js";
 import { SaeReader } from "./sae-reader.js";
-import type { Residuals } from "./tap-outputs.js";
+import { type Residuals, TapRows } from "./tap-outputs.js";
 
 /** Which SAEs a model is served with. */
 export interface SaeChoice {
@@ -22,7 +26,7 @@ export interface SaeChoice {
 interface Attached {
   readonly card: SaeCard;
   readonly compiled: CompiledSae;
-  readonly reader: SaeReader;
+  readonly reader: SaeReader | SaeDeviceReader;
 }
 
 export interface AttachOptions {
@@ -34,13 +38,18 @@ export interface AttachOptions {
   readonly cacheRoot: string;
   readonly threads: number;
   readonly spin: boolean;
+  /** Where features are read; default: the CPU. On another device they are selected there, too. */
+  readonly device?: Device;
 }
 
 /** The SAEs of a model, on the engine's thread: what reads features, and what edits need of them. */
 export class AttachedSaes implements Disposable {
   readonly #saes: ReadonlyMap<string, Attached>;
 
-  constructor(saes: readonly Attached[]) {
+  constructor(
+    saes: readonly Attached[],
+    readonly device: Device = CPU,
+  ) {
     this.#saes = new Map(saes.map((sae) => [sae.card.id, sae]));
   }
 
@@ -51,6 +60,8 @@ export class AttachedSaes implements Disposable {
   static async attach({ choice, ...options }: AttachOptions): Promise<AttachedSaes> {
     const attached: Attached[] = [];
     const ids = new Map<string, string>();
+    const { device = CPU } = options;
+    const Reader = device.isHost ? SaeReader : SaeDeviceReader;
     for (const { id, folder } of choice.folders ?? besides(options.folder)) {
       const { cacheRoot, threads, spin } = options;
       const compiled = await compileSae({ folder, precision: choice.precision, cacheRoot });
@@ -59,9 +70,9 @@ export class AttachedSaes implements Disposable {
       if (other !== undefined)
         throw new SetupError(`${other} and ${folder} are both called ${card.id}; name one with --sae <name>=<folder>`);
       ids.set(card.id, folder);
-      attached.push({ card, compiled, reader: new SaeReader(compiled, { threads, spin }) });
+      attached.push({ card, compiled, reader: new Reader(compiled, { threads, spin, device }) });
     }
-    return new AttachedSaes(attached);
+    return new AttachedSaes(attached, device);
   }
 
   get cards(): readonly SaeCard[] {
@@ -73,19 +84,32 @@ export class AttachedSaes implements Disposable {
   }
 
   /** @throws RangeError where there is no such SAE. */
-  reader(id: string): SaeReader {
+  reader(id: string): SaeReader | SaeDeviceReader {
     return this.#get(id).reader;
   }
 
   /** Readings of every token of a run by the asked SAEs, [tokens][saes]. */
-  read({ saes, activation, top }: FeatureRequest, residuals: Residuals): SaeReading[][] {
+  read({ saes, activation, top }: FeatureRequest, residuals: Residuals | TapRows): SaeReading[][] {
     const bySae = saes.map((id) => {
       const { card, reader } = this.#get(id);
       const rows = residuals.get(card.hook);
       if (rows === undefined) throw new RangeError(`${card.hook} was not tapped`);
-      return reader.read(rows, activation, top).map((reading) => ({ sae: id, ...reading }));
+      return read(reader, rows, activation, top).map((reading) => ({ sae: id, ...reading }));
     });
     return (bySae[0] ?? []).map((_, token) => bySae.flatMap((readings) => readings[token] ?? []));
+  }
+
+  /** Readings of every token of a run, and its result; what was tapped stays where the run has left it. */
+  readRun<Result>(
+    request: FeatureRequest,
+    run: (residuals: Residuals | TapRows) => Result,
+  ): { readonly result: Result; readonly readings: SaeReading[][] } {
+    if (this.device.isHost) {
+      const residuals: Residuals = new Map();
+      return { result: run(residuals), readings: this.read(request, residuals) };
+    }
+    using rows = new TapRows();
+    return { result: run(rows), readings: this.read(request, rows) };
   }
 
   /** A sequence's edits, ready to be bound. */
@@ -110,6 +134,16 @@ export class AttachedSaes implements Disposable {
     if (sae === undefined) throw new RangeError(`there is no SAE ${id}`);
     return sae;
   }
+}
+
+function read(
+  reader: SaeReader | SaeDeviceReader,
+  rows: Float32Array | Tensor,
+  activation: FeatureRequest["activation"],
+  top: number,
+): RowReading[] {
+  if (reader instanceof SaeDeviceReader) return reader.read(rows, activation, top);
+  return reader.read(rows instanceof Float32Array ? rows : rows.read(new Float32Array(rows.size)), activation, top);
 }
 
 /** Folders in `saes/` of a model's folder, as the embedded model has them. */

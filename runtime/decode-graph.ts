@@ -10,7 +10,7 @@ import type { HostNode } from "./ort/placement.js";
 import { Session } from "./ort/session.js";
 import type { ElementType, Tensor } from "./ort/tensor.js";
 import { editTensors, type ResidualEdits } from "./residual-edits.js";
-import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
+import { type Residuals, readTaps, type TapRows, tapTensors } from "./tap-outputs.js";
 
 /** Recordings are freed with their session alone. */
 const MOST_RECORDINGS = 256;
@@ -40,7 +40,7 @@ export interface DecodeOptions {
   /** Position of the text's first token: 0 but for tests of far positions. */
   readonly origin?: number;
   /** Is given the tensors of all taps, [rows, hiddenSize] each. */
-  readonly residuals?: Residuals;
+  readonly residuals?: Residuals | TapRows;
   /** Those of each row; null: none. */
   readonly edits?: readonly (ResidualEdits | null)[];
   /** What the row, which then is the only one, has archived; the token is added to it. */

@@ -15,7 +15,7 @@ import { type Retrieval, toRetrieval } from "./retrieval.js";
 import type { Runner } from "./runner.js";
 import { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
-import type { Residuals } from "./tap-outputs.js";
+import type { Residuals, TapRows } from "./tap-outputs.js";
 
 /** Credit (`eventCredit`) that a reader may be behind before its sequences wait. */
 const CREDIT = 128;
@@ -186,16 +186,17 @@ export class EngineLoop implements Disposable {
     const size = Math.min(wished, affordable);
     const ids = sequence.asked.prompt.subarray(start, start + size);
     const began = performance.now();
-    const residuals: Residuals = new Map();
     // Once for the whole prompt, not again and again as its chunks come.
     cache.reserve(row, left + 1);
     archive?.reserve(sequence.asked.prompt.length);
-    const logits = this.runner.prefill(cache, row, ids, wantsLogits ? [...ids.keys()] : [], {
-      ...(features === null ? {} : { residuals }),
-      edits: sequence.promptEdits,
-      archive,
-    });
-    const readings = features === null ? [] : this.options.saes.read(features, residuals);
+    const run = (residuals?: Residuals | TapRows): Float32Array =>
+      this.runner.prefill(cache, row, ids, wantsLogits ? [...ids.keys()] : [], {
+        ...(residuals ? { residuals } : {}),
+        edits: sequence.promptEdits,
+        archive,
+      });
+    const { result: logits, readings } =
+      features === null ? { result: run(), readings: [] } : this.options.saes.readRun(features, run);
     chunks.measured(size, performance.now() - began);
     sequence.prefilled += size;
     return [
@@ -224,9 +225,10 @@ export class EngineLoop implements Disposable {
     const { features } = sequence.asked;
     const options = { edits: [sequence.edits], archive };
     if (features === null || !sequence.readsNext) return this.runner.decode(cache, row, [sequence.lastToken], options);
-    const residuals: Residuals = new Map();
-    const logits = this.runner.decode(cache, row, [sequence.lastToken], { ...options, residuals });
-    for (const readings of this.options.saes.read(features, residuals)) this.#emit(turn, sequence.release(readings));
+    const { result: logits, readings } = this.options.saes.readRun(features, (residuals) =>
+      this.runner.decode(cache, row, [sequence.lastToken], { ...options, residuals }),
+    );
+    for (const each of readings) this.#emit(turn, sequence.release(each));
     return logits;
   }
 

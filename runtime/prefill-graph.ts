@@ -11,14 +11,14 @@ import { Session } from "./ort/session.js";
 import { type ElementType, Tensor } from "./ort/tensor.js";
 import { editTensors, type ResidualEdits } from "./residual-edits.js";
 import type { RotaryTable } from "./rotary-table.js";
-import { type Residuals, readTaps, tapTensors } from "./tap-outputs.js";
+import { type Residuals, readTaps, type TapRows, tapTensors } from "./tap-outputs.js";
 
 /** What a run of a prefill graph does besides filling the cache. */
 export interface PrefillOptions {
   /** Position of the text's first token: 0 but for tests of far positions. */
   readonly origin?: number;
   /** Is given the tensors of all taps, [chunk.tokens, hiddenSize] each. */
-  readonly residuals?: Residuals;
+  readonly residuals?: Residuals | TapRows;
   /** Those of the row; null: none. */
   readonly edits?: ResidualEdits | null;
   /** Keeps the chunk's keys and values; a graph whose starting tokens are not turned must have been built for it. */

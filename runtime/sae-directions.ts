@@ -1,4 +1,4 @@
-import { DECODER, ENCODER } from "../models/sae/sae-graphs.js";
+import { DECODER, ENCODER } from "../models/sae/sae-matrices.js";
 import { largest } from "./largest.js";
 import { Binding } from "./ort/binding.js";
 import { Tensor } from "./ort/tensor.js";

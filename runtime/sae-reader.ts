@@ -1,22 +1,15 @@
 import type { CompiledSae } from "../models/sae/compile-sae.js";
 import { type ChosenActivation, checkChosen, rowsOf } from "../models/sae/encode.js";
 import { FeatureKeeper, type KeptFeatures } from "../models/sae/kept-features.js";
-import type { SaePrecision } from "../models/sae/sae-graphs.js";
 import { prepareInput, type SaeInput } from "../models/sae/sae-input.js";
+import type { SaePrecision } from "../models/sae/sae-matrices.js";
 import type { SaeOutline } from "../models/sae/stored-sae.js";
-import type { SaeReading } from "./features.js";
 import { GatheredSum } from "./gathered-sum.js";
 import { largest } from "./largest.js";
+import { epsLbo, type RowReading, rowsOfBlock, unreadable } from "./row-reading.js";
 import { SaeBlock } from "./sae-block.js";
 import { decoderRow, encoderColumn, type Neighbour, nearest } from "./sae-directions.js";
 import { type SaeReaderOptions, SaeResources } from "./sae-resources.js";
-
-/** Rows are read in blocks of as many as have this many bytes of products, so that a long prompt takes no more memory. */
-const BLOCK_BYTES = 8 << 20;
-const MOST_ROWS = 128;
-
-/** What an SAE says of one row. */
-export type RowReading = Omit<SaeReading, "sae">;
 
 /**
  * Reads features off residuals with one SAE: products with its matrices in native code, and the cut here. Graphs are
@@ -46,8 +39,7 @@ export class SaeReader implements Disposable {
     const { description } = this.sae;
     checkChosen(description, activation);
     const rows = rowsOf(residuals, description.dIn);
-    const fitting = Math.max(1, BLOCK_BYTES / (Float32Array.BYTES_PER_ELEMENT * description.dSae));
-    const most = 2 ** Math.floor(Math.log2(Math.min(MOST_ROWS, fitting)));
+    const most = rowsOfBlock(description.dSae);
     const readings: RowReading[] = [];
     for (let first = 0; first < rows.length; first += most)
       readings.push(...this.#readBlock(rows.slice(first, first + most), activation, top));
@@ -81,8 +73,8 @@ export class SaeReader implements Disposable {
     const block = this.#block(rows.length);
     block.encode(inputs.map(({ encoded }) => encoded));
     let dense: boolean | undefined;
-    const readings = inputs.map((input, row) => {
-      if (Number.isNaN(input.norm)) return unreadable();
+    const readings = inputs.map((input, row): Draft => {
+      if (Number.isNaN(input.norm)) return unreadable(Number.NaN);
       block.products(row, this.#keeper.row);
       const kept = this.#keeper.keep(activation, input.norm);
       const result = reading(kept, input, description.dSae, top);
@@ -119,11 +111,6 @@ export class SaeReader implements Disposable {
 /** A reading whose mse is still to come. */
 type Draft = { -readonly [Field in keyof RowReading]: RowReading[Field] };
 
-function unreadable(): Draft {
-  const [indices, values] = [new Uint32Array(), new Float32Array()];
-  return { l0: 0, z: Number.NaN, f: 0, epsLbo: null, mse: Number.NaN, indices, values };
-}
-
 function reading(kept: KeptFeatures, { norm }: SaeInput, dSae: number, top: number): Draft {
   const { count, squares, sizes, features, activations } = kept;
   const places = new Int32Array(Math.min(top, count));
@@ -134,8 +121,8 @@ function reading(kept: KeptFeatures, { norm }: SaeInput, dSae: number, top: numb
     indices[i] = features[places[i]!]!;
     values[i] = activations[places[i]!]!;
   }
-  const epsLbo = squares > 0 && dSae > 1 ? Math.abs(norm ** 2 - squares) / ((dSae - 1) * squares) : null;
-  return { l0: count, z: norm, f: Math.sqrt(squares), epsLbo, mse: Number.NaN, indices, values };
+  const eps = epsLbo(norm, squares, dSae);
+  return { l0: count, z: norm, f: Math.sqrt(squares), epsLbo: eps, mse: Number.NaN, indices, values };
 }
 
 /** Of x - reconstruction; NaN of a transcoder. @param sums [dOut] of activation * decoder row */

@@ -7,19 +7,13 @@ import { contentHash } from "../cache/content-hash.js";
 import { openModelFile, readFully } from "../model-file.js";
 import { openSae } from "./index.js";
 import type { SaeDescription } from "./sae.js";
-import {
-  buildSaeGraph,
-  SAE_GRAPHS,
-  type SaeGraph,
-  type SaePlaces,
-  type SaePrecision,
-  weightsOf,
-} from "./sae-graphs.js";
-import { DECODER_NORMS, writeSaeWeights } from "./sae-weights.js";
+import { buildSaeGraph, SAE_GRAPHS, type SaeGraph, type SaePlaces, weightsOf } from "./sae-graphs.js";
+import { DECODER_NORMS, type SaePrecision } from "./sae-matrices.js";
+import { writeSaeWeights } from "./sae-weights.js";
 import { outlineOf, type SaeOutline, StoredSae, storedOutline } from "./stored-sae.js";
 
 /** Raised when files in the cache would come out differently from the same SAE. */
-const VERSION = 2;
+const VERSION = 3;
 const WEIGHTS_FILE = "weights.bin";
 const OUTLINE_FILE = "sae.json";
 /** Of the files that the formats of `openSae` consist of. */
@@ -105,13 +99,25 @@ function open(entry: string, precision: SaePrecision): CompiledSae {
       readFully(fd, path, new Uint8Array(values.buffer), place.offset);
       return values;
     };
-    const graph = (which: SaeGraph) => ({ path: graphPath(entry, which), weights: weightsOf(which, precision) });
+    const description = outlineOf(stored, vector);
+    const graph = (which: SaeGraph) => ({
+      path: graphPath(entry, which),
+      weights: weightsOf(which, precision, description),
+    });
     return {
-      description: outlineOf(stored, vector),
+      description,
       precision,
       decoderNorms: vector(DECODER_NORMS),
       weights: { path, bytes: stored.bytes, places },
-      graphs: { encode: graph("encode"), sum: graph("sum"), decode: graph("decode"), compare: graph("compare") },
+      graphs: {
+        encode: graph("encode"),
+        sum: graph("sum"),
+        decode: graph("decode"),
+        compare: graph("compare"),
+        "read-native": graph("read-native"),
+        "read-top-afa": graph("read-top-afa"),
+        "read-top-k": graph("read-top-k"),
+      },
     };
   } finally {
     closeSync(fd);

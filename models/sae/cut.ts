@@ -10,7 +10,7 @@ export interface Cut {
 }
 
 /** What the authors' code writes over the last of the running lengths, so that there is always an end: sqrt(1e8). */
-const FORCED_LAST = 1e4;
+export const FORCED_LAST = 1e4;
 
 /**
  * The cut of top-AFA: s sorted downwards, c_j the square root of the sum of the first j, c_last = 1e4; k is the first j

@@ -1,9 +1,7 @@
-import { GraphBuilder, type Value, type WeightPlace } from "../onnx/graph.js";
-import { PLAIN_8, type Precision } from "../weights/block-format.js";
-import type { SaeDescription } from "./sae.js";
-
-/** How an SAE keeps its matrices. */
-export type SaePrecision = Extract<Precision, "f32" | "q8">;
+import { GraphBuilder, type WeightPlace } from "../onnx/graph.js";
+import { buildReading, type ReadingGraph, readingWeights } from "./reading-graph.js";
+import { DECODER, ENCODER, product, productWeights, type SaePrecision, type WeightOf } from "./sae-matrices.js";
+import type { SaeOutline } from "./stored-sae.js";
 
 /** Weights of the graphs, by their names in the graphs and in the weights file. */
 export type SaePlaces = ReadonlyMap<string, WeightPlace>;
@@ -15,44 +13,49 @@ export type SaePlaces = ReadonlyMap<string, WeightPlace>;
  *   features times the activations. Parts are summed at the same time, on different threads.
  * - decode: activations [rows, dSae] -> sums [rows, dOut], activations W_dec.
  * - compare: direction [dOut, 1] -> products [dSae, 1], W_dec direction.
+ * - read-...: all of a reading, with each choice of features: see reading-graph.ts.
  */
-export const SAE_GRAPHS = ["encode", "sum", "decode", "compare"] as const;
+export const SAE_GRAPHS = ["encode", "sum", "decode", "compare", "read-native", "read-top-afa", "read-top-k"] as const;
 export type SaeGraph = (typeof SAE_GRAPHS)[number];
 
-type Sizes = Pick<SaeDescription, "dIn" | "dSae" | "dOut">;
-
-/** [dIn, dSae] */
-export const ENCODER = "W_enc";
-/** [dSae, dOut] */
-export const DECODER = "W_dec";
-/** A matrix in 8 bits, as MatMulNBits has it: its columns in blocks [columns, blocks, 32], and a scale for each block. */
-export const quantised = (name: string) => ({ data: `${name}.q8`, scales: `${name}.scales` });
-
 /** The weights that a graph needs. */
-export function weightsOf(which: SaeGraph, precision: SaePrecision): readonly string[] {
-  const name = which === "encode" ? ENCODER : DECODER;
-  return precision === "f32" || which === "sum" || which === "compare" ? [name] : Object.values(quantised(name));
+export function weightsOf(which: SaeGraph, precision: SaePrecision, sae: SaeOutline): readonly string[] {
+  switch (which) {
+    case "encode":
+      return productWeights(ENCODER, precision);
+    case "decode":
+      return productWeights(DECODER, precision);
+    case "sum":
+    case "compare":
+      return [DECODER];
+    default:
+      return readingWeights(sae, precision);
+  }
 }
 
 /** A graph as an ONNX file beside its weights. */
 export function buildSaeGraph(
   which: SaeGraph,
-  sizes: Sizes,
+  sae: SaeOutline,
   precision: SaePrecision,
   places: SaePlaces,
   weightsFile: string,
 ): Uint8Array {
   const g = new GraphBuilder();
-  const weight = (name: string): Value => {
+  BUILD[which](g, sae, precision, (name) => {
     const place = places.get(name);
     if (place === undefined) throw new RangeError(`${name} has no place in the weights file`);
     return g.weight(name, place, weightsFile);
-  };
-  BUILD[which](g, sizes, precision, weight);
+  });
   return g.serialize(which);
 }
 
-type Build = (g: GraphBuilder, sizes: Sizes, precision: SaePrecision, weight: (name: string) => Value) => void;
+type Build = (g: GraphBuilder, sae: SaeOutline, precision: SaePrecision, weight: WeightOf) => void;
+
+const reading =
+  (which: ReadingGraph): Build =>
+  (g, sae, precision, weight) =>
+    buildReading(g, which, sae, precision, weight);
 
 const BUILD: Record<SaeGraph, Build> = {
   encode(g, { dIn, dSae }, precision, weight) {
@@ -75,19 +78,7 @@ const BUILD: Record<SaeGraph, Build> = {
     g.op("MatMul", [weight(DECODER), g.input("direction", "float32", [dOut, 1])], {}, "products");
     g.output("products", "float32", [dSae, 1]);
   },
+  "read-native": reading("read-native"),
+  "read-top-afa": reading("read-top-afa"),
+  "read-top-k": reading("read-top-k"),
 };
-
-/** x [rows, K] times a matrix [K, N]; with 8 bits, x is rounded to 8 bits as well. */
-function product(
-  g: GraphBuilder,
-  x: Value,
-  { K, N }: { readonly K: number; readonly N: number },
-  name: string,
-  precision: SaePrecision,
-  weight: (name: string) => Value,
-): Value {
-  if (precision === "f32") return g.op("MatMul", [x, weight(name)]);
-  const { data, scales } = quantised(name);
-  const attributes = { K, N, bits: 8, block_size: PLAIN_8.size, accuracy_level: 4 };
-  return g.microsoft("MatMulNBits", [x, weight(data), weight(scales)], attributes);
-}

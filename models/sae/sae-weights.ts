@@ -6,11 +6,8 @@ import { quantiseRows } from "../weights/quantise.js";
 import { transposeRows } from "../weights/transpose.js";
 import { rowNorms } from "./folding.js";
 import type { SaeDescription } from "./sae.js";
-import { DECODER, ENCODER, quantised, type SaePrecision } from "./sae-graphs.js";
+import { DECODER, DECODER_NORMS, ENCODER, quantised, type SaePrecision } from "./sae-matrices.js";
 import { vectorsOf } from "./stored-sae.js";
-
-/** Lengths of W_dec's rows, [dSae]. */
-export const DECODER_NORMS = "decoder_norms";
 
 const ALIGNMENT = 64;
 

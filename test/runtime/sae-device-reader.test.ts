@@ -1,0 +1,148 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { compileModel } from "../../models/compile.js";
+import { hook } from "../../models/hooks.js";
+import { compileSae } from "../../models/sae/compile-sae.js";
+import { readFeatures } from "../../models/sae/features.js";
+import type { SaeDescription } from "../../models/sae/sae.js";
+import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
+import { AttachedSaes } from "../../runtime/attached-saes.js";
+import { Tensor } from "../../runtime/ort/tensor.js";
+import { SaeDeviceReader } from "../../runtime/sae-device-reader.js";
+import type { Residuals } from "../../runtime/tap-outputs.js";
+import { randomSae } from "../bench/random-sae.js";
+import { openSmallLlama } from "../models/sae/small-llama.js";
+import { noise, readerContract } from "./reader-contract.js";
+import { ACTIVATIONS, EVERYTHING, expectSame, rowOf } from "./same-reading.js";
+
+readerContract(SaeDeviceReader);
+
+const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
+const readers: SaeDeviceReader[] = [];
+afterAll(() => {
+  for (const reader of readers) reader[Symbol.dispose]();
+  rmSync(cacheRoot, { recursive: true });
+});
+
+async function readerOf(description: SaeDescription): Promise<SaeDeviceReader> {
+  const compiled = await compileSae({ description, precision: "f32", cacheRoot });
+  const reader = new SaeDeviceReader(compiled, { threads: 2, spin: false });
+  readers.push(reader);
+  return reader;
+}
+
+async function expectReference(sae: SaeDescription, x: Float32Array): Promise<void> {
+  const reader = await readerOf(sae);
+  for (const activation of ACTIVATIONS) {
+    if (activation.kind === "top-k" && activation.k > sae.dSae) continue;
+    const got = reader.read(x, activation, EVERYTHING);
+    for (const [row, want] of readFeatures(sae, x, activation).entries())
+      expectSame(got[row]!, want, rowOf(x, row, sae.dIn), 1e-5);
+  }
+}
+
+describe("residuals in a tensor", () => {
+  it.each([1, 3, 128, 300])("are read like those of an array (%i rows)", async (rows) => {
+    const sae = randomSae(24, 640, 3);
+    const reader = await readerOf(sae);
+    const x = noise(rows, 24);
+    using tensor = Tensor.zeros("float32", [rows, 24]);
+    tensor.write(x);
+    for (const activation of ACTIVATIONS) {
+      const want = reader.read(x, activation, 5);
+      expect(want).toHaveLength(rows);
+      expect(reader.read(tensor, activation, 5)).toEqual(want);
+    }
+  });
+
+  it("are refused where they are not whole rows", async () => {
+    const reader = await readerOf(randomSae(24, 640, 3));
+    using tensor = Tensor.zeros("float32", [2, 25]);
+    expect(() => reader.read(tensor, { kind: "native" }, 8)).toThrow(RangeError);
+  });
+});
+
+describe("widths of an SAE", () => {
+  it.each([1, 2, 127, 128, 129])("may be %i", async (dSae) => {
+    const sae = randomSae(8, dSae, 4);
+    await expectReference(sae, noise(20, 8));
+    await expectReference({ ...sae, normalisation: "none", activation: { kind: "relu" } }, noise(20, 8));
+  });
+
+  it("are refused where numbers of features are no float32", async () => {
+    const { sae } = await readerOf(randomSae(8, 2, 4));
+    const description = { ...sae.description, dSae: 2 ** 24 + 1 };
+    expect(() => new SaeDeviceReader({ ...sae, description }, { threads: 1 })).toThrow(/16777217 features/);
+  });
+});
+
+describe("a cut beyond the places that are put in order at first", () => {
+  const [dIn, dSae] = [16, 9000];
+  const sae = randomSae(dIn, dSae, 5);
+  const weak = { ...sae, wEnc: sae.wEnc.map((value) => value / 100), bEnc: new Float32Array(dSae).fill(1e-3) };
+
+  it("is found, whether more features make up the norm or all together do not", async () => {
+    for (const scale of [1, 30]) {
+      const some = { ...weak, wEnc: weak.wEnc.map((value) => value * scale), bEnc: weak.bEnc.map((v) => v * scale) };
+      const x = noise(6, dIn);
+      const [first] = readFeatures(some, x);
+      expect(first?.l0).toBeGreaterThan(4096);
+      await expectReference(some, x);
+    }
+  });
+
+  it("does not change readings of rows that need fewer", async () => {
+    const reader = await readerOf({ ...weak, normalisation: "none" });
+    const [near, far] = [0.01, 1].map((scale) => noise(1, dIn).map((value) => scale * value));
+    const read = (x: Float32Array = new Float32Array()) => reader.read(x, { kind: "native" }, 8)[0];
+    const before = read(near);
+    expect(before?.l0).toBeLessThan(4096);
+    expect(read(far)?.l0).toBeGreaterThan(4096);
+    expect(read(near)).toEqual(before);
+  });
+});
+
+describe("the embedded model's SAEs, on a page of a book", () => {
+  const MODEL = join("models", "default");
+  const layers = [1, 3, 5];
+  const saes = layers.map((layer) => `blocks.${layer}.hook_resid_post`);
+  const residuals: Residuals = new Map();
+  const attached: AttachedSaes[] = [];
+  beforeAll(async () => {
+    const book = readFileSync(join("test", "data", "the-wind-in-the-willows.txt"), "utf8");
+    const ids = openTokenizer(MODEL, 4096)?.encode(book.slice(70_000, 72_000)) ?? [];
+    const run = openSmallLlama(join(MODEL, "model.safetensors"))(ids.slice(0, 200));
+    for (const layer of layers) residuals.set(hook.residPost(layer), run.residuals[layer] ?? new Float32Array());
+    const model = await compileModel({ path: MODEL, precision: "f32", cacheRoot });
+    const choice = { folders: undefined, precision: "f32", anyModel: false } as const;
+    const options = { choice, model, folder: MODEL, names: ["default"], cacheRoot, threads: 2, spin: false };
+    attached.push(await AttachedSaes.attach(options), await AttachedSaes.attach({ ...options, selection: "graph" }));
+  });
+  afterAll(() => {
+    for (const each of attached) each[Symbol.dispose]();
+  });
+
+  it.each(ACTIVATIONS)("are read by a graph as on the host ($kind)", (activation) => {
+    const [host, graph] = attached.map((each) =>
+      each.read({ saes, top: 1024, activation, prompt: true }, residuals).flat(),
+    );
+    expect(host).toHaveLength(600);
+    for (const [i, want] of (host ?? []).entries()) {
+      const x = rowOf(residuals.get(hook.residPost(layers[i % 3] ?? 0)) ?? new Float32Array(), Math.floor(i / 3), 192);
+      const got = graph?.[i];
+      expect(got?.sae).toBe(want.sae);
+      if (got) expectSame(got, { k: 0, ...want }, x, 1e-5);
+      expect(got?.l0).toBe(want.l0);
+    }
+  });
+
+  it("describe and edit their features alike", () => {
+    const [host, graph] = attached.map((each) => each.reader(saes[0] ?? ""));
+    expect(graph).toBeInstanceOf(SaeDeviceReader);
+    expect(graph?.decoderRow(7)).toEqual(host?.decoderRow(7));
+    expect(graph?.encoderColumn(7)).toEqual(host?.encoderColumn(7));
+    expect(graph?.nearest(7, 5)).toEqual(host?.nearest(7, 5));
+  });
+});
