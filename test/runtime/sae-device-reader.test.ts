@@ -15,6 +15,7 @@ import type { Residuals } from "../../runtime/tap-outputs.js";
 import { randomSae } from "../bench/random-sae.js";
 import { openSmallLlama } from "../models/sae/small-llama.js";
 import { noise, readerContract } from "./reader-contract.js";
+import { FAR_CPU } from "./far-cpu.js";
 import { ACTIVATIONS, EVERYTHING, expectSame, rowOf } from "./same-reading.js";
 
 readerContract(SaeDeviceReader);
@@ -118,7 +119,7 @@ describe("the embedded model's SAEs, on a page of a book", () => {
     const model = await compileModel({ path: MODEL, precision: "f32", cacheRoot });
     const choice = { folders: undefined, precision: "f32", anyModel: false } as const;
     const options = { choice, model, folder: MODEL, names: ["default"], cacheRoot, threads: 2, spin: false };
-    attached.push(await AttachedSaes.attach(options), await AttachedSaes.attach({ ...options, selection: "graph" }));
+    attached.push(await AttachedSaes.attach(options), await AttachedSaes.attach({ ...options, device: FAR_CPU }));
   });
   afterAll(() => {
     for (const each of attached) each[Symbol.dispose]();
