@@ -45,16 +45,19 @@ export function topAfaCut(g: GraphBuilder, { activations, sizes, norm }: Uncut, 
   const distances = g.op("Where", [beforeLast, distanceTo(lengths), number(g, Number.POSITIVE_INFINITY)]);
   const nearest = rowMinima(g, distances);
   const isNearest = g.op("LessOrEqual", [distances, nearest]);
-  const k = rowMinima(g, g.op("Where", [isNearest, place, number(g, width)]));
+  const first = rowMinima(g, g.op("Where", [isNearest, place, number(g, width)]));
+  const last = (values: Value) => columns(g, values, -1, 2 ** 31);
+  const isShort = g.op("Less", [last(lengths), norm]);
+  // Lengths grow until the last share, but for float32 the smallest shares are nothing: `first` would leave these out.
+  const k = g.op("Where", [isShort, number(g, dSae - 1), first]);
   const whole = g.op("Less", [distanceTo(number(g, FORCED_LAST)), nearest]);
   const marks = g.op("Where", [g.op("LessOrEqual", [place, k]), sorted, zero]);
   const scattered = g.op("ScatterElements", [zerosLike(g, padded), order, marks], { axis: 1 });
   const marked = g.op("Greater", [width === dSae ? scattered : columns(g, scattered, 0, dSae), zero]);
-  const last = (values: Value) => columns(g, values, -1, 2 ** 31);
-  const short = g.op("And", [g.op("Less", [last(lengths), norm]), g.op("Greater", [last(sorted), zero])]);
+  const unfinished = g.op("And", [isShort, g.op("Greater", [last(sorted), zero])]);
   return {
     kept: g.op("Where", [g.op("Or", [marked, whole]), activations, zero]),
-    unfinished: g.op("Where", [short, number(g, 1), zero]),
+    unfinished: g.op("Where", [unfinished, number(g, 1), zero]),
   };
 }
 

@@ -105,6 +105,35 @@ describe("a cut beyond the places that are put in order at first", () => {
   });
 });
 
+describe("rows at the limits of float32", () => {
+  const sae: SaeDescription = { ...randomSae(16, 300, 6), normalisation: "none" };
+
+  it("have all features where the forced end is nearest to their norm", async () => {
+    const loud = { ...sae, wEnc: sae.wEnc.map((value) => 100 * value) };
+    const x = noise(4, 16).map((value) => 2000 * value);
+    expect(readFeatures(loud, x).some(({ k, z }) => k === 300 && z < 1e4)).toBe(true);
+    await expectReference(loud, x);
+    const everyOne = { ...sae, bEnc: new Float32Array(300).fill(1e6) };
+    expect(readFeatures(everyOne, x)[0]?.l0).toBe(300);
+    await expectReference(everyOne, x);
+  });
+
+  it("keep their digits where they are far from zero and normalised", async () => {
+    const x = noise(4, 16).map((value) => 30_000 + value);
+    await expectReference({ ...sae, normalisation: "layer_norm" }, x);
+  });
+
+  it("are not read where the square of their norm is too large, and leave others alone", async () => {
+    const reader = await readerOf(sae);
+    const x = noise(3, 16);
+    const [first, , last] = reader.read(x, { kind: "top-afa" }, 8);
+    for (let i = 16; i < 32; i++) x[i]! *= 1e30;
+    const [before, broken, after] = reader.read(x, { kind: "top-afa" }, 8);
+    expect(broken).toMatchObject({ l0: 0, z: Number.POSITIVE_INFINITY, f: 0, epsLbo: null, mse: Number.NaN });
+    expect([before, after]).toEqual([first, last]);
+  });
+});
+
 describe("the embedded model's SAEs, on a page of a book", () => {
   const MODEL = join("models", "default");
   const layers = [1, 3, 5];
