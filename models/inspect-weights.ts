@@ -1,5 +1,6 @@
-import { ModelFormatError } from "./errors.js";
+import type { ElementType } from "./onnx/graph.js";
 import type { Checkpoint } from "./weights/checkpoint.js";
+import { UnfitWeights } from "./weights/unfit-weights.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
 
 /** Elements of a tensor that are read at a time. */
@@ -26,7 +27,8 @@ export function typesOf(checkpoint: Checkpoint): Record<string, number> {
 /**
  * Reads every weight of a plan, a piece at a time.
  * @param onProgress called with the share of the tensors read so far, 0 to 1
- * @throws ModelFormatError naming the tensors with NaN or infinite values.
+ * @throws ModelFormatError naming the tensors with NaN or infinite values, or values that the type they are kept in has
+ * no room for.
  */
 export async function readThrough(
   checkpoint: Checkpoint,
@@ -34,26 +36,29 @@ export async function readThrough(
   onProgress: (share: number) => void,
 ): Promise<void> {
   const parts = partsOf(plan);
-  const broken = new Map<string, string>();
+  const unfit = new UnfitWeights();
+  const types = keptTypes(plan);
   for (const [i, { tensor, shape }] of parts.entries()) {
     const count = elements(shape);
     const buffer = new Float32Array(Math.min(PIECE, count));
-    for (let at = 0; at < count && !broken.has(tensor); at += PIECE) {
+    for (let at = 0; at < count && !unfit.has(tensor); at += PIECE) {
       const piece = buffer.subarray(0, Math.min(PIECE, count - at));
       checkpoint.readF32Into(tensor, at, piece);
-      if (!allFinite(piece)) broken.set(tensor, checkpoint.file(tensor));
+      unfit.look(piece, types.get(tensor) ?? "float32", tensor, checkpoint.file(tensor));
       await new Promise(setImmediate);
     }
     onProgress((i + 1) / parts.length);
   }
-  const [file] = broken.values();
-  if (file !== undefined)
-    throw new ModelFormatError(file, `NaN or infinite values in ${[...broken.keys()].join(", ")}`);
+  unfit.refuse();
 }
 
-function allFinite(values: Float32Array): boolean {
-  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return false;
-  return true;
+/** What each tensor is kept in; float16 where one of its places is. */
+function keptTypes({ sources, places }: WeightPlan): ReadonlyMap<string, ElementType> {
+  const kept = new Map<string, ElementType>();
+  for (const [name, { parts }] of sources)
+    for (const { tensor } of parts)
+      if (kept.get(tensor) !== "float16") kept.set(tensor, places.get(name)?.type ?? "float32");
+  return kept;
 }
 
 const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);

@@ -12,7 +12,13 @@ import { parametersOf, partsOf, readThrough, typesOf } from "./inspect-weights.j
 import { type ModelSource, openModelSource } from "./model-source.js";
 import { openSae } from "./sae/index.js";
 import { openTokenizer } from "./tokenizer/tokenizer.js";
-import { activationBytes, activationsOf, ownPrecision, type Precision } from "./weights/block-format.js";
+import {
+  activationBytes,
+  activationsOf,
+  type DeviceKind,
+  ownPrecision,
+  type Precision,
+} from "./weights/block-format.js";
 import { withOptionalPrefix } from "./weights/checkpoint.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
 
@@ -45,6 +51,8 @@ export interface Inspection {
 export interface InspectOptions {
   readonly path: string;
   readonly precision: Precision | "auto";
+  /** What it would run on, which "auto" depends on; left out: cpu. */
+  readonly device?: DeviceKind;
   /** Left out: as the engine chooses it, at most `largestWindow`. */
   readonly window?: number | undefined;
   readonly largestWindow: number;
@@ -101,7 +109,7 @@ async function inspectParts(
   check: CheckOne,
 ): Promise<Inspection> {
   const dtypes = storedTypes(source);
-  const precision = options.precision === "auto" ? ownPrecision(dtypes.values()) : options.precision;
+  const precision = options.precision === "auto" ? ownPrecision(dtypes.values(), options.device) : options.precision;
   const planned = model === null ? null : planWeights(model, { precision, dtypes });
   await check("generation", () => ({ found: source.generation(), finding: "defaults of sampling and end tokens" }));
   const stored = await inspectWeights(source, model?.optionalPrefix ?? "", planned?.plan ?? null, options, check);

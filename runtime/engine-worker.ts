@@ -8,6 +8,7 @@ import { activationBytes } from "../models/weights/block-format.js";
 import { archivedBytes, retrievingLayers } from "./archive.js";
 import { AttachedSaes } from "./attached-saes.js";
 import { describeFeature } from "./describe-feature.js";
+import { checkPrecision } from "./device-precision.js";
 import { EngineLoop } from "./engine-loop.js";
 import { DeviceLost, SetupError } from "./errors.js";
 import type { ModelCard } from "./generation.js";
@@ -52,13 +53,9 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     threads: asked.threads ?? availableParallelism(),
     spin,
   });
-  const model = await compileModel({
-    path,
-    precision: asked.precision,
-    device: device.isHost ? "cpu" : "cuda",
-    cacheRoot,
-    onProgress,
-  });
+  const kind = device.isHost ? "cpu" : "cuda";
+  checkPrecision(asked.precision, kind);
+  const model = await compileModel({ path, precision: asked.precision, device: kind, cacheRoot, onProgress });
   const { shape, generation } = model;
   const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);
   const sinks = asked.sinks ?? DEFAULT_SINKS;

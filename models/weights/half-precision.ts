@@ -44,6 +44,12 @@ export function narrowBF16(values: Float32Array, out: Uint16Array): void {
   for (let i = 0; i < bits.length; i++) out[i] = bf16Of(bits[i]!);
 }
 
+/** Whether rounding to binary16 makes infinity of none of these numbers. */
+export function fitsF16(values: Float32Array): boolean {
+  for (let i = 0; i < values.length; i++) if (Math.abs(values[i]!) >= 65520) return false;
+  return true;
+}
+
 function f16Of(bits: number): number {
   const sign = (bits >>> 16) & 0x8000;
   const size = bits & 0x7fffffff;

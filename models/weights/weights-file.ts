@@ -1,13 +1,13 @@
-import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
-import { ModelFormatError } from "../errors.js";
+import { closeSync, ftruncateSync, openSync } from "node:fs";
 import { repackRows } from "../gguf/repack.js";
 import type { WeightPlace } from "../onnx/graph.js";
 import { type BlockFormat, codeBytes, type PackedRows } from "./block-format.js";
 import type { Checkpoint } from "./checkpoint.js";
-import { narrowBF16, narrowF16 } from "./half-precision.js";
+import { placeWriter, writeFully } from "./place-writer.js";
 import { quantiseRows } from "./quantise.js";
 import { quantiseRows4 } from "./quantise-4.js";
 import { transposeRows } from "./transpose.js";
+import { UnfitWeights } from "./unfit-weights.js";
 import { partColumns, partRows, readPart, storedRows } from "./weight-part.js";
 import type { WeightPlan, WeightSource } from "./weight-plan.js";
 
@@ -15,8 +15,6 @@ import type { WeightPlan, WeightSource } from "./weight-plan.js";
 const PIECE = 1 << 20;
 /** Elements of a matrix that are transposed in memory at a time: it bounds what compiling takes, whatever the model. */
 const PANEL = 1 << 22;
-/** Names of tensors with NaN or infinite values that an error lists. */
-const LISTED = 8;
 
 /**
  * Writes the weights of a plan from a checkpoint, one tensor at a time.
@@ -32,12 +30,12 @@ export async function writeWeights(
 ): Promise<void> {
   for (const { parts } of plan.sources.values())
     for (const { tensor, shape } of parts) checkpoint.expect(tensor, shape);
-  const broken: Broken = { notFinite: new Map(), tooLarge: new Map() };
+  const unfit = new UnfitWeights();
   const fd = openSync(path, "wx");
   try {
     ftruncateSync(fd, plan.bytes);
     for (const [name, source] of plan.sources) {
-      writeOne(fd, name, source, plan, checkpoint, broken);
+      writeOne(fd, name, source, plan, checkpoint, unfit);
       const { offset, bytes } = placeOf(plan, source.blocks?.minima ?? source.blocks?.scales ?? name);
       onProgress((offset + bytes) / plan.bytes);
       await new Promise(setImmediate);
@@ -46,25 +44,7 @@ export async function writeWeights(
   } finally {
     closeSync(fd);
   }
-  refuse(broken.notFinite, (names) => `NaN or infinite values in ${names}`);
-  refuse(
-    broken.tooLarge,
-    (names) => `values beyond 65,504, the largest that f16 has, in ${names}: take --precision bf16 or f32`,
-  );
-}
-
-/** Names of tensors that cannot be kept, and the file of each. */
-interface Broken {
-  readonly notFinite: Map<string, string>;
-  readonly tooLarge: Map<string, string>;
-}
-
-function refuse(tensors: ReadonlyMap<string, string>, reason: (names: string) => string): void {
-  const [first] = tensors.values();
-  if (first === undefined) return;
-  const names = [...tensors.keys()];
-  const more = names.length > LISTED ? ` and ${names.length - LISTED} more` : "";
-  throw new ModelFormatError(first, reason(`${names.slice(0, LISTED).join(", ")}${more}`));
+  unfit.refuse();
 }
 
 function writeOne(
@@ -73,10 +53,10 @@ function writeOne(
   source: WeightSource,
   plan: WeightPlan,
   checkpoint: Checkpoint,
-  broken: Broken,
+  unfit: UnfitWeights,
 ): void {
   const sink = rowSink(fd, name, source, plan);
-  const inF16 = placeOf(plan, name).type === "float16";
+  const { type } = placeOf(plan, name);
   for (const part of source.parts) {
     const [all, columns] = [partRows(part), partColumns(part)];
     const step = Math.max(1, Math.floor(PIECE / columns));
@@ -91,8 +71,7 @@ function writeOne(
       }
       const values = buffer.subarray(0, rows * columns);
       readPart(checkpoint, part, at, values);
-      if (!allFinite(values)) broken.notFinite.set(part.tensor, checkpoint.file(part.tensor));
-      else if (inF16 && !fitsF16(values)) broken.tooLarge.set(part.tensor, checkpoint.file(part.tensor));
+      unfit.look(values, type, part.tensor, checkpoint.file(part.tensor));
       sink.values(values, rows, columns);
     }
   }
@@ -116,8 +95,8 @@ function rowSink(fd: number, name: string, source: WeightSource, plan: WeightPla
     const minimaPanel = minima === null ? null : columnWriter(fd, placeOf(plan, minima));
     const blocks = scalePlace.shape[1] ?? 0;
     const packed = (found: PackedRows, count: number): void => {
-      write(fd, found.codes, place.offset + row * blocks * codeBytes(format));
-      write(fd, found.scales, scalePlace.offset + row * blocks * 4);
+      writeFully(fd, found.codes, place.offset + row * blocks * codeBytes(format));
+      writeFully(fd, found.scales, scalePlace.offset + row * blocks * 4);
       minimaPanel?.add(found.minima, count);
       row += count;
     };
@@ -134,9 +113,9 @@ function rowSink(fd: number, name: string, source: WeightSource, plan: WeightPla
     const panel = columnWriter(fd, place);
     return { packed, values: (values, rows) => panel.add(values, rows), flush: () => panel.flush() };
   }
-  const { typed, width } = numbersOf(place);
+  const write = placeWriter(fd, place);
   const values = (found: Float32Array, rows: number, columns: number): void => {
-    write(fd, typed(found), place.offset + row * columns * width);
+    write(found, row * columns);
     row += rows;
   };
   return { packed, values, flush: () => {} };
@@ -150,22 +129,16 @@ function quantiseTo(format: BlockFormat, values: Float32Array, rows: number, col
 
 /** Takes the rows of a matrix one after the other and writes them as the columns of `place`, a panel at a time. */
 function columnWriter(fd: number, place: WeightPlace) {
-  const {
-    shape: [columns = 0, width = 0],
-    offset,
-  } = place;
-  const { typed, width: bytes } = numbersOf(place);
+  const [columns = 0, width = 0] = place.shape;
+  const write = placeWriter(fd, place);
   const height = Math.min(width, Math.max(1, Math.floor(PANEL / columns)));
   const panel = new Float32Array(height * columns); // [columns, height]
   let [written, held] = [0, 0];
   const flush = (): void => {
-    const numbers = typed(panel);
-    if (held === width) write(fd, numbers, offset);
+    if (held === width) write(panel, 0);
     else
-      for (let column = 0; column < columns; column++) {
-        const rows = numbers.subarray(column * height, column * height + held);
-        write(fd, rows, offset + (column * width + written) * bytes);
-      }
+      for (let column = 0; column < columns; column++)
+        write(panel.subarray(column * height, column * height + held), column * width + written);
     written += held;
     held = 0;
   };
@@ -181,41 +154,8 @@ function columnWriter(fd: number, place: WeightPlace) {
   return { add, flush };
 }
 
-/** How numbers are written into a place: rounded to its type, of so many bytes each. What `typed` gives is used up at once. */
-function numbersOf({ type }: WeightPlace): {
-  readonly typed: (values: Float32Array) => Float32Array | Uint16Array;
-  readonly width: number;
-} {
-  if (type !== "float16" && type !== "bfloat16") return { typed: (values) => values, width: 4 };
-  const narrow = type === "float16" ? narrowF16 : narrowBF16;
-  let halves = new Uint16Array(0);
-  const typed = (values: Float32Array): Uint16Array => {
-    if (halves.length < values.length) halves = new Uint16Array(values.length);
-    const rounded = halves.subarray(0, values.length);
-    narrow(values, rounded);
-    return rounded;
-  };
-  return { typed, width: 2 };
-}
-
 function placeOf(plan: WeightPlan, name: string): WeightPlace {
   const place = plan.places.get(name);
   if (place === undefined) throw new RangeError(`${name} has no place in the weights file`);
   return place;
-}
-
-function write(fd: number, values: Float32Array | Uint16Array | Uint8Array, offset: number): void {
-  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
-}
-
-/** Whether rounding to float16 makes infinity of none of these. */
-function fitsF16(values: Float32Array): boolean {
-  for (let i = 0; i < values.length; i++) if (Math.abs(values[i]!) >= 65520) return false;
-  return true;
-}
-
-function allFinite(values: Float32Array): boolean {
-  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return false;
-  return true;
 }

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { PRECISIONS } from "../../models/weights/block-format.js";
 import { type DeviceChoice, parseDevice } from "../../runtime/ort/device-choice.js";
 import { flag } from "./flags.js";
 import { Activation, ColorBy, ColorRange, Edit } from "./trace/flags.js";
@@ -87,9 +88,9 @@ const engine = {
     "ONNX Runtime's library built for CUDA, or its folder; default: found (lambdatap doctor says where)",
   ),
   precision: value(
-    z.enum(["auto", "f32", "q8", "q4"]).default("auto"),
-    "auto|f32|q8|q4",
-    "precision of the weights; auto: the file's own blocks where it has some, else f32",
+    z.enum(["auto", ...PRECISIONS]).default("auto"),
+    ["auto", ...PRECISIONS].join("|"),
+    "precision of the weights, f16 and bf16 of the cache too; auto: the file's own blocks where it has some, else f32, on a GPU its own 16 bits",
   ),
   sae: flag(SaeFolders.optional(), {
     kind: "list",
