@@ -1,11 +1,13 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { z } from "zod";
 import { compileModel } from "../../models/compile.js";
 import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
-import type { LambdaGeometry } from "../../runtime/lambda-cache.js";
+import { PRECISIONS } from "../../models/weights/block-format.js";
 import { Runner } from "../../runtime/runner.js";
 import { benchFolder } from "./bench-model.js";
 import { argument, type Figure, report } from "./report.js";
+import { negativeLogProbability, textNll } from "./text-nll.js";
 
 /**
  * A held-out book as one sequence: mean NLL by position, beside the same tokens predicted from only the last W tokens,
@@ -21,7 +23,7 @@ const folder = argument("model") ?? join("models", "default");
 
 const model = await compileModel({
   path: folder,
-  precision: argument("precision") === "q8" ? "q8" : "f32",
+  precision: z.enum(PRECISIONS).parse(argument("precision") ?? "f32"),
   cacheRoot: benchFolder("cache"),
 });
 const { vocabSize, bosTokenId } = model.shape;
@@ -33,8 +35,8 @@ const ids = [...(bosTokenId === null ? [] : [bosTokenId]), ...tokenizer.encode(t
 );
 using runner = new Runner(model, { window: WINDOW, threads: 2 });
 
-const lambda = nllOfText(ids, { window: WINDOW, sinks: SINKS });
-const full = nllOfText(ids.slice(0, FULL_LIMIT), { window: Number.POSITIVE_INFINITY, sinks: 0 });
+const lambda = textNll(runner, ids, WINDOW, { window: WINDOW, sinks: SINKS });
+const full = textNll(runner, ids.slice(0, FULL_LIMIT), WINDOW, { window: Number.POSITIVE_INFINITY, sinks: 0 });
 const figures: Figure[] = [];
 for (let [start, end] = [WINDOW, WINDOW * 4]; start < ids.length; [start, end] = [end, end * 4]) {
   const stop = Math.min(end, ids.length);
@@ -69,24 +71,6 @@ figures.unshift({
 });
 report(`perplexity: ${ids.length} tokens, window ${WINDOW}, ${SINKS} sinks, ${model.precision}`, figures);
 
-/** NLL of every token given those before it; NaN for the first. */
-function nllOfText(tokens: readonly number[], geometry: LambdaGeometry): Float64Array {
-  const cache = runner.openCache(geometry);
-  const row = cache.allocate();
-  const nll = new Float64Array(tokens.length).fill(Number.NaN);
-  for (let start = 0; start < tokens.length - 1; start += WINDOW) {
-    const chunk = tokens.slice(start, Math.min(start + WINDOW, tokens.length - 1));
-    const logits = runner.prefill(cache, row, chunk, [...chunk.keys()]);
-    for (const i of chunk.keys())
-      nll[start + i + 1] = negativeLogProbability(
-        logits.subarray(i * vocabSize, (i + 1) * vocabSize),
-        tokens[start + i + 1] ?? 0,
-      );
-  }
-  runner.closeCache(cache);
-  return nll;
-}
-
 /** NLL of the token at a position, given the W tokens before it as if they were the whole text. */
 function nllFromScratch(position: number): number {
   const cache = runner.openCache({ window: WINDOW, sinks: 0 });
@@ -94,13 +78,6 @@ function nllFromScratch(position: number): number {
   const logits = runner.prefill(cache, cache.allocate(), context, [context.length - 1]);
   runner.closeCache(cache);
   return negativeLogProbability(logits, ids[position] ?? 0);
-}
-
-function negativeLogProbability(logits: Float32Array, token: number): number {
-  let [largest, sum] = [Number.NEGATIVE_INFINITY, 0];
-  for (const logit of logits) largest = Math.max(largest, logit);
-  for (const logit of logits) sum += Math.exp(logit - largest);
-  return largest + Math.log(sum) - (logits[token] ?? 0);
 }
 
 function mean(values: ArrayLike<number>): number {

@@ -3,8 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { z } from "zod";
+import { compileModel } from "../../models/compile.js";
 import { type Check, type InspectOptions, inspectModel } from "../../models/inspect.js";
 import { goldenFolder } from "../golden-tensors.js";
+import { temporaryFolder } from "./weights/write-safetensors.js";
 
 const HOSTILE = goldenFolder("architectures/hostile");
 const Cases = z.record(z.string(), z.unknown());
@@ -82,6 +84,44 @@ describe("a sound model", () => {
     const [f32, q8] = [await inspect("models/default"), await inspect("models/default", { precision: "q8" })];
     expect((q8.needs?.weightBytes ?? 0) / (f32.needs?.weightBytes ?? 0)).toBeLessThan(0.6);
     expect(q8.parameters).toBe(f32.parameters);
+  });
+
+  test("takes half the room in f16, its embeddings aside, and half the cache", async () => {
+    const [f32, f16, bf16] = [
+      await inspect("models/default"),
+      await inspect("models/default", { precision: "f16" }),
+      await inspect("models/default", { precision: "bf16" }),
+    ];
+    expect((f16.needs?.cacheBytes ?? 0) * 2).toBe(f32.needs?.cacheBytes);
+    expect(f16.needs?.weightBytes).toBeLessThan(0.75 * (f32.needs?.weightBytes ?? 0));
+    expect(refusals(f16.checks)).toEqual([]);
+    expect(bf16.needs).toEqual(f16.needs);
+    expect(f16.parameters).toBe(f32.parameters);
+  });
+
+  test("runs by itself in its own 16 bits on a GPU, and in f32 on a CPU", async () => {
+    const folder = goldenFolder("architectures/llama_bf16");
+    expect((await inspect(folder, { precision: "auto" })).precision).toBe("f32");
+    expect((await inspect(folder, { precision: "auto", device: "cuda" })).precision).toBe("bf16");
+  });
+
+  test("with weights that f16 has no room for is refused in f16 alone", async () => {
+    const folder = temporaryFolder();
+    copyFileSync(join(HOSTILE, "ok", "config.json"), join(folder, "config.json"));
+    const bytes = readFileSync(join(HOSTILE, "ok", "model.safetensors"));
+    const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE())).toString());
+    const name = "model.layers.1.mlp.up_proj.weight";
+    bytes.writeFloatLE(1e5, 8 + Number(bytes.readBigUInt64LE()) + Number(header[name].data_offsets[0]) + 12);
+    writeFileSync(join(folder, "model.safetensors"), bytes);
+    const [found] = refusals((await inspect(folder, { precision: "f16" })).checks);
+    expect(found).toMatchObject({
+      about: "values",
+      finding: expect.stringMatching(/beyond 65,504.* in .*1\.mlp\.up_/),
+    });
+    for (const precision of ["f32", "bf16"] as const)
+      expect(refusals((await inspect(folder, { precision })).checks)).toEqual([]);
+    const cacheRoot = join(folder, "cache");
+    await expect(compileModel({ path: folder, precision: "f16", cacheRoot })).rejects.toThrow(name);
   });
 
   test("with a broken tokenizer or SAE is refused for that alone", async () => {

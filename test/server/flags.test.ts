@@ -89,6 +89,7 @@ describe("options", () => {
     [["--threads", "0"], "--threads '0':"],
     [["--window", "1.5"], "--window '1.5':"],
     [["--precision", "q3"], "--precision 'q3':"],
+    [["--precision", "fp16"], "--precision 'fp16':"],
     [["--debug=maybe"], "--debug 'maybe':"],
     [["--no-debug=true"], "--no-debug takes no value"],
   ])("%j is refused, naming the flag", (args, message) => {

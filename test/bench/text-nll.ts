@@ -1,0 +1,32 @@
+import type { LambdaGeometry } from "../../runtime/lambda-cache.js";
+import type { Runner } from "../../runtime/runner.js";
+
+/** NLL of every token given those before it, prefilled in chunks; NaN for the first. */
+export function textNll(
+  runner: Runner,
+  tokens: readonly number[],
+  chunk: number,
+  geometry: LambdaGeometry,
+): Float64Array {
+  const { vocabSize } = runner.model.shape;
+  const cache = runner.openCache(geometry);
+  const row = cache.allocate();
+  const nll = new Float64Array(tokens.length).fill(Number.NaN);
+  for (let start = 0; start < tokens.length - 1; start += chunk) {
+    const part = tokens.slice(start, Math.min(start + chunk, tokens.length - 1));
+    const logits = runner.prefill(cache, row, part, [...part.keys()]);
+    for (const i of part.keys()) {
+      const ofToken = logits.subarray(i * vocabSize, (i + 1) * vocabSize);
+      nll[start + i + 1] = negativeLogProbability(ofToken, tokens[start + i + 1] ?? 0);
+    }
+  }
+  runner.closeCache(cache);
+  return nll;
+}
+
+export function negativeLogProbability(logits: Float32Array, token: number): number {
+  let [largest, sum] = [Number.NEGATIVE_INFINITY, 0];
+  for (const logit of logits) largest = Math.max(largest, logit);
+  for (const logit of logits) sum += Math.exp(logit - largest);
+  return largest + Math.log(sum) - (logits[token] ?? 0);
+}
