@@ -24,6 +24,14 @@ const changed = (change: (bytes: Buffer) => unknown): Buffer => {
   return bytes;
 };
 
+/** The same library with another size of its table of names. */
+const withNames = (resized: (bytes: number) => number): Buffer =>
+  changed((bytes) => {
+    for (let at = 0x1000; at < bytes.length; at += 16)
+      if (bytes.readBigUInt64LE(at) === 10n)
+        bytes.writeBigUInt64LE(BigInt(resized(Number(bytes.readBigUInt64LE(at + 8)))), at + 8);
+  });
+
 describe("a shared library", () => {
   test("says its name, what it needs, and its versions", () => {
     expect(read(whole)).toEqual(contents);
@@ -58,6 +66,9 @@ describe("what is no shared library is refused with the file and the reason:", (
       "broken dynamic section",
     ],
     ["half of it", whole.subarray(0, whole.length / 2), "is cut off"],
+    ["names that end too early", withNames((bytes) => bytes - 1), "name without an end"],
+    ["no names", withNames(() => 1), "name outside of its table"],
+    ["names beyond the file", withNames(() => 1e6), "is cut off"],
     ["tables that are not loaded", changed((b) => b.writeBigUInt64LE(2n ** 30n, 64 + 16)), "outside of the file"],
   ])("%s", (_, bytes, reason) => {
     expect(() => read(bytes)).toThrow(ElfError);
