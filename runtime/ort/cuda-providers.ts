@@ -96,10 +96,10 @@ function coreAt(path: string): string | null {
 
 const Package = z.object({ version: z.string() });
 
-/** Found as Node finds packages, from lambdatap's folder and from where it was started. */
+/** Found as Node finds packages, beside onnxruntime-node and from where lambdatap was started. */
 function npmPackages(core: string, workingDirectory: string): (Candidate | string)[] {
   const { name, version } = NPM_PACKAGE;
-  const manifests = [import.meta.url, join(workingDirectory, "package.json")].flatMap((from) => {
+  const manifests = [core, join(workingDirectory, "package.json")].flatMap((from) => {
     try {
       return [createRequire(from).resolve(`${name}/package.json`)];
     } catch {

@@ -42,20 +42,26 @@ function make(root: string, folder: string, links: ReadonlyMap<string, string>):
   const temporary = join(root, temporaryName());
   try {
     mkdirSync(temporary, { recursive: true });
-    for (const [name, target] of links) symlinkSync(target, join(temporary, name));
     try {
-      renameSync(temporary, folder);
-    } catch (error) {
-      if (isComplete(folder, links)) return;
-      if (!(error instanceof Error && "code" in error && ["ENOTEMPTY", "EEXIST"].includes(String(error.code))))
-        throw error;
-      // Someone took a link away.
-      rmSync(folder, { recursive: true, force: true });
-      renameSync(temporary, folder);
+      for (const [name, target] of links) symlinkSync(target, join(temporary, name));
+      moveIntoPlace(temporary, folder, links);
+    } finally {
+      rmSync(temporary, { recursive: true, force: true });
     }
   } catch (error) {
     throw cacheError(root, error);
-  } finally {
-    rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+function moveIntoPlace(temporary: string, folder: string, links: ReadonlyMap<string, string>): void {
+  try {
+    renameSync(temporary, folder);
+  } catch (error) {
+    if (isComplete(folder, links)) return;
+    if (!(error instanceof Error && "code" in error && ["ENOTEMPTY", "EEXIST"].includes(String(error.code))))
+      throw error;
+    // Someone took a link away.
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(temporary, folder);
   }
 }

@@ -67,6 +67,17 @@ describe("options", () => {
     });
   });
 
+  test("say where a model runs", () => {
+    expect(serve([]).device).toBeUndefined();
+    expect(serve(["--device", "cpu"]).device).toEqual({ kind: "cpu" });
+    expect(serve(["--device", "auto"]).device).toEqual({ kind: "auto" });
+    expect(serve(["--device", "cuda"]).device).toEqual({ kind: "cuda", index: 0 });
+    expect(serve(["--ort-library", "/o"], { LAMBDATAP_DEVICE: "cuda:3" })).toMatchObject({
+      device: { kind: "cuda", index: 3 },
+      ortLibrary: "/o",
+    });
+  });
+
   test("may be negative, or none", () => {
     const { options, positionals } = readOptions(
       GenerateOptions,
@@ -95,6 +106,11 @@ describe("options", () => {
   ])("%j is refused, naming the flag", (args, message) => {
     expect(() => serve(args)).toThrow(UsageError);
     expect(() => serve(args)).toThrow(message);
+  });
+
+  test.each(["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1.5", "CUDA", "cuda:1000", ""])("no device is %j", (device) => {
+    const sentence = `--device '${device}': expected cpu, cuda, cuda:<number> or auto`;
+    expect(() => serve([`--device=${device}`])).toThrow(sentence);
   });
 
   test("of the environment are refused naming the variable", () => {
