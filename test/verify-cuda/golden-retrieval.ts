@@ -2,8 +2,8 @@ import { Archive } from "../../runtime/archive.js";
 import type { Retrieval } from "../../runtime/retrieval.js";
 import type { Runner } from "../../runtime/runner.js";
 import { expectedTensors, goldenIds } from "../golden-tensors.js";
-import { type Differences, differences } from "./golden-tolerance.js";
 import { withRow } from "./golden-text.js";
+import { type Differences, differences } from "./golden-tolerance.js";
 
 const GEOMETRY = { window: 32, sinks: 4 };
 const RETRIEVAL: Retrieval = { k: 5, fromLayer: 1, distance: 16 };
@@ -20,7 +20,9 @@ export function retrievalDifferences(runner: Runner, quick: boolean): Difference
     logits.map((each, i) => differences(each, golden(name, first + i), vocab));
   const last = (retrieval: Retrieval, length: number) => retrieved(runner, retrieval, ids.slice(0, length), 1);
   return [
-    ...LENGTHS.flatMap((length, i) => (quick && length !== 200 ? [] : compare(last(RETRIEVAL, length), "retrieve_k5_from1_w32_g4", i))),
+    ...LENGTHS.flatMap((length, i) =>
+      quick && length !== 200 ? [] : compare(last(RETRIEVAL, length), "retrieve_k5_from1_w32_g4", i),
+    ),
     ...compare(last({ ...RETRIEVAL, fromLayer: 0 }, 200), "retrieve_k5_from0_w32_g4_n200"),
     ...compare(last({ ...RETRIEVAL, distance: 32 }, 200), "retrieve_k5_from1_w32_g4_at32_n200"),
     ...compare(

@@ -50,5 +50,7 @@ function loadedLibraries(): string[] {
     return [];
   }
   const names = maps.split("\n").map((line) => basename(/\/.*$/.exec(line)?.[0] ?? ""));
-  return [...new Set(names)].filter((name) => /^lib(onnxruntime|cuda|cudart|cublas|cudnn|curand|cufft)/.test(name)).sort();
+  return [...new Set(names)]
+    .filter((name) => /^lib(onnxruntime|cuda|cudart|cublas|cudnn|curand|cufft)/.test(name))
+    .sort();
 }

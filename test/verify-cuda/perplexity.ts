@@ -3,9 +3,9 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
 import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
-import { CPU } from "../../runtime/ort/device.js";
+import { CPU, type Device } from "../../runtime/ort/device.js";
 import { Runner } from "../../runtime/runner.js";
-import { GPU_PRECISIONS } from "./ceilings.js";
+import { GPU_PRECISIONS, type GpuPrecision } from "./ceilings.js";
 import { meanNll } from "./nll.js";
 import type { Section } from "./section.js";
 
@@ -26,7 +26,7 @@ export const perplexity: Section = {
     const add = findings.table("Perplexity", ["where", "type", "NLL, nat", "perplexity", "against f32 on the CPU, %"]);
     const f32 = await compileModel({ path: MODEL, precision: "f32", cacheRoot });
     const ids = tokens(f32.shape.vocabSize, f32.shape.bosTokenId, tiny ? 600 : TOKENS);
-    const nllOf = async (precision: (typeof GPU_PRECISIONS)[number], on = device, threads = 1): Promise<number> => {
+    const nllOf = async (precision: GpuPrecision, on: Device, threads: number): Promise<number> => {
       using runner = new Runner(await compileModel({ path: MODEL, precision, cacheRoot }), {
         window: GEOMETRY.window,
         threads,
@@ -37,7 +37,7 @@ export const perplexity: Section = {
     const reference = await nllOf("f32", CPU, availableParallelism());
     add(["CPU", "f32", reference, Math.exp(reference), 0]);
     for (const precision of GPU_PRECISIONS) {
-      const nll = await nllOf(precision);
+      const nll = await nllOf(precision, device, 1);
       const difference = Math.exp(nll - reference) - 1;
       const limit = precision === "f32" ? SAME : GOAL;
       add(["GPU", precision, nll, Math.exp(nll), 100 * difference], {

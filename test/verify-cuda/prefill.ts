@@ -43,7 +43,9 @@ export const prefill: Section = {
       for (const chunk of CHUNKS)
         for (const { where, chunks } of [...byPlace(prompt(bench, runner, chunk))]) {
           const ms = median(chunks.map((each) => each.ms));
-          const operations = median(chunks.map((each) => chunkOperations(shape.sizes, each.start, chunk, WINDOW + SINKS)));
+          const operations = median(
+            chunks.map((each) => chunkOperations(shape.sizes, each.start, chunk, WINDOW + SINKS)),
+          );
           const visible = median(chunks.map((each) => Math.min(each.start + chunk, WINDOW + SINKS + chunk)));
           const bytes = WIDTH[precision] * (layerWeights(shape.sizes) + cached(shape.sizes, visible));
           const { ceilings } = bench;

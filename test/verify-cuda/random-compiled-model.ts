@@ -13,11 +13,7 @@ import type { Shape } from "./shapes.js";
 const WEIGHTS_FILE = "weights.bin";
 
 /** A model of random weights as if it had been compiled: no checkpoint of gigabytes is written first. */
-export function randomCompiledModel(
-  { name, sizes }: Shape,
-  precision: GpuPrecision,
-  scratch: string,
-): CompiledModel {
+export function randomCompiledModel({ name, sizes }: Shape, precision: GpuPrecision, scratch: string): CompiledModel {
   const values = {
     model_type: "llama",
     vocab_size: sizes.vocab,

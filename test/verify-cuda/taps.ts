@@ -16,19 +16,26 @@ export const taps: Section = {
     const add = findings.table("Taps", ["phase", "replays", "SAEs", "ms", "of none", "floor, of none"]);
     for (const replays of [true, false]) {
       using model = await TappedModel.open(bench, Math.max(...counts), replays);
-      const decoding = counts.map((count) =>
-        timesOf(steps, (i) => model.decode(i, count)),
-      );
+      const decoding = counts.map((count) => timesOf(steps, (i) => model.decode(i, count)));
       for (const [i, count] of counts.entries()) {
         const ms = decoding[i] ?? 0;
-        add(["decode, a token", replays ? "yes" : "no", String(count), ms, ms / (decoding[0] ?? 1), 1 + share(bench, count)]);
+        add([
+          "decode, a token",
+          replays ? "yes" : "no",
+          String(count),
+          ms,
+          ms / (decoding[0] ?? 1),
+          1 + share(bench, count),
+        ]);
       }
       if (replays) continue;
       const ids = Array.from({ length: CHUNK }, (_, i) => (i * 7919) % model.runner.model.shape.vocabSize);
-      const prefilling = counts.map((count) => timesOf(bench.quick ? 3 : 8, () => {
-        model.prefill(ids, count);
-        bench.device.runtime.wait();
-      }));
+      const prefilling = counts.map((count) =>
+        timesOf(bench.quick ? 3 : 8, () => {
+          model.prefill(ids, count);
+          bench.device.runtime.wait();
+        }),
+      );
       for (const [i, count] of counts.entries()) {
         const ms = prefilling[i] ?? 0;
         add([`prefill, a chunk of ${CHUNK}`, "no", String(count), ms, ms / (prefilling[0] ?? 1), null]);

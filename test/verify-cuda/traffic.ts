@@ -41,10 +41,13 @@ function chunk(bench: Bench, model: TappedModel, count: number, add: ReturnType<
   const ids = Array.from({ length: CHUNK }, (_, i) => (i * 7919) % vocab);
   const { toDevice, toHost } = copied(bench, 1, () => model.prefill(ids, count));
   const most = CHUNK * count * 4 * hidden + SMALL;
-  add([`a prefilled token, in chunks of ${CHUNK}`, String(count), toDevice / CHUNK, toHost / CHUNK, 0, model.cache.bytes], {
-    goal: `to the host <= ${Math.ceil(most / CHUNK).toLocaleString("en")}`,
-    met: toHost <= most,
-  });
+  add(
+    [`a prefilled token, in chunks of ${CHUNK}`, String(count), toDevice / CHUNK, toHost / CHUNK, 0, model.cache.bytes],
+    {
+      goal: `to the host <= ${Math.ceil(most / CHUNK).toLocaleString("en")}`,
+      met: toHost <= most,
+    },
+  );
 }
 
 /** Bytes a run, once it has run before. */
