@@ -1,11 +1,12 @@
 import { compileModel } from "../../models/compile.js";
 import { Runner } from "../../runtime/runner.js";
 import { expectedTensors, goldenArchitectures, goldenFolder, goldenSequences } from "../golden-tensors.js";
-import { GPU_PRECISIONS } from "./ceilings.js";
+import { GPU_PRECISIONS, type GpuPrecision } from "./ceilings.js";
 import { differenceTable } from "./difference-table.js";
 import { withRow } from "./golden-text.js";
 import { type Differences, differences, worst } from "./golden-tolerance.js";
-import type { Section } from "./section.js";
+import { runParts } from "./parts.js";
+import type { Bench, Section } from "./section.js";
 
 const GEOMETRY = { window: 64, sinks: 2 };
 
@@ -16,26 +17,39 @@ export const architectures: Section = {
     "Logits of transformers for every golden architecture: prefilled whole, in chunks of 7, token by token, and mixed; replayed: token by token.",
   async run(bench, findings) {
     const add = differenceTable(findings, "Architectures");
-    for (const precision of GPU_PRECISIONS)
-      for (const golden of goldenArchitectures()) {
-        if (bench.expired()) {
-          findings.note(`${golden.name} in ${precision} and what comes after it was not run: the time was up.`);
-          return;
-        }
-        const path = goldenFolder(`architectures/${golden.name}`);
-        const model = await compileModel({ path, precision, cacheRoot: bench.cacheRoot });
-        const options = { window: GEOMETRY.window, threads: 1, device: bench.device };
-        {
-          using runner = new Runner(model, options);
-          const ways = bench.quick ? [mixed] : [whole, chunks, single, mixed];
-          add(golden.name, precision, bench.quick ? "mixed" : "all ways", compared(runner, golden, ways));
-        }
-        if (bench.quick) continue;
-        using replaying = new Runner(model, { ...options, replays: true });
-        add(golden.name, precision, "replayed", compared(replaying, golden, [single]));
-      }
+    const parts = GPU_PRECISIONS.flatMap((precision) =>
+      goldenArchitectures().map((golden) => ({
+        name: `${golden.name} in ${precision}`,
+        run: () => measure(bench, golden, precision, add),
+      })),
+    );
+    await runParts(bench, findings, parts);
   },
 };
+
+interface Golden {
+  readonly name: string;
+  /** The model that gives its values. */
+  readonly expectedFrom: string;
+}
+
+async function measure(
+  { quick, device, cacheRoot }: Bench,
+  golden: Golden,
+  precision: GpuPrecision,
+  add: ReturnType<typeof differenceTable>,
+): Promise<void> {
+  const model = await compileModel({ path: goldenFolder(`architectures/${golden.name}`), precision, cacheRoot });
+  const options = { window: GEOMETRY.window, threads: 1, device };
+  {
+    using runner = new Runner(model, options);
+    const ways = quick ? [mixed] : [whole, chunks, single, mixed];
+    add(golden.name, precision, quick ? "mixed" : "all ways", compared(runner, golden, ways));
+  }
+  if (quick) return;
+  using replaying = new Runner(model, { ...options, replays: true });
+  add(golden.name, precision, "replayed", compared(replaying, golden, [single]));
+}
 
 /** Where the pieces of a text of so many tokens end; pieces of one token are decoded. */
 type Way = (length: number) => readonly number[];
@@ -55,11 +69,7 @@ function cut(length: number, size: number, from = length): number[] {
   return ends;
 }
 
-function compared(
-  runner: Runner,
-  { name, expectedFrom }: { readonly name: string; readonly expectedFrom: string },
-  ways: readonly Way[],
-): Differences {
+function compared(runner: Runner, { name, expectedFrom }: Golden, ways: readonly Way[]): Differences {
   const expected = expectedTensors(`architectures/${expectedFrom}`);
   return worst(
     goldenSequences(`architectures/${name}`).flatMap((ids, i) => {

@@ -1,90 +1,94 @@
 import { Runner } from "../../runtime/runner.js";
-import { GPU_PRECISIONS, type GpuPrecision, WIDTH } from "./ceilings.js";
+import { type GpuPrecision, WIDTH } from "./ceilings.js";
 import type { Findings } from "./findings.js";
 import { fullCache } from "./full-cache.js";
+import { runParts } from "./parts.js";
 import { randomCompiledModel } from "./random-compiled-model.js";
 import type { Bench, Section } from "./section.js";
 import { cached, large, type Shape, small, weightsRead } from "./shapes.js";
 import { stepTimes } from "./steps.js";
 
 const SINKS = 10;
-/** Share of the bandwidth that decoding the large shape must reach. */
-const GOAL = 0.5;
+/** Percent of the bandwidth that decoding the large shape in f16 must reach. */
+const GOAL = 50;
 
-interface Case {
-  readonly window: number;
-  readonly rows: number;
-  readonly replays: boolean;
-}
+const COLUMNS = [
+  "shape",
+  "type",
+  "window",
+  "rows",
+  "replays",
+  "ms, median",
+  "ms, p99",
+  "tokens/s",
+  "GB to read",
+  "floor, ms",
+  "of the floor, %",
+  "weights as stored, GB",
+];
 
 /** Decoding with a full window. The floor: every weight once, and the keys and values of every row once. */
 export const decode: Section = {
   name: "decode",
   about:
     "Random weights, window full, 10 starting tokens. Floor: weights (the head among them) and visible keys and values, each read once in the model's own type, at the larger of the two bandwidths above. A step includes reading the logits.",
-  run(bench, findings) {
-    const add = findings.table("Decode", [
-      "shape",
-      "type",
-      "window",
-      "rows",
-      "replays",
-      "ms, median",
-      "ms, p99",
-      "tokens/s",
-      "GB to read",
-      "floor, ms",
-      "share of the floor",
-      "weights as stored, GB",
-    ]);
-    for (const { shape, precision, cases, held } of plan(bench)) {
-      if (bench.expired()) {
-        findings.note(`${shape.name} ${precision} was not run: the time was up.`);
-        continue;
-      }
-      measure(bench, { shape, precision, cases, held }, add);
-    }
+  async run(bench, findings) {
+    const add = findings.table("Decode", COLUMNS);
+    const parts = models(bench).map((model) => ({
+      name: `${model.shape.name} in ${model.precision}`,
+      run: () => measure(bench, model, add),
+    }));
+    await runParts(bench, findings, parts);
   },
 };
+
+interface Case {
+  readonly window: number;
+  readonly rows: number;
+}
 
 interface Model {
   readonly shape: Shape;
   readonly precision: GpuPrecision;
+  /** With and without replays. */
   readonly cases: readonly Case[];
-  /** Whether it is held to the goal. */
-  readonly held: boolean;
+  /** With replays. */
+  readonly batches: readonly Case[];
 }
 
-function plan({ quick, tiny }: Bench): Model[] {
-  const both = (window: number): Case[] => [true, false].map((replays) => ({ window, rows: 1, replays }));
-  const batches = [4, 8].map((rows) => ({ window: 1024, rows, replays: true }));
-  const first: Model = {
-    shape: large(tiny),
-    precision: "f16",
-    cases: [...both(1024), ...both(4096), ...batches],
-    held: true,
+/** The one that is held to the goal first. */
+function models({ quick, tiny }: Bench): Model[] {
+  const plain = { window: 1024, rows: 1 };
+  const of = (shape: Shape, precision: GpuPrecision): Model => ({ shape, precision, cases: [plain], batches: [] });
+  const first = {
+    ...of(large(tiny), "f16"),
+    cases: [plain, { window: 4096, rows: 1 }],
+    batches: [4, 8].map((rows) => ({ window: 1024, rows })),
   };
-  const others = (quick ? ["bf16" as const] : GPU_PRECISIONS).flatMap((precision): Model[] => [
-    ...(precision === "f16" ? [] : [{ shape: large(tiny), precision, cases: both(1024), held: false }]),
-    ...(quick ? [] : [{ shape: small(tiny), precision, cases: both(1024), held: false }]),
+  if (quick) return [first, of(small(tiny), "f16"), of(large(tiny), "bf16")];
+  const others = (["bf16", "f32"] as const).flatMap((precision) => [
+    of(large(tiny), precision),
+    of(small(tiny), precision),
   ]);
-  const quickSmall: Model[] = quick ? [{ shape: small(tiny), precision: "f16", cases: both(1024), held: false }] : [];
-  return [first, ...quickSmall, ...others];
+  return [first, of(small(tiny), "f16"), ...others];
 }
 
-function measure(bench: Bench, { shape, precision, cases, held }: Model, add: ReturnType<Findings["table"]>): void {
-  const { device, scratch, quick } = bench;
+function measure(
+  { device, scratch, quick, ceilings }: Bench,
+  { shape, precision, cases, batches }: Model,
+  add: ReturnType<Findings["table"]>,
+): void {
   const model = randomCompiledModel(shape, precision, scratch);
   for (const replays of [true, false]) {
     using runner = new Runner(model, { window: 4096, threads: 1, device, replays });
-    for (const { window, rows } of cases.filter((each) => each.replays === replays)) {
-      const tokens = window + SINKS + 1;
-      const cache = fullCache(runner, { window, sinks: SINKS }, rows, tokens);
+    for (const { window, rows } of replays ? [...cases, ...batches] : cases) {
+      const cache = fullCache(runner, { window, sinks: SINKS }, rows, window + SINKS + 1);
       const { median: ms, p99 } = stepTimes(runner, cache, quick ? 60 : 200);
       runner.closeCache(cache);
       const bytes = WIDTH[precision] * (weightsRead(shape.sizes) + rows * cached(shape.sizes, window + SINKS));
-      const floor = (bytes / bench.ceilings.bandwidth()) * 1000;
-      const share = floor / ms;
+      const floor = (bytes / ceilings.bandwidth()) * 1000;
+      const share = (100 * floor) / ms;
+      const held = shape.name === "1.7B" && precision === "f16" && rows === 1 && replays;
       add(
         [
           shape.name,
@@ -100,7 +104,7 @@ function measure(bench: Bench, { shape, precision, cases, held }: Model, add: Re
           share,
           model.weights.bytes / 1e9,
         ],
-        held && rows === 1 && replays ? { goal: `share >= ${GOAL}`, met: share >= GOAL } : undefined,
+        held ? { goal: `>= ${GOAL} % of the floor`, met: share >= GOAL } : undefined,
       );
     }
   }

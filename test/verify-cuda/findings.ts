@@ -27,6 +27,8 @@ export interface FindingsTable {
 export class Findings {
   readonly tables: FindingsTable[] = [];
   readonly notes: string[] = [];
+  /** What did not come to its end, and why. */
+  readonly failures: string[] = [];
 
   /** @param changed called after every line, so that what was measured can be written down */
   constructor(readonly changed: () => void = () => {}) {}
@@ -39,6 +41,11 @@ export class Findings {
       lines.push({ cells, ...goal });
       this.changed();
     };
+  }
+
+  failed(sentence: string): void {
+    this.failures.push(sentence);
+    this.changed();
   }
 
   note(sentence: string): void {

@@ -35,8 +35,8 @@ export function retrievalDifferences(runner: Runner, quick: boolean): Difference
 /** Logits of the last `decoded` tokens, which retrieve; those before them are prefilled. */
 function retrieved(runner: Runner, retrieval: Retrieval, tokens: readonly number[], decoded: number): Float32Array[] {
   return withRow(runner, GEOMETRY, (cache, row) => {
-    const { shape } = runner.model;
-    const archive = new Archive(shape, { ...GEOMETRY, retrieval, tokens: tokens.length }, runner.device);
+    const { shape, activations } = runner.model;
+    const archive = new Archive(shape, { ...GEOMETRY, retrieval, tokens: tokens.length, activations }, runner.device);
     try {
       const prompt = tokens.slice(0, tokens.length - decoded);
       for (let start = 0; start < prompt.length; start += GEOMETRY.window)

@@ -39,7 +39,7 @@ export const worst = (all: readonly Differences[]): Differences => ({
 });
 
 export function goalFor(precision: GpuPrecision, { largest, rms, scale }: Differences): Goal {
-  if (precision === "f32") return { goal: `largest <= ${ABSOLUTE}`, met: largest <= ABSOLUTE };
+  if (precision === "f32") return { goal: `largest <= ${ABSOLUTE}`, met: Number.isFinite(rms) && largest <= ABSOLUTE };
   const rounding = ROUNDING[precision];
   const [mean, most] = [MEAN * rounding, LARGEST * rounding];
   return {
@@ -48,5 +48,4 @@ export function goalFor(precision: GpuPrecision, { largest, rms, scale }: Differ
   };
 }
 
-/** NaN where there is one, which no goal is met by. */
 const largestOf = (values: readonly number[]): number => Math.max(...values);

@@ -6,6 +6,7 @@ import { differenceTable } from "./difference-table.js";
 import { retrievalDifferences } from "./golden-retrieval.js";
 import { logitsOf } from "./golden-text.js";
 import { type Differences, differences, worst } from "./golden-tolerance.js";
+import { runParts } from "./parts.js";
 import type { Bench, Section } from "./section.js";
 
 const GEOMETRIES = [
@@ -15,6 +16,7 @@ const GEOMETRIES = [
 ];
 const FULL = { name: "vanilla", window: Number.POSITIVE_INFINITY, sinks: 0 };
 const CHUNKS = [1, 7, 32];
+const RETRIEVAL = "retrieval";
 
 /** Logits that the authors' LM-Infinite code has given, with RoPE, with ALiBi, and with middle retrieval. */
 export const goldens: Section = {
@@ -27,20 +29,31 @@ export const goldens: Section = {
       for (const golden of ["lm-infinite", "lm-infinite-alibi"]) {
         const model = await compileModel({ path: goldenFolder(golden), precision, cacheRoot: bench.cacheRoot });
         const options = { window: 32, threads: 1, device: bench.device };
-        {
-          using runner = new Runner(model, options);
-          for (const chunk of CHUNKS)
-            add(golden, precision, `prefilled in chunks of ${chunk}`, lambda(bench, runner, golden, chunk));
-          add(golden, precision, "decoded", lambda(bench, runner, golden, null));
-          add(golden, precision, "full attention", full(runner, golden));
-          if (golden === "lm-infinite")
-            add(golden, precision, "retrieval", worst(retrievalDifferences(runner, bench.quick)), precision === "f32");
-        }
+        using runner = new Runner(model, options);
         using replaying = new Runner(model, { ...options, replays: true });
-        add(golden, precision, "decoded, replayed", lambda(bench, replaying, golden, null));
+        const ways = {
+          ...waysOf(bench, runner, golden),
+          "decoded, replayed": () => lambda(bench, replaying, golden, null),
+        };
+        const parts = Object.entries(ways).map(([way, found]) => ({
+          name: `${golden} in ${precision}, ${way}`,
+          run: () => add(golden, precision, way, found(), precision === "f32" || way !== RETRIEVAL),
+        }));
+        await runParts(bench, findings, parts);
       }
   },
 };
+
+/** What each comes to, by what is done. */
+function waysOf(bench: Bench, runner: Runner, golden: string): Record<string, () => Differences> {
+  const chunks = CHUNKS.map((chunk) => [`prefilled in chunks of ${chunk}`, () => lambda(bench, runner, golden, chunk)]);
+  return {
+    ...Object.fromEntries(chunks),
+    decoded: () => lambda(bench, runner, golden, null),
+    "full attention": () => full(runner, golden),
+    ...(golden === "lm-infinite" ? { [RETRIEVAL]: () => worst(retrievalDifferences(runner, bench.quick)) } : {}),
+  };
+}
 
 /** @param chunk as in `logitsOf` */
 function lambda({ quick, tiny }: Bench, runner: Runner, golden: string, chunk: number | null): Differences {

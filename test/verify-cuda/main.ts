@@ -4,8 +4,10 @@ import { CudaDevice } from "../../runtime/ort/cuda-device.js";
 import { openDevice } from "../../runtime/ort/open-device.js";
 import { benchFolder } from "../bench/bench-model.js";
 import { Ceilings } from "./ceilings.js";
+import { errorLine } from "./error-line.js";
 import { Findings, toTable } from "./findings.js";
 import { type Options, readOptions, USAGE } from "./options.js";
+import { runParts } from "./parts.js";
 import type { Bench, Section } from "./section.js";
 import { chooseSections } from "./sections.js";
 import { isMet, type Outcome, verifyReport } from "./verify-report.js";
@@ -15,6 +17,8 @@ import { isMet, type Outcome, verifyReport } from "./verify-report.js";
  * where one was not or a section failed, 2 where there is no GPU.
  */
 const [FAILED, NO_DEVICE] = [1, 2];
+/** Lines of the summary on a terminal. */
+const SHOWN = 30;
 const cacheRoot = benchFolder("cache");
 const scratch = benchFolder("verify-cuda");
 
@@ -27,7 +31,7 @@ async function main(args: readonly string[]): Promise<number> {
     options = readOptions(args);
     sections = chooseSections(options?.only);
   } catch (error) {
-    process.stderr.write(`verify:cuda: ${sentence(error)}\n`);
+    process.stderr.write(`verify:cuda: ${errorLine(error)}\n`);
     return FAILED;
   }
   if (options === null) {
@@ -38,7 +42,7 @@ async function main(args: readonly string[]): Promise<number> {
   try {
     device = open(options);
   } catch (error) {
-    process.stderr.write(`no CUDA device: ${sentence(error)}\n`);
+    process.stderr.write(`no CUDA device: ${errorLine(error)}\n`);
     return NO_DEVICE;
   }
   try {
@@ -80,11 +84,11 @@ async function verify(device: CudaDevice, options: Options, sections: readonly S
   const outcomes: Outcome[] = [];
   const save = () =>
     writeReport(out, verifyReport(outcomes, about)).catch((error: unknown) => {
-      process.stderr.write(`the report was not written: ${sentence(error)}\n`);
+      process.stderr.write(`the report was not written: ${errorLine(error)}\n`);
       return [];
     });
   for (const section of sections) {
-    const outcome = { ...section, findings: new Findings(() => void save()), seconds: 0, failure: null };
+    const outcome = { ...section, findings: new Findings(() => void save()), seconds: 0 };
     outcomes.push(outcome);
     await run(section, bench, outcome);
     await save();
@@ -93,25 +97,24 @@ async function verify(device: CudaDevice, options: Options, sections: readonly S
   }
   const { about: summary } = verifyReport(outcomes, []);
   const written = await save();
-  process.stdout.write(`${summary.filter((line) => !line.startsWith("**")).join("\n")}\n${written.join("\n")}\n`);
+  const lines = summary.filter((line) => !line.startsWith("**")); // sections have been shown
+  const more = lines.length > SHOWN ? [`and ${lines.length - SHOWN} more`] : [];
+  process.stdout.write(`${[...lines.slice(0, SHOWN), ...more, ...written].join("\n")}\n`);
   return isMet(outcomes);
 }
 
 async function run(section: Section, bench: Bench, outcome: Outcome): Promise<void> {
+  const { findings } = outcome;
   const began = performance.now();
-  try {
-    if (bench.expired()) throw new Error("it was not run: the time was up");
-    await section.run(bench, outcome.findings);
-  } catch (error) {
-    outcome.failure = sentence(error);
-  }
+  await runParts(bench, findings, [{ name: "the rest of it", run: () => section.run(bench, findings) }]);
   outcome.seconds = (performance.now() - began) / 1000;
 }
 
-function show({ name, findings, seconds, failure }: Outcome): void {
+function show({ name, findings, seconds }: Outcome): void {
   for (const table of findings.tables) process.stdout.write(`${terminalTable(toTable(table))}\n`);
-  for (const note of findings.notes) process.stdout.write(`  ${note}\n`);
-  process.stdout.write(`${name}: ${failure === null ? "" : `FAILED: ${failure}, `}${seconds.toFixed(1)} s\n\n`);
+  for (const line of [...findings.notes, ...findings.failures.map((each) => `FAILED: ${each}`)])
+    process.stdout.write(`  ${line}\n`);
+  process.stdout.write(`${name}: ${seconds.toFixed(1)} s\n\n`);
 }
 
 /** Gives back what a section has left, so that the next one starts as the first did. */
@@ -120,13 +123,6 @@ function settle(device: CudaDevice): void {
   try {
     device.runtime.trim();
   } catch (error) {
-    process.stderr.write(`the GPU's memory was not given back: ${sentence(error)}\n`);
+    process.stderr.write(`the GPU's memory was not given back: ${errorLine(error)}\n`);
   }
-}
-
-/** An error in a line, with its kind where it says more than "Error". */
-function sentence(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const kind = ["Error", "SetupError"].includes(error.name) ? "" : `${error.name}: `;
-  return `${kind}${error.message}`.replaceAll(/\s*\n\s*/g, " ");
 }

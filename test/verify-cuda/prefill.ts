@@ -1,121 +1,77 @@
-import type { LambdaCache } from "../../runtime/lambda-cache.js";
 import { Runner } from "../../runtime/runner.js";
 import { layerWeights } from "../bench/bench-model.js";
-import { median, timed } from "../bench/report.js";
-import { GPU_PRECISIONS, type GpuPrecision, WIDTH } from "./ceilings.js";
+import { median } from "../bench/report.js";
+import { type GpuPrecision, WIDTH } from "./ceilings.js";
+import { type ChunkTime, timeChunks } from "./chunk-times.js";
+import type { Findings } from "./findings.js";
+import { runParts } from "./parts.js";
 import { randomCompiledModel } from "./random-compiled-model.js";
 import type { Bench, Section } from "./section.js";
 import { cached, chunkOperations, large, type Shape, small } from "./shapes.js";
 
-const WINDOW = 4096;
-const SINKS = 10;
+const GEOMETRY = { window: 4096, sinks: 10 };
 const CHUNKS = [512, 2048];
+const COLUMNS = [
+  "shape",
+  "type",
+  "chunk",
+  "where",
+  "tokens/s",
+  "ms a chunk",
+  "host, ms",
+  "floor, ms",
+  "of the floor, %",
+  "TFLOP/s",
+];
 
-/** Prompts of two windows: chunks that end within the window, and chunks beyond it, whose graph is another one. */
+interface Model {
+  readonly shape: Shape;
+  readonly precision: GpuPrecision;
+}
+
+/** Prompts in chunks: those that end within the window, and those beyond it, whose graph is another one. */
 export const prefill: Section = {
   name: "prefill",
   about:
-    "Window 4096, 10 starting tokens, prompts of 8192 tokens, the second of two. Floor: operations at the rate of the 8192 x 8192 x 8192 product of the same type, or bytes (weights, visible keys and values once) at the bandwidth, whichever takes longer. Host: until the call returns with everything queued, during which the GPU computes already.",
-  run(bench, findings) {
-    const columns = [
-      "shape",
-      "type",
-      "chunk",
-      "where",
-      "tokens/s",
-      "ms a chunk",
-      "host, ms",
-      "floor, ms",
-      "share of the floor",
-      "TFLOP/s",
-    ];
-    const add = findings.table("Prefill", columns);
-    for (const { shape, precision } of plan(bench)) {
-      if (bench.expired()) {
-        findings.note(`${shape.name} ${precision} was not run: the time was up.`);
-        continue;
-      }
-      using runner = new Runner(randomCompiledModel(shape, precision, bench.scratch), {
-        window: WINDOW,
-        threads: 1,
-        device: bench.device,
-      });
-      for (const chunk of CHUNKS)
-        for (const { where, chunks } of [...byPlace(prompt(bench, runner, chunk))]) {
-          const ms = median(chunks.map((each) => each.ms));
-          const operations = median(
-            chunks.map((each) => chunkOperations(shape.sizes, each.start, chunk, WINDOW + SINKS)),
-          );
-          const visible = median(chunks.map((each) => Math.min(each.start + chunk, WINDOW + SINKS + chunk)));
-          const bytes = WIDTH[precision] * (layerWeights(shape.sizes) + cached(shape.sizes, visible));
-          const { ceilings } = bench;
-          const floor = 1000 * Math.max(operations / ceilings.operations(precision), bytes / ceilings.bandwidth());
-          add([
-            shape.name,
-            precision,
-            String(chunk),
-            where,
-            (chunk * 1000) / ms,
-            ms,
-            median(chunks.map((each) => each.hostMs)),
-            floor,
-            floor / ms,
-            operations / ms / 1e9,
-          ]);
-        }
-    }
+    "Window 4096, 10 starting tokens; medians of the chunks of a prompt, once others have run. Floor: operations at the rate of the 8192 x 8192 x 8192 product of the same type, or bytes (weights, visible keys and values once) at the bandwidth, whichever takes longer. Host: until the call returns with everything queued, during which the GPU computes already.",
+  async run(bench, findings) {
+    const add = findings.table("Prefill", COLUMNS);
+    const parts = models(bench).map((model) => ({
+      name: `${model.shape.name} in ${model.precision}`,
+      run: () => measure(bench, model, add),
+    }));
+    await runParts(bench, findings, parts);
   },
 };
 
-function plan({ quick, tiny }: Bench): { readonly shape: Shape; readonly precision: GpuPrecision }[] {
-  if (quick) return [large(tiny), small(tiny)].map((shape) => ({ shape, precision: "f16" }));
-  const precisions: readonly GpuPrecision[] = ["f16", ...GPU_PRECISIONS.filter((each) => each !== "f16")];
+function models({ quick, tiny }: Bench): Model[] {
+  const precisions: readonly GpuPrecision[] = quick ? ["f16"] : ["f16", "bf16", "f32"];
   return precisions.flatMap((precision) => [large(tiny), small(tiny)].map((shape) => ({ shape, precision })));
 }
 
-interface ChunkTime {
-  /** Tokens before it. */
-  readonly start: number;
-  readonly ms: number;
-  /** Until the call returned. */
-  readonly hostMs: number;
-}
-
-/** A prompt of two windows, the second time that it is run. */
-function prompt(bench: Bench, runner: Runner, chunk: number): ChunkTime[] {
-  const cache = runner.openCache({ window: WINDOW, sinks: SINKS });
-  try {
-    const [, second] = [0, 1].map(() => {
-      const row = cache.allocate();
-      const times = pass(bench, runner, cache, row, chunk);
-      cache.release(row);
-      return times;
-    });
-    return second ?? [];
-  } finally {
-    runner.closeCache(cache);
+function measure(bench: Bench, { shape, precision }: Model, add: ReturnType<Findings["table"]>): void {
+  const { device, scratch, quick } = bench;
+  const model = randomCompiledModel(shape, precision, scratch);
+  using runner = new Runner(model, { window: GEOMETRY.window, threads: 1, device });
+  for (const chunk of CHUNKS) {
+    const times = timeChunks(device, runner, GEOMETRY, chunk, quick ? 2 : 4);
+    for (const [where, found] of Object.entries(times))
+      add([shape.name, precision, String(chunk), where, ...figures(bench, { shape, precision }, chunk, found)]);
   }
 }
 
-function pass({ device }: Bench, runner: Runner, cache: LambdaCache, row: number, chunk: number): ChunkTime[] {
-  const { vocabSize } = runner.model.shape;
-  return Array.from({ length: (2 * WINDOW) / chunk }, (_, i) => {
-    const start = i * chunk;
-    const ids = Array.from({ length: chunk }, (_, t) => ((start + t) * 7919) % vocabSize);
-    let hostMs = 0;
-    device.runtime.wait();
-    const ms = timed(() => {
-      hostMs = timed(() => runner.prefill(cache, row, ids));
-      device.runtime.wait();
-    });
-    return { start, ms, hostMs };
-  });
-}
-
-function byPlace(chunks: readonly ChunkTime[]): { readonly where: string; readonly chunks: readonly ChunkTime[] }[] {
-  const inside = (each: ChunkTime) => each.start < WINDOW;
-  return [
-    { where: "within the window", chunks: chunks.filter(inside) },
-    { where: "beyond it", chunks: chunks.filter((each) => !inside(each)) },
-  ];
+function figures(
+  { ceilings }: Bench,
+  { shape: { sizes }, precision }: Model,
+  chunk: number,
+  times: readonly ChunkTime[],
+): number[] {
+  const full = GEOMETRY.window + GEOMETRY.sinks;
+  const middle = (of: (time: ChunkTime) => number) => median(times.map(of));
+  const [ms, hostMs] = [middle((each) => each.ms), middle((each) => each.hostMs)];
+  const operations = middle(({ start }) => chunkOperations(sizes, start, chunk, full));
+  const visible = middle(({ start }) => Math.min(start, full) + chunk);
+  const bytes = WIDTH[precision] * (layerWeights(sizes) + cached(sizes, visible));
+  const floor = 1000 * Math.max(operations / ceilings.operations(precision), bytes / ceilings.bandwidth());
+  return [(chunk * 1000) / ms, ms, hostMs, floor, (100 * floor) / ms, operations / ms / 1e9];
 }
