@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { basename } from "node:path";
+import { askDriver } from "../../runtime/ort/cuda-driver.js";
 import { GPU_PRECISIONS } from "./ceilings.js";
 import type { Section } from "./section.js";
 
@@ -14,6 +15,11 @@ export const machine: Section = {
   run({ device, ceilings }, findings) {
     const is = findings.table("Machine", ["what", "is"]);
     is(["GPU", device.description || device.name]);
+    const driver = askDriver();
+    if (driver.status === "ready") {
+      is(["compute capability", driver.gpus[device.runtime.device]?.computeCapability ?? "not known"]);
+      is(["newest CUDA of the driver", driver.cuda]);
+    }
     for (const [name, value] of driverSays(device.runtime.device)) is([name, value]);
     is(["libraries loaded", loadedLibraries().join(", ") || "not known"]);
     is(["host", `${cpus().length} cores of ${cpus()[0]?.model ?? "unknown"}, Node ${process.version}`]);

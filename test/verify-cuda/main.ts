@@ -42,7 +42,7 @@ async function main(args: readonly string[]): Promise<number> {
   try {
     device = open(options);
   } catch (error) {
-    process.stderr.write(`no CUDA device: ${errorLine(error)}\n`);
+    process.stderr.write(`no CUDA device: ${errorLine(error).replace(/^CUDA cannot be used: /, "")}\n`);
     return NO_DEVICE;
   }
   try {

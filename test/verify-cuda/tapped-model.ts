@@ -47,7 +47,7 @@ export class TappedModel implements Disposable {
       cacheRoot: bench.cacheRoot,
       threads: 1,
       spin: true,
-      ...{ device: bench.device },
+      device: bench.device,
     });
     return new TappedModel(bench, saes, model, replays);
   }
