@@ -64,6 +64,8 @@ export interface SinkScoreInputs {
   readonly near: Value;
   /** [batch, 1, tokens, sinks], added to these scores: hides starting tokens that are not in the cache yet. */
   readonly hidden: Value;
+  /** First column of the mask that holds these scores, [1] int64. */
+  readonly column: Value;
   /** Unrotated keys of the starting tokens, [batch, layers of the geometry * kvHeads, sinks, headDim]. */
   readonly keys: Value;
 }
@@ -84,6 +86,10 @@ export interface ArchiveInputs {
   readonly values: Value;
   /** Added to their scores, [1, 1, 1, archived]: hides keys that may not be retrieved. */
   readonly hidden: Value;
+  /** Of each query head, the first row of its key head among `values`, [heads, 1, 1] int64. */
+  readonly firstRows: Value;
+  /** Query heads, and the key head of each. */
+  readonly keyHeads: readonly number[];
 }
 
 export interface TapOutput {

@@ -64,6 +64,8 @@ export class MiddleRetrieval {
       keys: graph.input(`archive_keys.${layer}`, graph.activations, ["batch", kvHeads, slots, headDim]),
       values: graph.input(`archive_values.${layer}`, graph.activations, [`archive_rows.${layer}`, headDim]),
       hidden: graph.input(`archive_hidden.${layer}`, "float32", ["batch", 1, 1, slots]),
+      firstRows: graph.input(`archive_first_rows.${layer}`, "int64", [heads, 1, 1]),
+      keyHeads: Array.from({ length: heads }, (_, head) => Math.floor((head * kvHeads) / heads)),
     };
     const positions = cache.geometries[geometry]?.positions;
     const middle =
@@ -79,7 +81,7 @@ export class MiddleRetrieval {
     const byKeyHead = graph.constant("int64", [4], [0, kvHeads, heads / kvHeads, -1]);
     const byHead = graph.constant("int64", [4], [0, heads, 1, headDim]);
     const seen = graph.op("MatMul", [graph.op("Reshape", [graph.toActivations(ofWindow), byKeyHead]), values]);
-    const rows = graph.op("Add", [found, this.#firstRows(archive.keys, sizes)]);
+    const rows = graph.op("Add", [found, archive.firstRows]);
     const foundValues = graph.op("Reshape", [
       graph.op("Gather", [archive.values, rows], { axis: 0 }),
       graph.constant("int64", [4], [0, heads, -1, headDim]),
@@ -95,15 +97,5 @@ export class MiddleRetrieval {
     const products = graph.microsoft("FusedMatMul", [grouped, keys], { transB: 1, alpha: { float: scale } });
     const scores = graph.op("Reshape", [graph.toFloat32(products), graph.constant("int64", [4], [0, heads, 1, -1])]);
     return cap ? softcap(graph, scores, cap) : scores;
-  }
-
-  /** Of each query head, the first row of its key head among the archive's values, [heads, 1, 1]; one text at a time. */
-  #firstRows(keys: Value, { heads, kvHeads }: AttentionSizes): Value {
-    const { graph } = this;
-    const keyHeads = Array.from({ length: heads }, (_, head) => Math.floor((head * kvHeads) / heads));
-    return graph.op("Mul", [
-      graph.op("Shape", [keys], { start: 2, end: 3 }),
-      graph.constant("int64", [heads, 1, 1], keyHeads),
-    ]);
   }
 }

@@ -128,7 +128,7 @@ export class PrefillAttention implements LayerAttention {
     const { graph, cache } = this;
     const { heads, kvHeads, headDim, scale, softcap: cap } = sizes;
     if (inputs.sinks === null || inputs.rotary === null) throw new RangeError("a graph without sinks scores none");
-    const { near, hidden, farQuery } = inputs.sinks;
+    const { near, hidden, column, farQuery } = inputs.sinks;
     const byKeyHead = graph.constant("int64", [4], [0, kvHeads, -1, headDim]);
     const byQueryHead = graph.constant("int64", [4], [0, heads, -1, cache.sinks]);
     const score = (rotated: Value, against: Value): Value => {
@@ -143,13 +143,9 @@ export class PrefillAttention implements LayerAttention {
     ]);
     const limited = cap ? softcap(graph, scores, cap) : scores;
     const shape: Dimension[] = ["batch", heads, "tokens", "keys"];
-    const at = graph.op("Sub", [
-      graph.op("Shape", [inputs.maskInput], { start: 3, end: 4 }),
-      graph.constant("int64", [1], [cache.sinks]),
-    ]);
     const name = `mask.${layer}`;
     const added = addedToScores(graph, graph.op("Add", [limited, hidden]));
-    graph.op("TensorScatter", [inputs.mask, added, at], { axis: -1 }, name);
+    graph.op("TensorScatter", [inputs.mask, added, column], { axis: -1 }, name);
     inputs.maskOutputs.push(graph.output(name, graph.activations, shape));
     inputs.mask = name;
     inputs.heads = heads;
@@ -168,6 +164,7 @@ export class PrefillAttention implements LayerAttention {
       nearSinks: rotaryInputs(graph, `${prefix}sink_`, cache.sinks, apart.positions),
       near: graph.input(`${prefix}sink_near`, "bool", perSink),
       hidden: graph.input(`${prefix}sink_hidden`, "float32", perSink),
+      column: graph.input(`${prefix}sink_column`, "int64", [1]),
       keys: sinkKeysInput(graph, prefix, cache, i),
     };
     const past =

@@ -223,7 +223,7 @@ export class DecodeGraph implements Disposable {
       for (const [name, tensor] of editTensors(this.#names.edits, edits, hiddenSize, device)) inputs.set(name, tensor);
       const taps = tapTensors(residuals ? this.#names.taps : [], [rows, 1, hiddenSize], device);
       for (const [name, tensor] of taps) outputs.set(name, tensor);
-      if (archive !== null) this.#bindArchive(archive, inputs);
+      if (archive !== null) this.#bindArchive(archive, written, inputs);
       const binding = new Binding(this.#session, inputs, outputs);
       const dispose = () => {
         binding[Symbol.dispose]();
@@ -299,11 +299,14 @@ export class DecodeGraph implements Disposable {
     });
   }
 
-  #bindArchive(archive: Archive, inputs: Map<string, Tensor>): void {
+  #bindArchive(archive: Archive, written: RunInputs, inputs: Map<string, Tensor>): void {
     for (const [layer, { archive: names }] of this.#names.layers.entries()) {
       if (names === null) continue;
       const { keys, values, hidden } = archive.of(layer);
-      inputs.set(names.keys, keys).set(names.values, values).set(names.hidden, hidden);
+      const firstRows = written.zeros("int64", [names.keyHeads.length, 1, 1]);
+      firstRows.write(names.keyHeads.map((head) => head * (keys.shape[2] ?? 0)));
+      inputs.set(names.keys, keys).set(names.values, values);
+      inputs.set(names.hidden, hidden).set(names.firstRows, firstRows);
     }
   }
 }

@@ -172,6 +172,7 @@ export class PrefillGraph implements Disposable {
       const masks = sinkMasks(ring, chunk);
       filled(geometry.sinks.near, "bool", [1, 1, chunk.tokens, ring.sinks], masks.near);
       filled(geometry.sinks.hidden, "float32", [1, 1, chunk.tokens, ring.sinks], masks.hidden);
+      filled(geometry.sinks.column, "int64", [1], [keys.keys - ring.sinks]);
       const size = rowSize(sinkKeys);
       bind(geometry.sinks.keys, sinkKeys.alias([1, ...sinkKeys.shape.slice(1)], row * size));
     }

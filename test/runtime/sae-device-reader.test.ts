@@ -14,8 +14,8 @@ import { SaeDeviceReader } from "../../runtime/sae-device-reader.js";
 import type { Residuals } from "../../runtime/tap-outputs.js";
 import { randomSae } from "../bench/random-sae.js";
 import { openSmallLlama } from "../models/sae/small-llama.js";
-import { noise, readerContract } from "./reader-contract.js";
 import { FAR_CPU } from "./far-cpu.js";
+import { noise, readerContract } from "./reader-contract.js";
 import { ACTIVATIONS, EVERYTHING, expectSame, rowOf } from "./same-reading.js";
 
 readerContract(SaeDeviceReader);
