@@ -1,16 +1,15 @@
-import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
-import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
 import { CPU, type Device } from "../../runtime/ort/device.js";
 import { Runner } from "../../runtime/runner.js";
 import { GPU_PRECISIONS, type GpuPrecision } from "./ceilings.js";
 import { meanNll } from "./nll.js";
+import { runParts } from "./parts.js";
 import type { Section } from "./section.js";
+import { heldOutTokens } from "./text.js";
 
 const MODEL = join("models", "default");
-const TEXT = join("test", "data", "the-wind-in-the-willows.txt");
 const GEOMETRY = { window: 256, sinks: 10 };
 const TOKENS = 20_480;
 /** Relative difference of perplexities. */
@@ -22,10 +21,11 @@ const SAME = 1e-4;
 export const perplexity: Section = {
   name: "perplexity",
   about: `The embedded model on the first ${TOKENS.toLocaleString("en")} tokens of The Wind in the Willows, which it was not trained on; lambda, W = 256, 10 starting tokens.`,
-  async run({ device, cacheRoot, tiny }, findings) {
+  async run(bench, findings) {
+    const { device, cacheRoot, tiny } = bench;
     const add = findings.table("Perplexity", ["where", "type", "NLL, nat", "perplexity", "against f32 on the CPU, %"]);
     const f32 = await compileModel({ path: MODEL, precision: "f32", cacheRoot });
-    const ids = tokens(f32.shape.vocabSize, f32.shape.bosTokenId, tiny ? 600 : TOKENS);
+    const ids = heldOutTokens(f32.shape, (tiny ? 600 : TOKENS) + 1);
     const nllOf = async (precision: GpuPrecision, on: Device, threads: number): Promise<number> => {
       using runner = new Runner(await compileModel({ path: MODEL, precision, cacheRoot }), {
         window: GEOMETRY.window,
@@ -36,20 +36,16 @@ export const perplexity: Section = {
     };
     const reference = await nllOf("f32", CPU, availableParallelism());
     add(["CPU", "f32", reference, Math.exp(reference), 0]);
-    for (const precision of GPU_PRECISIONS) {
-      const nll = await nllOf(precision, device, 1);
-      const difference = Math.exp(nll - reference) - 1;
-      const limit = precision === "f32" ? SAME : GOAL;
-      add(["GPU", precision, nll, Math.exp(nll), 100 * difference], {
-        goal: `within ${100 * limit} %`,
-        met: Math.abs(difference) <= limit,
-      });
-    }
+    const parts = GPU_PRECISIONS.map((precision) => ({
+      name: precision,
+      run: async () => {
+        const nll = await nllOf(precision, device, 1);
+        const difference = Math.exp(nll - reference) - 1;
+        const limit = precision === "f32" ? SAME : GOAL;
+        const goal = { goal: `within ${100 * limit} %`, met: Math.abs(difference) <= limit };
+        add(["GPU", precision, nll, Math.exp(nll), 100 * difference], goal);
+      },
+    }));
+    await runParts(bench, findings, parts);
   },
 };
-
-function tokens(vocabSize: number, bos: number | null, count: number): number[] {
-  const tokenizer = openTokenizer(MODEL, vocabSize);
-  if (tokenizer === null) throw new Error(`${MODEL} has no tokenizer`);
-  return [...(bos === null ? [] : [bos]), ...tokenizer.encode(readFileSync(TEXT, "utf8"))].slice(0, count + 1);
-}

@@ -1,6 +1,7 @@
 import { architectures } from "./architectures.js";
 import { decode } from "./decode.js";
 import { endurance } from "./endurance.js";
+import { features } from "./features.js";
 import { goldens } from "./goldens.js";
 import { machine } from "./machine.js";
 import { perplexity } from "./perplexity.js";
@@ -19,6 +20,7 @@ const SECTIONS: readonly Section[] = [
   perplexity,
   prefill,
   traffic,
+  features,
   taps,
   endurance,
   architectures,

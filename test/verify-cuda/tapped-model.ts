@@ -3,7 +3,7 @@ import { AttachedSaes } from "../../runtime/attached-saes.js";
 import type { FeatureRequest } from "../../runtime/features.js";
 import type { LambdaCache } from "../../runtime/lambda-cache.js";
 import { Runner } from "../../runtime/runner.js";
-import type { Residuals } from "../../runtime/tap-outputs.js";
+import type { Residuals, TapRows } from "../../runtime/tap-outputs.js";
 import { randomSaeFolder } from "../bench/random-sae-folder.js";
 import { fullCache } from "./full-cache.js";
 import { randomCompiledModel } from "./random-compiled-model.js";
@@ -54,16 +54,12 @@ export class TappedModel implements Disposable {
 
   /** One decode step, read by the first `count` SAEs; 0: not tapped. */
   decode(token: number, count: number): void {
-    const residuals: Residuals | undefined = count === 0 ? undefined : new Map();
-    this.runner.decode(this.cache, 0, [token], residuals ? { residuals } : {});
-    if (residuals) this.saes.read(this.#request(count), residuals);
+    this.#read(count, (options) => this.runner.decode(this.cache, 0, [token], options));
   }
 
   /** Prefills a chunk, every token of it read by the first `count` SAEs. */
   prefill(ids: readonly number[], count: number): void {
-    const residuals: Residuals | undefined = count === 0 ? undefined : new Map();
-    this.runner.prefill(this.cache, 0, ids, [], residuals ? { residuals } : {});
-    if (residuals) this.saes.read(this.#request(count), residuals);
+    this.#read(count, (options) => this.runner.prefill(this.cache, 0, ids, [], options));
   }
 
   [Symbol.dispose](): void {
@@ -72,8 +68,13 @@ export class TappedModel implements Disposable {
     this.saes[Symbol.dispose]();
   }
 
-  #request(count: number): FeatureRequest {
+  #read(count: number, run: (options: { readonly residuals?: Residuals | TapRows }) => Float32Array): void {
+    if (count === 0) {
+      run({});
+      return;
+    }
     const saes = this.saes.cards.slice(0, count).map(({ id }) => id);
-    return { saes, top: 8, activation: { kind: "native" }, prompt: false };
+    const request: FeatureRequest = { saes, top: 8, activation: { kind: "native" }, prompt: false };
+    this.saes.readRun(request, (residuals) => run({ residuals }));
   }
 }

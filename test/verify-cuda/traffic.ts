@@ -1,4 +1,5 @@
 import type { Findings } from "./findings.js";
+import { runParts } from "./parts.js";
 import type { Bench, Section } from "./section.js";
 import { small } from "./shapes.js";
 import { TappedModel } from "./tapped-model.js";
@@ -20,34 +21,39 @@ export const traffic: Section = {
   async run(bench, findings) {
     const counts = bench.quick ? [0, 1] : [0, 1, 3];
     using model = await TappedModel.open(bench, Math.max(...counts), true);
-    const { vocab, hidden } = small(bench.tiny).sizes;
     const columns = ["what", "SAEs", "to the GPU, bytes", "to the host, bytes", "logits, bytes", "cache, bytes"];
     const add = findings.table("Traffic", columns);
-    for (const count of counts) {
-      const step = copied(bench, STEPS, (i) => model.decode(i, count));
-      const logits = 4 * vocab;
-      const most = logits + count * 4 * hidden + SMALL;
-      add(["a decoded token", String(count), step.toDevice, step.toHost, logits, model.cache.bytes], {
-        goal: `to the host <= ${most.toLocaleString("en")}, to the GPU <= ${SMALL.toLocaleString("en")}`,
-        met: step.toHost <= most && step.toDevice <= SMALL,
-      });
-      chunk(bench, model, count, add);
-    }
+    const parts = counts.flatMap((count) => [
+      { name: `decoding with ${count} SAEs`, run: () => step(bench, model, count, add) },
+      { name: `prefilling with ${count} SAEs`, run: () => chunk(bench, model, count, add) },
+    ]);
+    await runParts(bench, findings, parts);
   },
 };
 
-function chunk(bench: Bench, model: TappedModel, count: number, add: ReturnType<Findings["table"]>): void {
+type Add = ReturnType<Findings["table"]>;
+
+function step(bench: Bench, model: TappedModel, count: number, add: Add): void {
+  const { vocab, hidden } = small(bench.tiny).sizes;
+  const { toDevice, toHost } = copied(bench, STEPS, (i) => model.decode(i, count));
+  const logits = 4 * vocab;
+  const most = logits + count * 4 * hidden + SMALL;
+  add(["a decoded token", String(count), toDevice, toHost, logits, model.cache.bytes], {
+    goal: `to the host <= ${most.toLocaleString("en")}, to the GPU <= ${SMALL.toLocaleString("en")}`,
+    met: toHost <= most && toDevice <= SMALL,
+  });
+}
+
+function chunk(bench: Bench, model: TappedModel, count: number, add: Add): void {
   const { vocab, hidden } = small(bench.tiny).sizes;
   const ids = Array.from({ length: CHUNK }, (_, i) => (i * 7919) % vocab);
   const { toDevice, toHost } = copied(bench, 1, () => model.prefill(ids, count));
   const most = CHUNK * count * 4 * hidden + SMALL;
-  add(
-    [`a prefilled token, in chunks of ${CHUNK}`, String(count), toDevice / CHUNK, toHost / CHUNK, 0, model.cache.bytes],
-    {
-      goal: `to the host <= ${Math.ceil(most / CHUNK).toLocaleString("en")}`,
-      met: toHost <= most,
-    },
-  );
+  const cells = [`a prefilled token, in chunks of ${CHUNK}`, String(count), toDevice / CHUNK, toHost / CHUNK];
+  add([...cells, 0, model.cache.bytes], {
+    goal: `to the host <= ${Math.ceil(most / CHUNK).toLocaleString("en")}`,
+    met: toHost <= most,
+  });
 }
 
 /** Bytes a run, once it has run before. */
