@@ -1,5 +1,5 @@
 import type { ChosenActivation } from "../models/sae/encode.js";
-import { READING } from "../models/sae/reading-graph.js";
+import { SCALARS } from "../models/sae/reading-graph.js";
 import { Binding } from "./ort/binding.js";
 import { Tensor } from "./ort/tensor.js";
 import { epsLbo, type RowReading, unreadable } from "./row-reading.js";
@@ -11,15 +11,16 @@ export interface ReadingChoice {
   readonly top: number;
 }
 
-/** Some rows of residuals, bound to one reading graph: only readings leave it. */
+/** Some rows of residuals, bound to one reading graph: only what it says of them comes to the host. */
 export class ReadingBlock implements Disposable {
   readonly #resources: SaeResources;
   readonly #top: number;
   readonly #owned: Disposable[] = [];
   readonly #places: Tensor;
-  readonly #output: Tensor;
+  readonly #scalars: Tensor;
+  readonly #listed: Tensor;
   readonly #binding: Binding;
-  readonly #readings: Float32Array;
+  readonly #read: { readonly scalars: Float32Array; readonly listed: Float32Array };
 
   /** @param residuals [rows, dIn], which the caller owns and fills */
   constructor(resources: SaeResources, residuals: Tensor, { kind, top }: ReadingChoice) {
@@ -27,21 +28,26 @@ export class ReadingBlock implements Disposable {
     this.#resources = resources;
     this.#top = top;
     try {
-      const { precision } = resources.sae;
-      const session = resources.session(`read-${kind}`, precision === "q8");
+      const session = resources.session(`read-${kind}`, resources.sae.precision === "q8");
+      const { device } = resources;
       // Numbers of places are read by the host, wherever the graph runs.
-      const listed = this.#own(Tensor.zeros("int64", [1]));
-      listed.write([top]);
+      const tops = this.#own(Tensor.zeros("int64", [1]));
+      tops.write([top]);
       this.#places = this.#own(Tensor.zeros("int64", [1]));
-      this.#output = this.#own(resources.device.zeros("float32", [rows, READING.features + 2 * top]));
-      this.#readings = new Float32Array(this.#output.size);
+      this.#scalars = this.#own(device.zeros("float32", [rows, SCALARS.length]));
+      this.#listed = this.#own(device.zeros("float32", [rows, 2 * top]));
+      this.#read = { scalars: new Float32Array(this.#scalars.size), listed: new Float32Array(this.#listed.size) };
       const inputs = new Map([
         ["residual", residuals],
-        ["top", listed],
+        ["top", tops],
         ["places", this.#places],
       ]);
       for (const name of inputs.keys()) if (!session.inputs.includes(name)) inputs.delete(name);
-      this.#binding = this.#own(new Binding(session, inputs, new Map([["readings", this.#output]])));
+      const outputs = new Map([
+        ["scalars", this.#scalars],
+        ["listed", this.#listed],
+      ]);
+      this.#binding = this.#own(new Binding(session, inputs, outputs));
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -52,30 +58,31 @@ export class ReadingBlock implements Disposable {
   run(places: number): void {
     this.#places.write([places]);
     this.#binding.run();
-    this.#output.read(this.#readings);
+    this.#scalars.read(this.#read.scalars);
+    this.#listed.read(this.#read.listed);
   }
 
   /** Whether the first `rows` were all cut where they should be. */
   isFinished(rows: number): boolean {
-    return Array.from({ length: rows }, (_, row) => this.#row(row)[READING.unfinished]).every((value) => value === 0);
+    for (let row = 0; row < rows; row++) if (this.#scalarsOf(row).unfinished !== 0) return false;
+    return true;
   }
 
   /** @param top at most that of the block */
   reading(row: number, top: number): RowReading {
-    const { description } = this.#resources.sae;
-    const values = this.#row(row);
-    const at = (column: number) => values[column] ?? Number.NaN;
-    const [l0, z, squares] = [at(READING.l0), at(READING.norm), at(READING.squares)];
-    if (!Number.isFinite(z)) return unreadable(z);
-    const [first, listed] = [READING.features, Math.min(top, l0)];
+    const { kind, dSae } = this.#resources.sae.description;
+    const { l0, norm, squares, mse } = this.#scalarsOf(row);
+    if (!Number.isFinite(norm)) return unreadable(norm);
+    const first = 2 * row * this.#top;
+    const count = Math.min(top, l0);
     return {
       l0,
-      z,
+      z: norm,
       f: Math.sqrt(squares),
-      epsLbo: epsLbo(z, squares, description.dSae),
-      mse: description.kind === "transcoder" ? Number.NaN : at(READING.mse),
-      indices: Uint32Array.from(values.subarray(first, first + listed)),
-      values: values.slice(first + this.#top, first + this.#top + listed),
+      epsLbo: epsLbo(norm, squares, dSae),
+      mse: kind === "transcoder" ? Number.NaN : mse,
+      indices: Uint32Array.from(this.#read.listed.subarray(first, first + count)),
+      values: this.#read.listed.slice(first + this.#top, first + this.#top + count),
     };
   }
 
@@ -83,9 +90,9 @@ export class ReadingBlock implements Disposable {
     for (const each of this.#owned) each[Symbol.dispose]();
   }
 
-  #row(row: number): Float32Array {
-    const width = READING.features + 2 * this.#top;
-    return this.#readings.subarray(row * width, (row + 1) * width);
+  #scalarsOf(row: number) {
+    const [l0 = 0, norm = 0, squares = 0, mse = 0, unfinished = 0] = this.#read.scalars.subarray(row * SCALARS.length);
+    return { l0, norm, squares, mse, unfinished };
   }
 
   #own<Owned extends Disposable>(each: Owned): Owned {

@@ -7,10 +7,6 @@ export const number = (g: GraphBuilder, value: number): Value => g.constant("flo
 export const rowSums = (g: GraphBuilder, x: Value): Value =>
   g.op("ReduceSum", [x, g.constant("int64", [1], [-1])], { keepdims: 1 });
 
-/** [rows, 1] least values of the rows of x. Not by ReduceMin, for which CUDA needs cuDNN. */
-export const rowMinima = (g: GraphBuilder, x: Value): Value =>
-  g.multi("TopK", [x, g.constant("int64", [1], [1])], 2, { axis: -1, largest: 0, sorted: 1 })[0] ?? "";
-
 /** [rows, 1] sums of the squares of the rows of x. */
 export const rowSquares = (g: GraphBuilder, x: Value): Value => rowSums(g, g.op("Mul", [x, x]));
 

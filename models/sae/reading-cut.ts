@@ -1,6 +1,6 @@
 import type { GraphBuilder, Value } from "../onnx/graph.js";
 import { FORCED_LAST } from "./cut.js";
-import { columns, number, rowMinima } from "./graph-rows.js";
+import { columns, number, rowSquares } from "./graph-rows.js";
 
 /** Rows in a graph before they are cut; activations and sizes (activation * |decoder row|) are [rows, dSae]. */
 export interface Uncut {
@@ -26,34 +26,35 @@ export const allPlaces = (dSae: number): number => Math.ceil(dSae / PLACES_STEP)
 /**
  * The cut of top-AFA (`topAfaPlaces`) among the first `places` of sizes sorted downwards. They are sorted, because sums
  * over what lies above a threshold would have to be searched through in dozens of passes, each of them a few kernels.
+ * Lengths c grow, so place j is nearer to the norm than j - 1 where the norm is above the middle of c_j-1 and c_j.
  * @param places int64 [1], on the host: a multiple of PLACES_STEP and at most `allPlaces`
  */
 export function topAfaCut(g: GraphBuilder, { activations, sizes, norm }: Uncut, dSae: number, places: Value): GraphCut {
   const zero = number(g, 0);
   const width = allPlaces(dSae);
-  const padding = g.constant("int64", [4], [0, 0, 0, width - dSae]);
-  const padded = width === dSae ? sizes : g.op("Pad", [sizes, padding]);
-  const [sorted = "", order = ""] = g.multi("TopK", [padded, places], 2, { axis: -1, largest: 1, sorted: 1 });
-  const lengths = g.op("Sqrt", [runningSums(g, g.op("Mul", [sorted, sorted]))]);
-  const all = g.op(
+  const padded = width === dSae ? sizes : g.op("Pad", [sizes, g.constant("int64", [4], [0, 0, 0, width - dSae])]);
+  const [all = "", order = ""] = g.multi("TopK", [padded, places], 2, { axis: -1, largest: 1, sorted: 1 });
+  const place = g.op(
     "Range",
     [1, width + 1, 1].map((value) => number(g, value)),
   );
-  const place = g.op("Slice", [all, g.constant("int64", [1], [0]), places]);
-  const distanceTo = (value: Value) => g.op("Abs", [g.op("Sub", [value, norm])]);
-  const beforeLast = g.op("Less", [place, number(g, dSae)]);
-  const distances = g.op("Where", [beforeLast, distanceTo(lengths), number(g, Number.POSITIVE_INFINITY)]);
-  const nearest = rowMinima(g, distances);
-  const isNearest = g.op("LessOrEqual", [distances, nearest]);
-  const first = rowMinima(g, g.op("Where", [isNearest, place, number(g, width)]));
-  const last = (values: Value) => columns(g, values, -1, 2 ** 31);
-  const isShort = g.op("Less", [last(lengths), norm]);
-  // Lengths grow until the last share, but for float32 the smallest shares are nothing: `first` would leave these out.
-  const k = g.op("Where", [isShort, number(g, dSae - 1), first]);
-  const whole = g.op("Less", [distanceTo(number(g, FORCED_LAST)), nearest]);
-  const marks = g.op("Where", [g.op("LessOrEqual", [place, k]), sorted, zero]);
+  const firstPlaces = (axis: number, values: Value) =>
+    g.op("Slice", [values, g.constant("int64", [1], [0]), places, g.constant("int64", [1], [axis])]);
+  // The last length is not the last share's, but FORCED_LAST.
+  const isBeforeLast = g.op("Less", [firstPlaces(0, place), number(g, dSae)]);
+  const sorted = g.op("Where", [isBeforeLast, all, zero]);
+  const lengths = g.op("Sqrt", [runningSums(g, g.op("Mul", [sorted, sorted]))]);
+  const shift = [g.constant("int64", [4], [0, 1, 0, 0]), number(g, Number.NEGATIVE_INFINITY)];
+  const before = firstPlaces(1, g.op("Pad", [lengths, ...shift]));
+  const isKept = g.op("Less", [g.op("Add", [before, lengths]), g.op("Add", [norm, norm])]);
+  const marks = g.op("Where", [isKept, sorted, zero]);
   const scattered = g.op("ScatterElements", [zerosLike(g, padded), order, marks], { axis: 1 });
   const marked = g.op("Greater", [width === dSae ? scattered : columns(g, scattered, 0, dSae), zero]);
+  const distanceTo = (value: Value) => g.op("Abs", [g.op("Sub", [value, norm])]);
+  const distance = distanceTo(g.op("Sqrt", [rowSquares(g, marks)]));
+  const whole = g.op("Less", [distanceTo(number(g, FORCED_LAST)), distance]);
+  const last = (values: Value) => columns(g, values, -1, END);
+  const isShort = g.op("Less", [last(lengths), norm]);
   const unfinished = g.op("And", [isShort, g.op("Greater", [last(sorted), zero])]);
   return {
     kept: g.op("Where", [g.op("Or", [marked, whole]), activations, zero]),
@@ -85,10 +86,13 @@ function runningSums(g: GraphBuilder, x: Value): Value {
   const blocks = g.op("Reshape", [x, g.constant("int64", [3], [0, -1, PLACES_STEP])]);
   const axis = (value: number) => g.constant("int64", [], [value]);
   const within = g.op("CumSum", [blocks, axis(2)]);
-  const ends = [-1, 2 ** 31, 2].map((value) => g.constant("int64", [1], [value]));
+  const ends = [-1, END, 2].map((value) => g.constant("int64", [1], [value]));
   const totals = g.op("Slice", [within, ...ends]);
   const before = g.op("CumSum", [totals, axis(1)], { exclusive: 1 });
   return g.op("Reshape", [g.op("Add", [within, before]), g.constant("int64", [2], [0, -1])]);
 }
+
+/** The end of an axis, for Slice. */
+const END = 2 ** 31;
 
 const zerosLike = (g: GraphBuilder, x: Value): Value => g.op("ConstantOfShape", [g.op("Shape", [x])]);

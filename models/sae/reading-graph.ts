@@ -1,7 +1,7 @@
 import type { GraphBuilder, Value } from "../onnx/graph.js";
 import type { ChosenActivation } from "./encode.js";
 import { number, rowSquares, rowSums } from "./graph-rows.js";
-import { readingActivations } from "./reading-activations.js";
+import { activationWeights, readingActivations } from "./reading-activations.js";
 import { type GraphCut, groupMaxCut, topAfaCut, topKCut, type Uncut } from "./reading-cut.js";
 import { readingInput } from "./reading-input.js";
 import {
@@ -13,36 +13,38 @@ import {
   type SaePrecision,
   type WeightOf,
 } from "./sae-matrices.js";
-import { type SaeOutline, vectorsOf } from "./stored-sae.js";
+import type { SaeOutline } from "./stored-sae.js";
 
 /**
  * Graphs that read features off residuals without anything of width dSae leaving them:
- * residual [rows, dIn] -> readings [rows, READING.features + 2 top], all float32, so that one copy brings them to the host.
- * Rows do not mix. Inputs that stay on the host, int64 [1]:
+ * residual [rows, dIn] -> scalars [rows, 5], listed [rows, 2 top], all float32. Rows do not mix. Inputs that stay on the
+ * host, int64 [1]:
  * - top: features that are listed, at most dSae.
  * - places, where features are cut by their order: k of top-k, of which there are no more than dSae; of top-AFA how many of
  *   the largest are put in order, see `topAfaCut`.
- * What is computed is what `readFeatures` says, in float32.
+ * What is computed is what `readFeatures` says, in float32. All operators have CUDA kernels that need no cuDNN.
  */
 export type ReadingGraph = `read-${ChosenActivation["kind"]}`;
 
 /**
- * Columns of `readings`: l0, |z|, |f|^2, mse (0 of a transcoder), whether the row needs more places; then `top` features by
- * activation * |decoder row| downwards, then their activations; features beyond l0 have an activation of 0. Of features
- * of one size the lowest come first on a CPU; CUDA's TopK has no such order.
+ * Columns of `scalars`: l0, |z|, |f|^2, mse (0 of a transcoder), and 1 where more places are needed.
+ * Columns of `listed`: `top` features by activation * |decoder row| downwards, then their activations; features beyond l0
+ * have an activation of 0. Of features of one size the lowest come first on a CPU; CUDA's TopK has no such order.
  */
-export const READING = { l0: 0, norm: 1, squares: 2, mse: 3, unfinished: 4, features: 5 } as const;
+export const SCALARS = ["l0", "norm", "squares", "mse", "unfinished"] as const;
 
-/** Numbers of features are float32 in `readings`: up to here these are exact. */
+/** Numbers of features are float32 in `listed`: up to here these are exact. */
 export const MOST_READ_FEATURES = 2 ** 24;
 
 /** The weights that a reading graph needs. */
 export const readingWeights = (sae: SaeOutline, precision: SaePrecision): readonly string[] => [
   ...productWeights(ENCODER, precision),
-  ...(sae.kind === "autoencoder" ? productWeights(DECODER, precision) : []),
-  ...[...vectorsOf(sae).keys()].filter((name) => name !== "b_dec" || sae.kind === "autoencoder"),
+  ...(sae.kind === "autoencoder" ? [...productWeights(DECODER, precision), BIAS] : []),
+  ...activationWeights(sae),
   DECODER_NORMS,
 ];
+
+const BIAS = "b_dec";
 
 /** Adds a reading to an empty graph. */
 export function buildReading(
@@ -56,7 +58,7 @@ export function buildReading(
   const zero = number(g, 0);
   const residual = g.input("residual", "float32", ["rows", dIn]);
   const top = g.input("top", "int64", [1]);
-  const bDec = sae.kind === "autoencoder" ? weight("b_dec") : null;
+  const bDec = sae.kind === "autoencoder" ? weight(BIAS) : null;
   const { encoded, norm, target, scale } = readingInput(g, sae, residual, bDec);
   const products = product(g, encoded, { K: dIn, N: dSae }, ENCODER, precision, weight);
   const activations = readingActivations(g, sae, products, weight);
@@ -74,10 +76,26 @@ export function buildReading(
     const error = g.op("Sub", [target, scale === null ? output : g.op("Mul", [output, scale])]);
     return g.op("Div", [rowSquares(g, error), number(g, dIn)]);
   };
-  const parts: Value[] = [l0, norm, squares, sae.kind === "autoencoder" ? mse() : none, unfinished ?? none];
-  parts.push(g.op("Cast", [features], { to: FLOAT }), g.op("GatherElements", [kept, features], { axis: 1 }));
-  g.op("Concat", parts, { axis: 1 }, "readings");
-  g.output("readings", "float32", ["rows", "columns"]);
+  const scalars: Record<(typeof SCALARS)[number], Value> = {
+    l0,
+    norm,
+    squares,
+    mse: sae.kind === "autoencoder" ? mse() : none,
+    unfinished: unfinished ?? none,
+  };
+  const listed = [g.op("Cast", [features], { to: FLOAT }), g.op("GatherElements", [kept, features], { axis: 1 })];
+  concatenated(
+    g,
+    "scalars",
+    SCALARS.map((name) => scalars[name]),
+  );
+  concatenated(g, "listed", listed);
+}
+
+/** Parts have one width: of several widths, CUDA's Concat would copy a table to the device at each run. */
+function concatenated(g: GraphBuilder, name: string, parts: readonly Value[]): void {
+  g.op("Concat", parts, { axis: 1 }, name);
+  g.output(name, "float32", ["rows", `${name} of a row`]);
 }
 
 /** TensorProto.FLOAT */
@@ -88,6 +106,8 @@ function cut(g: GraphBuilder, which: ReadingGraph, { activation, dSae }: SaeOutl
   const places = () => g.input("places", "int64", [1]);
   switch (kind) {
     case "top-afa":
+      // The one place is the last one, where the cut is forced to be.
+      if (dSae === 1) return { kept: uncut.activations, unfinished: null };
       return topAfaCut(g, uncut, dSae, places());
     case "top-k":
       return topKCut(g, uncut, places());

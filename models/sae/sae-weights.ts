@@ -5,6 +5,7 @@ import { PLAIN_8 } from "../weights/block-format.js";
 import { quantiseRows } from "../weights/quantise.js";
 import { transposeRows } from "../weights/transpose.js";
 import { rowNorms } from "./folding.js";
+import { readingVectors } from "./reading-activations.js";
 import type { SaeDescription } from "./sae.js";
 import { DECODER, DECODER_NORMS, ENCODER, quantised, type SaePrecision } from "./sae-matrices.js";
 import { vectorsOf } from "./stored-sae.js";
@@ -24,7 +25,8 @@ export function writeSaeWeights(
   precision: SaePrecision,
 ): { readonly places: Places; readonly bytes: number } {
   const { dIn, dSae, dOut, wEnc, wDec } = sae;
-  const vectors = vectorsOf(sae).set(DECODER_NORMS, Float32Array.from(rowNorms(wDec, dSae)));
+  const norms = Float32Array.from(rowNorms(wDec, dSae));
+  const vectors = new Map([...vectorsOf(sae), ...readingVectors(sae), [DECODER_NORMS, norms]]);
   const places: Places = new Map();
   let bytes = 0;
   const fd = openSync(path, "wx");

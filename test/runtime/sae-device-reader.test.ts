@@ -105,6 +105,14 @@ describe("a cut beyond the places that are put in order at first", () => {
   });
 });
 
+describe("thresholds", () => {
+  it("below zero let nothing below zero pass", async () => {
+    const threshold = Float32Array.from({ length: 300 }, (_, feature) => (feature % 3) - 1);
+    const sae: SaeDescription = { ...randomSae(16, 300, 7), activation: { kind: "jumprelu", threshold } };
+    await expectReference(sae, noise(4, 16));
+  });
+});
+
 describe("rows at the limits of float32", () => {
   const sae: SaeDescription = { ...randomSae(16, 300, 6), normalisation: "none" };
 
