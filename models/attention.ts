@@ -113,7 +113,7 @@ export function attention(
 
 /** Cuts the second axis into pieces of the given sizes. */
 export const splitAxis1 = (graph: GraphBuilder, x: Value, sizes: readonly number[]): Value[] =>
-  graph.multi("Split", [x, graph.constant("int64", [sizes.length], sizes)], sizes.length, { axis: 1 });
+  graph.split(x, 1, sizes);
 
 export const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 

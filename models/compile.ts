@@ -94,6 +94,7 @@ export async function compileModel({
     store(resolve(cacheRoot), entry, name, graph);
   const options = {
     precision,
+    device,
     dtypes,
     weightsFile: WEIGHTS_FILE,
     taps: new Set<HookName>(),

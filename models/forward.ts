@@ -165,9 +165,7 @@ export class Forward {
 
   /** Cuts the last axis into pieces of the given sizes. */
   split(x: Value, sizes: readonly number[]): Value[] {
-    return this.graph.multi("Split", [x, this.graph.constant("int64", [sizes.length], sizes)], sizes.length, {
-      axis: -1,
-    });
+    return this.graph.split(x, -1, sizes);
   }
 
   activate(activation: Activation, x: Value): Value {

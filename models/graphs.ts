@@ -7,7 +7,7 @@ import type { HookName } from "./hooks.js";
 import { MiddleRetrieval } from "./middle-retrieval.js";
 import { GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
-import { activationsOf, type Precision } from "./weights/block-format.js";
+import { activationsOf, type DeviceKind, type Precision } from "./weights/block-format.js";
 import { WeightPlan } from "./weights/weight-plan.js";
 
 /** What makes one graph of a model differ from another. */
@@ -15,6 +15,8 @@ export interface GraphOptions {
   /** Starting tokens that stay visible (G). */
   readonly sinks: number;
   readonly precision: Precision;
+  /** What they run on; default: the CPU. */
+  readonly device?: DeviceKind;
   /** How the checkpoint stores its tensors. */
   readonly dtypes: ReadonlyMap<string, string>;
   readonly taps: ReadonlySet<HookName>;
@@ -39,7 +41,7 @@ export function buildDecode(
   plan: WeightPlan,
   options: GraphOptions,
 ): BuiltGraph<DecodeInterface> {
-  const graph = new GraphBuilder(activationsOf(options.precision));
+  const graph = new GraphBuilder(activationsOf(options.precision), options.device);
   const ids = graph.input("ids", "int64", ["batch", 1]);
   const cache = { ...model.shape, sinks: options.sinks };
   const retrieval = options.retrieval ? new MiddleRetrieval(graph, cache) : null;
@@ -60,7 +62,7 @@ export function buildPrefill(
   plan: WeightPlan,
   options: GraphOptions & { readonly far: boolean },
 ): BuiltGraph<PrefillInterface> {
-  const graph = new GraphBuilder(activationsOf(options.precision));
+  const graph = new GraphBuilder(activationsOf(options.precision), options.device);
   const ids = graph.input("ids", "int64", ["batch", "tokens"]);
   const wanted = graph.input("wanted", "int64", ["wanted"]);
   const attention = new PrefillAttention(
@@ -85,11 +87,11 @@ export function buildLens(
   options: GraphOptions,
 ): { readonly interface: LensInterface; readonly bytes: Uint8Array } {
   const activations = activationsOf(options.precision);
-  const whole = new GraphBuilder(activations);
+  const whole = new GraphBuilder(activations, options.device);
   const attention = new DecodeAttention(whole, { ...model.shape, sinks: options.sinks });
   const { head } = run(model, plan, options, whole, attention, whole.input("ids", "int64", ["batch", 1]), null);
   if (head === null) throw new RangeError(`${model.modelType} has no output matrix`);
-  const graph = new GraphBuilder(activations);
+  const graph = new GraphBuilder(activations, options.device);
   const { hiddenSize } = model.shape;
   const directions = graph.input("directions", "float32", ["wanted", hiddenSize]);
   new Forward(graph, plan, attention, "", null, { ...options, hiddenSize }).lens(directions, head);

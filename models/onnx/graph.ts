@@ -16,6 +16,7 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from "onnx-buf";
+import type { DeviceKind } from "../weights/block-format.js";
 import { narrowBF16, narrowF16 } from "../weights/half-precision.js";
 
 /** Name of a tensor in a graph. "" stands for an optional input or output that is left out. */
@@ -67,7 +68,11 @@ export class GraphBuilder {
   readonly #casts = new Map<string, Value>();
   #temporaries = 0;
 
-  constructor(readonly activations: ActivationType = "float32") {}
+  constructor(
+    readonly activations: ActivationType = "float32",
+    /** What the graph is to run on: where operators differ, it is written for this. */
+    readonly device: DeviceKind = "cpu",
+  ) {}
 
   input(name: string, type: ElementType, shape: readonly Dimension[]): Value {
     this.inputs.push({ name, type, shape });
@@ -164,6 +169,20 @@ export class GraphBuilder {
   /** A tensor of activations in float32, likewise. */
   toFloat32(x: Value): Value {
     return this.#cast(x, "float32");
+  }
+
+  /**
+   * Cuts an axis into pieces of the given sizes. On a GPU, Split brings the sizes of unequal pieces over in every run, from
+   * memory of the host that a recorded run would read again after it was freed: there they are cut one by one.
+   */
+  split(x: Value, axis: number, sizes: readonly number[]): Value[] {
+    if (this.device === "cpu" || sizes.every((size) => size === sizes[0]))
+      return this.multi("Split", [x, this.constant("int64", [sizes.length], sizes)], sizes.length, { axis });
+    const number = (value: number) => this.constant("int64", [1], [value]);
+    const starts = sizes.map((_, i) => sizes.slice(0, i).reduce((sum, size) => sum + size, 0));
+    return starts.map((start, i) =>
+      this.op("Slice", [x, number(start), number(start + (sizes[i] ?? 0)), number(axis)]),
+    );
   }
 
   /** Sum of two tensors of one shape. */

@@ -77,6 +77,7 @@ export class CudaDevice implements Device {
   prepare(sessionOptions: Pointer, replays: boolean): void {
     const settings: Readonly<Record<string, string>> = {
       device_id: String(this.runtime.device),
+      has_user_compute_stream: "1",
       user_compute_stream: String(this.runtime.stream),
       use_tf32: this.#tf32 ? "1" : "0",
       arena_extend_strategy: "kSameAsRequested",

@@ -39,7 +39,12 @@ async function measure(
   precision: GpuPrecision,
   add: ReturnType<typeof differenceTable>,
 ): Promise<void> {
-  const model = await compileModel({ path: goldenFolder(`architectures/${golden.name}`), precision, cacheRoot });
+  const model = await compileModel({
+    path: goldenFolder(`architectures/${golden.name}`),
+    precision,
+    device: "cuda",
+    cacheRoot,
+  });
   const options = { window: GEOMETRY.window, threads: 1, device };
   {
     using runner = new Runner(model, options);

@@ -22,7 +22,7 @@ export const endurance: Section = {
     "The embedded model in f16, decode replayed, each token the likeliest after the one before; then a text at 100,000 tokens and one just past G + W, stepped alternately.",
   async run(bench, findings) {
     const { device, cacheRoot } = bench;
-    const model = await compileModel({ path: MODEL, precision: "f16", cacheRoot });
+    const model = await compileModel({ path: MODEL, precision: "f16", device: "cuda", cacheRoot });
     using runner = new Runner(model, { window: GEOMETRY.window, threads: 1, device, replays: true });
     const cache = runner.openCache(GEOMETRY);
     const old = cache.allocate();

@@ -24,7 +24,7 @@ export const features: Section = {
   name: "features",
   about: `256 tokens of the held-out text, the three SAEs of the embedded model: readings of the GPU beside those of the CPU, from the same residuals. Relative differences are the largest, l0 is stated: where |z| lies between two sums its cut is a matter of rounding.`,
   async run(bench, findings) {
-    const model = await compileModel({ path: MODEL, precision: "f32", cacheRoot: bench.cacheRoot });
+    const model = await compileModel({ path: MODEL, precision: "f32", device: "cuda", cacheRoot: bench.cacheRoot });
     const attach = (device: Device) =>
       AttachedSaes.attach({
         choice: { folders: undefined, precision: "f32", anyModel: false },

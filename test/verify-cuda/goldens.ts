@@ -27,7 +27,12 @@ export const goldens: Section = {
     const add = differenceTable(findings, "LM-Infinite");
     for (const precision of GPU_PRECISIONS)
       for (const golden of ["lm-infinite", "lm-infinite-alibi"]) {
-        const model = await compileModel({ path: goldenFolder(golden), precision, cacheRoot: bench.cacheRoot });
+        const model = await compileModel({
+          path: goldenFolder(golden),
+          precision,
+          device: "cuda",
+          cacheRoot: bench.cacheRoot,
+        });
         const options = { window: 32, threads: 1, device: bench.device };
         using runner = new Runner(model, options);
         using replaying = new Runner(model, { ...options, replays: true });

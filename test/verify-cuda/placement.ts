@@ -35,7 +35,7 @@ export const placement: Section = {
 
 async function hostNodes(bench: Bench, name: string, precision: GpuPrecision): Promise<readonly HostNode[]> {
   const path = goldenFolder(`architectures/${name}`);
-  const model = await compileModel({ path, precision, cacheRoot: bench.cacheRoot });
+  const model = await compileModel({ path, precision, device: "cuda", cacheRoot: bench.cacheRoot });
   const taps = new Set<HookName>(model.hooks.slice(-1));
   using runner = new Runner(model, { window: 64, threads: 1, device: bench.device, taps });
   runner.load({ window: 64, sinks: 2 });

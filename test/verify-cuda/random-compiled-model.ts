@@ -28,7 +28,7 @@ export function randomCompiledModel({ name, sizes }: Shape, precision: GpuPrecis
     bos_token_id: 0,
   };
   const model = describeModel({ file: `random ${name}`, values });
-  const stored = { precision, dtypes: new Map<string, string>() };
+  const stored = { precision, device: "cuda" as const, dtypes: new Map<string, string>() };
   const { plan, hooks } = planWeights(model, stored);
   const folder = join(scratch, `${name}-${sizes.layers}-${precision}`);
   const path = join(folder, WEIGHTS_FILE);
