@@ -148,7 +148,11 @@ function sessionOptions(options: SessionOptions): Handle {
       "session.intra_op.allow_spinning": options.spin === false ? "0" : "1",
       "session.disable_prepacking": options.prepack === true && (options.device ?? CPU).isHost ? "0" : "1",
     };
-    if (options.device?.isHost === false) entries["session.record_ep_graph_assignment_info"] = "1";
+    if (options.device?.isHost === false) {
+      entries["session.record_ep_graph_assignment_info"] = "1";
+      // It makes a Split again of what was cut one by one, see `GraphBuilder.split`.
+      entries["optimization.disable_specified_optimizers"] = "GatherSliceToSplitFusion";
+    }
     for (const [key, value] of Object.entries(entries)) check(api.AddSessionConfigEntry(settings, key, value), key);
     options.device?.prepare(settings, options.replays === true);
     for (const [name, tensor] of options.weights ?? []) check(api.AddInitializer(settings, name, tensor.pointer), name);
