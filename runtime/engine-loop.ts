@@ -67,7 +67,7 @@ export class EngineLoop implements Disposable {
     this.#scheduler = new Scheduler(options.parallel);
     this.#caches = new CachePool(runner, runner.replays ? options : null);
     // Most requests will use this geometry: its graphs are loaded before the first of them comes.
-    runner.closeCache(runner.openCache(options));
+    runner.warmUp(options);
     this.#candidates = new Candidates(runner.model.shape.vocabSize);
     this.#chunks = new ChunkSize(options.window, runner.model.weights.bytes);
     this.#readChunks = new ChunkSize(options.window, runner.model.weights.bytes);

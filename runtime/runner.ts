@@ -90,6 +90,20 @@ export class Runner implements Disposable {
     return [...this.#decode.values(), ...this.#prefill.values()].flatMap((graph) => graph.hostNodes);
   }
 
+  /** Loads the graphs that work on a cache, and on a device runs them once: their kernels are loaded when they first run. */
+  warmUp(geometry: LambdaGeometry): void {
+    const cache = this.openCache(geometry);
+    try {
+      if (this.device.isHost) return;
+      const row = cache.allocate();
+      this.prefill(cache, row, [0]);
+      this.decode(cache, row, [0]);
+      this.device.settle();
+    } finally {
+      this.closeCache(cache);
+    }
+  }
+
   /** Lets go of what graphs have bound of an archive, and frees it. */
   closeArchive(archive: Archive): void {
     for (const graph of this.#decode.values()) graph.forgetArchive(archive);

@@ -110,6 +110,14 @@ export class CudaDevice implements Device {
     return handle.pointer;
   }
 
+  settle(): void {
+    try {
+      this.runtime.wait();
+    } catch {
+      // What has failed is told to whoever reads its results.
+    }
+  }
+
   [Symbol.dispose](): void {
     for (const handle of this.#runOptions.values()) handle[Symbol.dispose]();
     this.#info[Symbol.dispose]();

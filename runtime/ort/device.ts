@@ -31,6 +31,8 @@ export interface Device extends Disposable {
    * null: it is not.
    */
   runOptions(recording: number | null): Pointer | null;
+  /** Returns when nothing that was asked for is still to be done, whether it succeeded or not. */
+  settle(): void;
 }
 
 /** The processors, and the host's memory. */
@@ -43,5 +45,6 @@ export const CPU: Device = {
   weights: (file) => ({ ...file, [Symbol.dispose]: () => {} }),
   prepare: () => {},
   runOptions: () => null,
+  settle: () => {},
   [Symbol.dispose]: () => {},
 };

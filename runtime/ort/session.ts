@@ -64,6 +64,8 @@ export class Session implements Disposable {
     let letGo = () => {};
     this.device = options.device ?? CPU;
     this.#handle = new Handle("session", pointer, (p) => {
+      // Memory that its last runs give back must not be the last thing that keeps its allocators.
+      this.device.settle();
       library().api.ReleaseSession(p);
       letGo();
     });
