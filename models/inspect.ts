@@ -18,13 +18,14 @@ import {
   type DeviceKind,
   ownPrecision,
   type Precision,
+  precisionProblem,
 } from "./weights/block-format.js";
 import { withOptionalPrefix } from "./weights/checkpoint.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
 
 /** One thing that loading a model depends on. `refused`: loading would end with the reason. */
 export interface Check {
-  readonly about: "config" | "generation" | "weights" | "values" | "tokenizer" | "chat template" | "SAE";
+  readonly about: "precision" | "config" | "generation" | "weights" | "values" | "tokenizer" | "chat template" | "SAE";
   readonly verdict: "ok" | "refused" | "absent";
   /** What was found, or the reason of a refusal. */
   readonly finding: string;
@@ -88,6 +89,8 @@ export async function inspectModel(options: InspectOptions): Promise<Inspection>
       return null;
     }
   };
+  const problem = precisionProblem(options.precision, options.device ?? "cpu");
+  if (problem !== null) checks.push({ about: "precision", verdict: "refused", finding: problem });
   let source: ModelSource | null = null;
   const model = await check("config", () => {
     source = openModelSource(path);

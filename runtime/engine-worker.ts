@@ -4,11 +4,10 @@ import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { compileModel } from "../models/compile.js";
 import { TokenBytes } from "../models/tokenizer/token-bytes.js";
-import { activationBytes } from "../models/weights/block-format.js";
+import { activationBytes, precisionProblem } from "../models/weights/block-format.js";
 import { archivedBytes, retrievingLayers } from "./archive.js";
 import { AttachedSaes } from "./attached-saes.js";
 import { describeFeature } from "./describe-feature.js";
-import { checkPrecision } from "./device-precision.js";
 import { EngineLoop } from "./engine-loop.js";
 import { DeviceLost, SetupError } from "./errors.js";
 import type { ModelCard } from "./generation.js";
@@ -54,7 +53,8 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     spin,
   });
   const kind = device.isHost ? "cpu" : "cuda";
-  checkPrecision(asked.precision, kind);
+  const problem = precisionProblem(asked.precision, kind);
+  if (problem !== null) throw new SetupError(problem);
   const model = await compileModel({ path, precision: asked.precision, device: kind, cacheRoot, onProgress });
   const { shape, generation } = model;
   const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);

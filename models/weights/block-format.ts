@@ -55,6 +55,12 @@ export const heldFormat = (dtype: string): BlockFormat | null =>
 /** What a graph runs on. */
 export type DeviceKind = "cpu" | "cuda";
 
+/** Why graphs in a precision cannot run on a device, with the remedy; null: they can. ONNX Runtime has no bf16 for CPUs. */
+export const precisionProblem = (precision: Precision | "auto", device: DeviceKind): string | null =>
+  precision === "bf16" && device === "cpu"
+    ? "bf16 runs on a GPU only: add --device cuda, or take --precision f32 or f16"
+    : null;
+
 /**
  * What "auto" means for weights of these types: the file's own blocks where it has some; on a GPU else the file's own 16
  * bits; else f32.

@@ -13,10 +13,12 @@ const DEFAULT_SINKS = 10;
 /** Says what a model is, what it needs, and what of it is refused and why. Exit code 1 where something is. */
 export async function doctor(options: DoctorOptions): Promise<number> {
   const { path, name } = findModel(options.model ?? embeddedModel(), process.env);
+  const device = reportDevice(options.device ?? { kind: "auto" }, options.ortLibrary);
   const progress = createProgress("reading", process.stderr);
   const inspection = await inspectModel({
     path,
     precision: options.precision,
+    device: device.runsOn,
     window: options.window,
     largestWindow: LARGEST_DEFAULT_WINDOW,
     sinks: options.sinks ?? DEFAULT_SINKS,
@@ -24,7 +26,6 @@ export async function doctor(options: DoctorOptions): Promise<number> {
     quick: options.quick,
     ...(process.stderr.isTTY ? { onProgress: progress.show } : {}),
   }).finally(() => progress.stop());
-  const device = reportDevice(options.device ?? { kind: "auto" }, options.ortLibrary);
   const refused = device.refused || isRefused(inspection);
   process.stdout.write(
     options.json ? `${JSON.stringify({ name, refused, ...inspection, device })}\n` : reportOf(name, inspection, device),

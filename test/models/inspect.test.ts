@@ -96,6 +96,8 @@ describe("a sound model", () => {
     expect(f16.needs?.weightBytes).toBeLessThan(0.75 * (f32.needs?.weightBytes ?? 0));
     expect(refusals(f16.checks)).toEqual([]);
     expect(bf16.needs).toEqual(f16.needs);
+    const [refused] = refusals(bf16.checks);
+    expect(refused).toMatchObject({ about: "precision", finding: expect.stringMatching(/on a GPU only.*f32 or f16/) });
     expect(f16.parameters).toBe(f32.parameters);
   });
 
@@ -119,7 +121,7 @@ describe("a sound model", () => {
       finding: expect.stringMatching(/beyond 65,504.* in .*1\.mlp\.up_/),
     });
     for (const precision of ["f32", "bf16"] as const)
-      expect(refusals((await inspect(folder, { precision })).checks)).toEqual([]);
+      expect(refusals((await inspect(folder, { precision, device: "cuda" })).checks)).toEqual([]);
     const cacheRoot = join(folder, "cache");
     await expect(compileModel({ path: folder, precision: "f16", cacheRoot })).rejects.toThrow(name);
   });

@@ -5,7 +5,9 @@ import { afterAll, describe, expect, it } from "vitest";
 import { type CompiledModel, compileModel } from "../../models/compile.js";
 import { hook } from "../../models/hooks.js";
 import { Archive } from "../../runtime/archive.js";
+import { hiddenIn } from "../../runtime/chunk.js";
 import type { LambdaCache } from "../../runtime/lambda-cache.js";
+import { Tensor } from "../../runtime/ort/tensor.js";
 import { Runner } from "../../runtime/runner.js";
 import type { Residuals } from "../../runtime/tap-outputs.js";
 import { onCpu } from "../bfloat16-on-cpu.js";
@@ -223,6 +225,14 @@ describe.each(PRECISIONS)("in $precision", ({ precision, run, ...within }) => {
     using runner = new Runner(await compileModel({ path, precision, cacheRoot }), { window: 32, threads: 1 });
     expect(errorsOf(runner.lens(direction), exact.lens(direction)).rms).toBeLessThan(precision === "f16" ? 3e-4 : 3e-3);
   });
+});
+
+it.each(["float32", "float16", "bfloat16"] as const)("what hides a key is a finite number of %s", (type) => {
+  using tensor = Tensor.zeros(type, [1]);
+  tensor.write([hiddenIn(type)]);
+  const [hidden = 0] = tensor.read(new Float32Array(1));
+  expect(hidden).toBeLessThan(-60_000);
+  expect(hidden).toBeGreaterThan(Number.NEGATIVE_INFINITY);
 });
 
 it("rows in f16 are zeroed for their next owner", async () => {
