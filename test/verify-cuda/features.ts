@@ -6,7 +6,10 @@ import type { FeatureRequest, SaeReading } from "../../runtime/features.js";
 import { CPU, type Device } from "../../runtime/ort/device.js";
 import { Runner } from "../../runtime/runner.js";
 import type { Residuals } from "../../runtime/tap-outputs.js";
-import type { Goal } from "./findings.js";
+import { maxDifference } from "../golden-tensors.js";
+import { editedLogits } from "./edited-logits.js";
+import type { Findings, Goal } from "./findings.js";
+import { logitsOf } from "./golden-text.js";
 import { runParts } from "./parts.js";
 import type { Bench, Section } from "./section.js";
 import { heldOutTokens } from "./text.js";
@@ -42,7 +45,7 @@ export const features: Section = {
     const residuals = tapped(bench, runner);
     const add = findings.table("Features", ["activation", "z", "f", "mse", "l0, most", "same top 8, %"]);
     const saes = onHost.cards.map(({ id }) => id);
-    const parts = ACTIVATIONS.map((activation) => ({
+    const readings = ACTIVATIONS.map((activation) => ({
       name: activation.kind,
       run: () => {
         const request: FeatureRequest = { saes, top: TOP, activation, prompt: true };
@@ -52,9 +55,34 @@ export const features: Section = {
         add([activation.kind, z, f, mse, l0, 100 * same], goalFor(difference));
       },
     }));
-    await runParts(bench, findings, parts);
+    await runParts(bench, findings, [
+      ...readings,
+      { name: "edits", run: () => edits(findings, runner, { onHost, onDevice }) },
+    ]);
   },
 };
+
+/** What edits of features do to the logits, and where the nodes of the graphs for it run. */
+function edits(
+  findings: Findings,
+  onDevice: Runner,
+  saes: { readonly onHost: AttachedSaes; readonly onDevice: AttachedSaes },
+): void {
+  const ids = heldOutTokens(onDevice.model.shape, 64);
+  using onHost = new Runner(onDevice.model, { window: GEOMETRY.window, threads: 1, taps: saes.onHost.hooks });
+  const want = editedLogits(onHost, GEOMETRY, saes.onHost, ids);
+  const found = editedLogits(onDevice, GEOMETRY, saes.onDevice, ids);
+  const unedited = logitsOf(onHost, GEOMETRY, ids, ids.length);
+  const add = findings.table("Edits", ["what", "found"]);
+  const largest = maxDifference(found, want);
+  add(["logits of three clamped features, largest difference", largest], {
+    goal: `<= ${CLOSE}`,
+    met: largest <= CLOSE,
+  });
+  add(["what the edits change, largest", maxDifference(want, unedited)]);
+  const nodes = onDevice.hostNodes;
+  add(["nodes on the host", nodes.length], { goal: "none", met: nodes.length === 0 });
+}
 
 /** Residuals at the hooks of a runner, of a chunk of the held-out text. */
 function tapped({ tiny }: Bench, runner: Runner): Residuals {

@@ -18,7 +18,7 @@ const SMOLLM2_LARGE: LlamaSizes = {
 };
 
 /** SmolLM2-135M. */
-export const small = (tiny: boolean): Shape => ({ name: "135M", sizes: tiny ? { ...SMOLLM2, layers: 3 } : SMOLLM2 });
+export const small = (tiny: boolean): Shape => ({ name: "135M", sizes: tiny ? { ...SMOLLM2, layers: 6 } : SMOLLM2 });
 
 /** SmolLM2-1.7B. */
 export const large = (tiny: boolean): Shape => ({
