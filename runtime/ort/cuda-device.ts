@@ -81,6 +81,8 @@ export class CudaDevice implements Device {
       user_compute_stream: String(this.runtime.stream),
       use_tf32: this.#tf32 ? "1" : "0",
       arena_extend_strategy: "kSameAsRequested",
+      // Else the sums of fused norms are in 16 bits where their inputs are.
+      enable_skip_layer_norm_strict_mode: "1",
       ...(replays ? { enable_cuda_graph: "1" } : {}),
     };
     const { api } = library();
