@@ -129,6 +129,8 @@ export const UNSEEN = 1e30;
 /** Names of the decode graph: one token per row; keys and values are written into the cache in place. */
 export interface DecodeInterface extends Names {
   readonly phase: "decode";
+  /** Whether a GPU may record a run and replay it. */
+  readonly recordable: boolean;
   readonly geometries: readonly {
     /** The token's own position; null where positions do not rotate. */
     readonly rotary: RotaryInputs | null;

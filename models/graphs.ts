@@ -49,8 +49,10 @@ export function buildDecode(
   const { taps, edits, hooks, positions } = run(model, plan, options, graph, attention, ids, null);
   const { geometries, layers } = attention;
   const retrieved = retrieval?.count ?? null;
+  const { recordable } = graph;
+  const own = { phase: "decode", recordable, logits: "logits" } as const;
   return {
-    interface: { phase: "decode", ids, logits: "logits", positions, taps, edits, geometries, retrieved, layers },
+    interface: { ...own, ids, positions, taps, edits, geometries, retrieved, layers },
     bytes: graph.serialize("decode"),
     hooks,
   };

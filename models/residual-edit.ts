@@ -58,10 +58,11 @@ function normalisations(graph: GraphBuilder, x: Value, d: number): { readonly fa
   const number = (value: number) => graph.constant("float32", [1], [value]);
   const last = graph.constant("int64", [1], [-1]);
   const reduced = (op: string, of: Value) => graph.op(op, [of, last], { keepdims: 1 });
+  // Not by ReduceL2 and ReduceSumSquare, for which CUDA needs cuDNN.
+  const squares = (of: Value) => reduced("ReduceSum", graph.op("Mul", [of, of]));
   const centred = graph.op("Sub", [x, reduced("ReduceMean", x)]);
-  const variance = graph.op("Div", [reduced("ReduceSumSquare", centred), number(d - 1)]);
-  const std = graph.op("Sqrt", [variance]);
-  const length = graph.op("Max", [reduced("ReduceL2", x), number(SMALLEST_LENGTH)]);
+  const std = graph.op("Sqrt", [graph.op("Div", [squares(centred), number(d - 1)])]);
+  const length = graph.op("Max", [graph.op("Sqrt", [squares(x)]), number(SMALLEST_LENGTH)]);
   const relative = graph.op("Div", [length, number(Math.sqrt(d))]);
   const one = graph.op("Div", [relative, relative]);
   const concatenated = (parts: readonly Value[]) => graph.op("Concat", parts, { axis: -1 });

@@ -8,7 +8,7 @@ import { Binding } from "./ort/binding.js";
 import type { RunInputs } from "./ort/device.js";
 import type { HostNode } from "./ort/placement.js";
 import { Session } from "./ort/session.js";
-import type { ElementType, Tensor } from "./ort/tensor.js";
+import { type ElementType, Tensor } from "./ort/tensor.js";
 import { editTensors, type ResidualEdits } from "./residual-edits.js";
 import { type Residuals, readTaps, type TapRows, tapTensors } from "./tap-outputs.js";
 
@@ -61,7 +61,7 @@ export class DecodeGraph implements Disposable {
     this.#resources = resources;
     this.#names = graph.interface;
     // An archive grows with its text: each recording would be replayed a few times only.
-    this.#replays = resources.replays && graph.interface.retrieved === null;
+    this.#replays = resources.replays && graph.interface.recordable && graph.interface.retrieved === null;
     this.#session = Session.load(graph.path, {
       ...resources,
       replays: this.#replays,
@@ -268,7 +268,8 @@ export class DecodeGraph implements Disposable {
     const aliased = (buffer: Tensor): Tensor => buffer.alias([rows, ...buffer.shape.slice(1)], first * rowSize(buffer));
     input(names.ids, "int64", [rows, 1]);
     if (names.positions !== null) input(names.positions, "int64", [rows, 1]);
-    if (names.retrieved !== null) input(names.retrieved, "int64", [1]);
+    // The host reads it, wherever the graph runs.
+    if (names.retrieved !== null) inputs.set(names.retrieved, Tensor.zeros("int64", [1]));
     for (const [g, { rotary, sinks, writeIndex, length, distances, middle }] of names.geometries.entries()) {
       const ring = cache.rings[g]!;
       const half = this.#resources.rotary[g]?.half ?? 0;

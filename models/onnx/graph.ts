@@ -44,6 +44,8 @@ export interface WeightPlace {
 }
 
 const OPSET = 24;
+/** Concat brings the sizes of its inputs over where they differ. */
+const BRINGS_OVER = new Set(["Concat", "GatherND"]);
 const MICROSOFT = "com.microsoft";
 const ONNX_TYPE: Record<ElementType, DataType> = {
   float32: DataType.FLOAT,
@@ -64,6 +66,7 @@ export class GraphBuilder {
   /** Sums that no norm has been fused with yet. */
   readonly #sums = new Set<Value>();
   readonly #initializers = new Map<Value, TensorProto>();
+  #recordable = true;
   /** By type and what was cast. */
   readonly #casts = new Map<string, Value>();
   #temporaries = 0;
@@ -82,6 +85,14 @@ export class GraphBuilder {
   output(name: string, type: ElementType, shape: readonly Dimension[]): Value {
     this.outputs.push({ name, type, shape });
     return name;
+  }
+
+  /**
+   * Whether a GPU may record a run and replay it. Not with operators that bring something over from memory of the host that
+   * is given back after the run.
+   */
+  get recordable(): boolean {
+    return this.#recordable;
   }
 
   /** A small tensor kept inside the graph file; equal ones are stored once. */
@@ -270,6 +281,7 @@ export class GraphBuilder {
       attribute: attributeList(attributes),
     });
     this.#nodes.push(node);
+    if (BRINGS_OVER.has(opType)) this.#recordable = false;
     for (const each of output) this.#producer.set(each, node);
   }
 

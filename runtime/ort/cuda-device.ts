@@ -105,9 +105,11 @@ export class CudaDevice implements Device {
       made((a, out) => a.CreateRunOptions(out)),
       (p) => api.ReleaseRunOptions(p),
     );
-    // Everything is on one stream: whoever reads a result waits for it.
-    check(api.AddRunConfigEntry(handle.pointer, "disable_synchronize_execution_providers", "1"));
     check(api.AddRunConfigEntry(handle.pointer, "gpu_graph_id", String(recording ?? NOT_RECORDED)));
+    // Who reads the results waits for them. A run that is not recorded may have left memory of the host to be given back,
+    // which ONNX Runtime else does when the session ends, too late for the memory's allocator.
+    if (recording !== null)
+      check(api.AddRunConfigEntry(handle.pointer, "disable_synchronize_execution_providers", "1"));
     this.#runOptions.set(recording, handle);
     return handle.pointer;
   }
