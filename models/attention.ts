@@ -1,8 +1,8 @@
 import type { Geometry, ModelShape, Positions, RotaryInputs } from "./graph-interface.js";
-import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
+import type { ActivationType, Dimension, GraphBuilder, Value } from "./onnx/graph.js";
 
 /** The lowest finite number of float16. */
-export const LOWEST_F16 = -65504;
+const LOWEST_F16 = -65504;
 
 export type Rotary = Extract<Positions, { kind: "rotary" }>;
 
@@ -92,6 +92,10 @@ export function alibiBias(graph: GraphBuilder, distances: Value, slopes: readonl
   const bias = graph.op("Mul", [distances, graph.constant("float32", [1, slopes.length, 1, 1], lowered)]);
   return addedToScores(graph, bias);
 }
+
+/** Added to the score of a key that is not seen: finite in each type. */
+export const HIDDEN = -3e38;
+export const hiddenIn = (type: ActivationType): number => (type === "float16" ? LOWEST_F16 : HIDDEN);
 
 /**
  * What is added to scores, from float32 to the type of the activations. Numbers that hide a key stay finite: kernels that

@@ -57,12 +57,14 @@ export interface RotaryInputs {
 export interface SinkScoreInputs {
   /** Query heads, which the mask has an entry for. */
   readonly heads: number;
+  /** One buffer [batch, heads, tokens, keys] for all of these: each layer writes its scores into the mask. */
+  readonly masks: readonly Value[];
   /** The queries at distance W, and the starting tokens at their own positions. */
   readonly farQuery: RotaryInputs;
   readonly nearSinks: RotaryInputs;
-  /** [batch, 1, tokens, sinks] bool: the token is within W of the starting token. */
-  readonly near: Value;
-  /** [batch, 1, tokens, sinks], added to these scores: hides starting tokens that are not in the cache yet. */
+  /** Of each starting token, the first token of the chunk that stands W or more from it, [batch, 1, 1, sinks]. */
+  readonly nearUntil: Value;
+  /** Added to these scores, [batch, 1, 1, sinks]: hides starting tokens that are not in the cache yet. */
   readonly hidden: Value;
   /** First column of the mask that holds these scores, [1] int64. */
   readonly column: Value;
@@ -162,6 +164,26 @@ export interface DecodeInterface extends Names {
   }[];
 }
 
+/**
+ * Each key is seen by neighbouring tokens of a chunk, which are counted from its first. All float32, which counts exactly
+ * to 2^24.
+ */
+export interface SeenInputs {
+  /** 0, 1, 2, ...: [batch, 1, tokens, 1]. */
+  readonly tokens: Value;
+  /** Of each key, the first token that sees it, and the first after these that does not, [batch, 1, 1, keys] each. */
+  readonly from: Value;
+  readonly until: Value;
+}
+
+/** What the distances of keys are computed from, float32. */
+export interface DistanceInputs {
+  /** Of each key, counted from the chunk's first token, [batch, 1, 1, keys]. */
+  readonly places: Value;
+  /** W, [1]. */
+  readonly window: Value;
+}
+
 /** Names of a prefill graph: a chunk of tokens; the cache is only read. */
 export interface PrefillInterface extends Names {
   readonly phase: "prefill";
@@ -171,13 +193,10 @@ export interface PrefillInterface extends Names {
     readonly rotary: RotaryInputs | null;
     /** First and last + 1 of the cache slots to attend to, each [1] int64; null where all are (hidden ones by the mask). */
     readonly past: { readonly start: Value; readonly end: Value } | null;
-    /**
-     * Added to the scores: [batch, 1 or heads, tokens, keys], keys being past, chunk (starting tokens, if scored apart).
-     * `outputs` are the same memory, into which each layer writes its scores of the starting tokens. null with ALiBi.
-     */
-    readonly mask: { readonly input: Value; readonly outputs: readonly Value[] } | null;
-    /** ALiBi: distance of every key from every token, [batch, 1, tokens, keys], UNSEEN where it is not seen; else null. */
-    readonly distances: Value | null;
+    /** Which tokens of the chunk see which keys: past, chunk (starting tokens, if scored apart). */
+    readonly seen: SeenInputs;
+    /** ALiBi: where the keys stand, and how far they are taken to be at most; else null. */
+    readonly distances: DistanceInputs | null;
     /** Starting tokens scored apart, because queries of the chunk stand at different distances from them; else null. */
     readonly sinks: SinkScoreInputs | null;
   }[];

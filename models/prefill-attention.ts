@@ -4,6 +4,7 @@ import {
   alibiBias,
   attention,
   type CacheShape,
+  hiddenIn,
   type LayerAttention,
   layersOf,
   placeOf,
@@ -17,8 +18,16 @@ import {
   sum,
   turnsSinks,
 } from "./attention.js";
-import type { Geometry, PrefillInterface, RotaryInputs, SinkScoreInputs } from "./graph-interface.js";
-import type { ActivationType, Dimension, GraphBuilder, Value } from "./onnx/graph.js";
+import {
+  type DistanceInputs,
+  type Geometry,
+  type PrefillInterface,
+  type RotaryInputs,
+  type SeenInputs,
+  type SinkScoreInputs,
+  UNSEEN,
+} from "./graph-interface.js";
+import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
 
 /** A layer's unrotated keys of the starting tokens, and the same rotated to their positions: [batch, kvHeads, sinks, headDim]. */
 interface SinkKeys {
@@ -26,15 +35,15 @@ interface SinkKeys {
   readonly near: Value;
 }
 
-/** Inputs of one geometry. `mask` is the newest link of the chain of masks that layers write their scores into. */
+/** Inputs of one geometry. `mask` is the newest of the masks, of which each layer whose starting tokens are scored apart makes one. */
 interface ChunkInputs {
   readonly rotary: { readonly inputs: RotaryInputs; readonly positions: Rotary } | null;
   readonly past: { readonly start: Value; readonly end: Value } | null;
-  readonly sinks: Omit<SinkScoreInputs, "heads"> | null;
+  readonly sinks: Omit<SinkScoreInputs, "heads" | "masks"> | null;
   readonly sinkKeys: readonly SinkKeys[];
-  readonly distances: Value | null;
-  readonly maskInput: Value;
-  readonly maskOutputs: Value[];
+  readonly seen: SeenInputs;
+  readonly distances: DistanceInputs | null;
+  readonly masks: Value[];
   mask: Value;
   heads: number;
 }
@@ -65,12 +74,12 @@ export class PrefillAttention implements LayerAttention {
   }
 
   get geometries(): PrefillInterface["geometries"] {
-    return this.#inputs.map(({ rotary, past, sinks, distances, maskInput, maskOutputs, heads }) => ({
+    return this.#inputs.map(({ rotary, past, sinks, seen, distances, masks, heads }) => ({
       rotary: rotary?.inputs ?? null,
       past,
-      mask: distances === null ? { input: maskInput, outputs: maskOutputs } : null,
+      seen,
       distances,
-      sinks: sinks === null ? null : { ...sinks, heads },
+      sinks: sinks === null ? null : { ...sinks, heads, masks },
     }));
   }
 
@@ -128,7 +137,7 @@ export class PrefillAttention implements LayerAttention {
     const { graph, cache } = this;
     const { heads, kvHeads, headDim, scale, softcap: cap } = sizes;
     if (inputs.sinks === null || inputs.rotary === null) throw new RangeError("a graph without sinks scores none");
-    const { near, hidden, column, farQuery } = inputs.sinks;
+    const { nearUntil, hidden, column, farQuery } = inputs.sinks;
     const byKeyHead = graph.constant("int64", [4], [0, kvHeads, -1, headDim]);
     const byQueryHead = graph.constant("int64", [4], [0, heads, -1, cache.sinks]);
     const score = (rotated: Value, against: Value): Value => {
@@ -137,17 +146,21 @@ export class PrefillAttention implements LayerAttention {
       return graph.op("Reshape", [graph.toFloat32(scores), byQueryHead]);
     };
     const scores = graph.op("Where", [
-      near,
+      graph.op("Less", [inputs.seen.tokens, nearUntil]),
       score(queries, keys.near),
       score(rotate(graph, query, farQuery, inputs.rotary.positions, headDim), keys.far),
     ]);
     const limited = cap ? softcap(graph, scores, cap) : scores;
-    const shape: Dimension[] = ["batch", heads, "tokens", "keys"];
-    const name = `mask.${layer}`;
+    const mask = (name: string): Value => {
+      inputs.masks.push(graph.output(name, graph.activations, ["batch", heads, "tokens", "keys"]));
+      return name;
+    };
+    if (inputs.masks.length === 0) {
+      const perHead = graph.constant("int64", [4], [1, heads, 1, 1]);
+      inputs.mask = mask(graph.op("Expand", [inputs.mask, perHead], {}, `mask.before.${layer}`));
+    }
     const added = addedToScores(graph, graph.op("Add", [limited, hidden]));
-    graph.op("TensorScatter", [inputs.mask, added, column], { axis: -1 }, name);
-    inputs.maskOutputs.push(graph.output(name, graph.activations, shape));
-    inputs.mask = name;
+    inputs.mask = mask(graph.op("TensorScatter", [inputs.mask, added, column], { axis: -1 }, `mask.${layer}`));
     inputs.heads = heads;
   }
 
@@ -158,11 +171,11 @@ export class PrefillAttention implements LayerAttention {
     const rotary =
       positions.kind === "rotary" ? { inputs: rotaryInputs(graph, prefix, "tokens", positions), positions } : null;
     const apart = this.far && turnsSinks(geometry, cache.sinks) ? rotary : null;
-    const perSink: Dimension[] = ["batch", 1, "tokens", cache.sinks];
+    const perSink: Dimension[] = ["batch", 1, 1, cache.sinks];
     const sinks = apart && {
       farQuery: rotaryInputs(graph, `${prefix}far_`, "tokens", apart.positions),
       nearSinks: rotaryInputs(graph, `${prefix}sink_`, cache.sinks, apart.positions),
-      near: graph.input(`${prefix}sink_near`, "bool", perSink),
+      nearUntil: graph.input(`${prefix}sink_near_until`, "float32", perSink),
       hidden: graph.input(`${prefix}sink_hidden`, "float32", perSink),
       column: graph.input(`${prefix}sink_column`, "int64", [1]),
       keys: sinkKeysInput(graph, prefix, cache, i),
@@ -174,25 +187,57 @@ export class PrefillAttention implements LayerAttention {
             end: graph.input(`${prefix}past_end`, "int64", [1]),
           }
         : null;
-    const byPosition = (name: string, type: ActivationType, heads: Dimension): Value =>
-      graph.input(`${prefix}${name}`, type, ["batch", heads, "tokens", `${prefix}keys`]);
-    const alibi = positions.kind === "alibi";
-    const distances = alibi ? byPosition("distances", "float32", 1) : null;
-    const maskInput = alibi ? "" : byPosition("mask", graph.activations, `${prefix}mask_heads`);
+    const ofKeys = (name: string): Value =>
+      graph.input(`${prefix}${name}`, "float32", ["batch", 1, 1, `${prefix}keys`]);
+    const seen = {
+      tokens: graph.input(`${prefix}tokens`, "float32", ["batch", 1, "tokens", 1]),
+      from: ofKeys("seen_from"),
+      until: ofKeys("seen_until"),
+    };
+    const alibi = positions.kind === "alibi" ? positions : null;
+    const distances = alibi && {
+      places: ofKeys("key_places"),
+      window: graph.input(`${prefix}window`, "float32", [1]),
+    };
     return {
       rotary,
       past,
       sinks,
       sinkKeys: apart && sinks ? this.#sinksByLayer(sinks, apart.positions, layersOf(cache, i)) : [],
+      seen,
       distances,
-      maskInput,
-      maskOutputs: [],
-      mask: alibi && distances !== null ? alibiBias(graph, distances, positions.slopes) : maskInput,
+      masks: [],
+      mask: alibi && distances ? this.#lowered(seen, distances, alibi.slopes) : this.#masked(seen),
       heads: 1,
     };
   }
 
-  #sinksByLayer({ keys, nearSinks }: Omit<SinkScoreInputs, "heads">, positions: Rotary, layers: number): SinkKeys[] {
+  /** Added to the scores, [batch, 1, tokens, keys]: hides the keys that a token does not see. */
+  #masked(seen: SeenInputs): Value {
+    const { graph } = this;
+    const added = (value: number) => graph.constant(graph.activations, [], [value]);
+    return graph.op("Where", [this.#unseen(seen), added(hiddenIn(graph.activations)), added(0)]);
+  }
+
+  /** The same with ALiBi, [batch, heads, tokens, keys]. */
+  #lowered(seen: SeenInputs, { places, window }: DistanceInputs, slopes: readonly number[]): Value {
+    const { graph } = this;
+    const distances = graph.op("Min", [graph.op("Sub", [seen.tokens, places]), window]);
+    const unseen = graph.constant("float32", [], [UNSEEN]);
+    return alibiBias(graph, graph.op("Where", [this.#unseen(seen), unseen, distances]), slopes);
+  }
+
+  /** Whether a key is not seen, [batch, 1, tokens, keys]. */
+  #unseen({ tokens, from, until }: SeenInputs): Value {
+    const { graph } = this;
+    return graph.op("Or", [graph.op("Less", [tokens, from]), graph.op("GreaterOrEqual", [tokens, until])]);
+  }
+
+  #sinksByLayer(
+    { keys, nearSinks }: Pick<SinkScoreInputs, "keys" | "nearSinks">,
+    positions: Rotary,
+    layers: number,
+  ): SinkKeys[] {
     const { graph, cache } = this;
     const byLayer = (x: Value) => graph.multi("Split", [x], layers, { axis: 1, num_outputs: layers });
     const near = byLayer(rotate(graph, keys, nearSinks, positions, cache.headDim));

@@ -1,7 +1,7 @@
+import { HIDDEN } from "../models/attention.js";
 import type { ModelShape } from "../models/graph-interface.js";
 import type { ActivationType } from "../models/onnx/graph.js";
 import { activationBytes } from "../models/weights/block-format.js";
-import { HIDDEN } from "./chunk.js";
 import { CPU, type Device } from "./ort/device.js";
 import type { Tensor } from "./ort/tensor.js";
 import type { Retrieval } from "./retrieval.js";

@@ -1,6 +1,5 @@
-import { LOWEST_F16 } from "../models/attention.js";
+import { HIDDEN } from "../models/attention.js";
 import { UNSEEN } from "../models/graph-interface.js";
-import type { ActivationType } from "../models/onnx/graph.js";
 import type { LambdaCache } from "./lambda-cache.js";
 import type { Ring } from "./ring.js";
 
@@ -20,12 +19,6 @@ export interface ChunkKeys {
   readonly keys: number;
 }
 
-/** Added to scores of keys that a token does not see. */
-export const HIDDEN = -3e38;
-
-/** The same in the type that the scores are added to: finite in each. */
-export const hiddenIn = (type: ActivationType): number => (type === "float16" ? LOWEST_F16 : HIDDEN);
-
 export function planChunk(cache: LambdaCache, row: number, tokens: number): Chunk {
   const start = cache.count(row);
   return { start, tokens, far: cache.sinks > 0 && start + tokens > cache.window };
@@ -39,43 +32,35 @@ export function chunkKeys(ring: Ring, { start, tokens }: Chunk, apart: boolean):
 }
 
 /**
- * The mask of a chunk, [tokens, keys], added to the scores: token t sees key s iff s <= t and (t - s < W or s is a starting
- * token), each key once. Columns of starting tokens that are scored apart are left at 0.
+ * Which tokens of a chunk see each of its keys, counted from its first: [from, until) each. Token t sees key s iff s <= t and
+ * (t - s < W or s is a starting token), each key once; starting tokens that are scored apart are seen by all.
  */
-export function chunkMask(
+export function seenKeys(
   ring: Ring,
   { start, tokens }: Chunk,
   { past, apart, keys }: ChunkKeys,
-  hidden = HIDDEN,
-): Float32Array {
+): { readonly from: Float32Array; readonly until: Float32Array } {
   const { window, sinks } = ring;
-  const inSlots = ring.tokensInSlots(start, 0, past);
-  const mask = new Float32Array(tokens * keys).fill(hidden);
-  for (let i = 0; i < tokens; i++) {
-    const oldest = start + i - window;
-    const at = i * keys;
-    for (let slot = 0; slot < past; slot++) {
-      const token = inSlots[slot] ?? 0;
-      const pinned = slot < sinks;
-      if (pinned && apart > 0) continue;
-      if ((pinned || token > oldest) && token < start) mask[at + slot] = 0;
-    }
-    mask.fill(0, at + past + Math.max(0, i + 1 - window), at + past + i + 1);
-    mask.fill(0, at + past + tokens, at + keys);
+  const from = new Float32Array(keys);
+  const until = new Float32Array(keys);
+  for (const [slot, token] of ring.tokensInSlots(start, 0, past).entries()) {
+    if (token >= start || (slot < sinks && apart > 0)) continue;
+    until[slot] = slot < sinks ? tokens : Math.max(0, Math.min(tokens, token + window - start));
   }
-  return mask;
+  for (let i = 0; i < tokens; i++) {
+    from[past + i] = i;
+    until[past + i] = Math.min(tokens, i + window);
+  }
+  until.fill(tokens, past + tokens);
+  return { from, until };
 }
 
-/** For ALiBi, [tokens, keys]: min(t - s, W) where token t sees key s, else UNSEEN. */
-export function chunkDistances(ring: Ring, chunk: Chunk, keys: ChunkKeys): Float32Array {
-  const { start } = chunk;
-  const inSlots = ring.tokensInSlots(start, 0, keys.past);
-  return chunkMask(ring, chunk, keys).map((hidden, at) => {
-    if (hidden !== 0) return UNSEEN;
-    const [i, key] = [Math.floor(at / keys.keys), at % keys.keys];
-    const token = key < keys.past ? (inSlots[key] ?? 0) : start + key - keys.past;
-    return Math.min(start + i - token, ring.window);
-  });
+/** Where the keys of a chunk stand, counted from its first token. */
+export function keyPlaces(ring: Ring, { start, tokens }: Chunk, { past, keys }: ChunkKeys): Float32Array {
+  const places = new Float32Array(keys);
+  for (const [slot, token] of ring.tokensInSlots(start, 0, past).entries()) places[slot] = token - start;
+  for (let i = 0; i < tokens; i++) places[past + i] = i;
+  return places;
 }
 
 /** For ALiBi, [slots]: min(t - s, W) of the token in each slot from the newest token t, UNSEEN in empty slots. */
@@ -87,18 +72,15 @@ export function slotDistances(ring: Ring, count: number): Float32Array {
   return distances;
 }
 
-/** For starting tokens that are scored apart, [tokens, sinks] each: 1 where the token is within W of them, and what hides those not yet in the cache. */
-export function sinkMasks(
+/**
+ * For starting tokens that are scored apart: the first token of the chunk that stands W or more from each, counted from the
+ * chunk's first, and what hides those that are not in the cache yet.
+ */
+export function sinkSpans(
   { window, sinks }: Ring,
-  { start, tokens }: Chunk,
-): { near: Uint8Array; hidden: Float32Array } {
-  const near = new Uint8Array(tokens * sinks);
-  const hidden = new Float32Array(tokens * sinks);
-  for (let i = 0; i < tokens; i++) {
-    for (let s = 0; s < sinks; s++) {
-      near[i * sinks + s] = start + i - s < window ? 1 : 0;
-      hidden[i * sinks + s] = s < start ? 0 : HIDDEN;
-    }
-  }
-  return { near, hidden };
+  { start }: Chunk,
+): { readonly nearUntil: Float32Array; readonly hidden: Float32Array } {
+  const nearUntil = Float32Array.from({ length: sinks }, (_, s) => s + window - start);
+  const hidden = Float32Array.from({ length: sinks }, (_, s) => (s < start ? 0 : HIDDEN));
+  return { nearUntil, hidden };
 }

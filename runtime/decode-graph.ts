@@ -1,7 +1,8 @@
+import { HIDDEN } from "../models/attention.js";
 import type { CompiledGraph } from "../models/compile.js";
 import type { DecodeInterface } from "../models/graph-interface.js";
 import type { Archive } from "./archive.js";
-import { HIDDEN, slotDistances } from "./chunk.js";
+import { slotDistances } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
 import { type LambdaCache, rowSize } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";

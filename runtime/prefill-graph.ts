@@ -1,7 +1,7 @@
 import type { CompiledGraph } from "../models/compile.js";
 import type { PrefillInterface, RotaryInputs } from "../models/graph-interface.js";
 import type { Archive } from "./archive.js";
-import { type Chunk, chunkDistances, chunkKeys, chunkMask, hiddenIn, sinkMasks } from "./chunk.js";
+import { type Chunk, chunkKeys, keyPlaces, seenKeys, sinkSpans } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
 import { type LambdaCache, rowSize } from "./lambda-cache.js";
 import { Binding } from "./ort/binding.js";
@@ -73,7 +73,11 @@ export class PrefillGraph implements Disposable {
       return tensor;
     };
     try {
-      this.#bindInputs(cache, row, run, written, (name, tensor) => inputs.set(name, own(tensor)), outputs);
+      this.#bindInputs(cache, row, run, written, (name, tensor) => inputs.set(name, own(tensor)));
+      this.#bindMasks(cache, run, (shape, names) => {
+        const mask = own(device.zeros(activations, shape));
+        for (const name of names) outputs.set(name, mask);
+      });
       const logits = output(this.#names.logits, "float32", [run.wanted.length, vocabSize]);
       const { layers } = this.#names;
       const ofChunk = (name: string): Tensor => output(name, activations, [1, kvHeads, tokens, headDim]);
@@ -114,7 +118,6 @@ export class PrefillGraph implements Disposable {
     run: PrefillRun,
     written: RunInputs,
     bind: (name: string, tensor: Tensor) => void,
-    outputs: Map<string, Tensor>,
   ): void {
     const { chunk, origin = 0 } = run;
     const filled = (name: string, type: ElementType, shape: readonly number[], values: ArrayLike<number>): void => {
@@ -157,21 +160,19 @@ export class PrefillGraph implements Disposable {
           tensor.write([value]);
         }
       }
-      if (geometry.distances !== null)
-        filled(geometry.distances, "float32", [1, 1, chunk.tokens, keys.keys], chunkDistances(ring, chunk, keys));
-      if (geometry.mask !== null) {
-        const heads = geometry.sinks?.heads ?? 1;
-        const values = chunkMask(ring, chunk, keys, hiddenIn(cache.activations));
-        const mask = written.zeros(cache.activations, [1, heads, chunk.tokens, keys.keys]);
-        bind(geometry.mask.input, mask);
-        for (let head = 0; head < heads; head++) mask.write(values, head * values.length);
-        for (const link of geometry.mask.outputs) outputs.set(link, mask);
+      const { from, until } = seenKeys(ring, chunk, keys);
+      filled(geometry.seen.tokens, "float32", [1, 1, chunk.tokens, 1], range(0, chunk.tokens));
+      filled(geometry.seen.from, "float32", [1, 1, 1, keys.keys], from);
+      filled(geometry.seen.until, "float32", [1, 1, 1, keys.keys], until);
+      if (geometry.distances !== null) {
+        filled(geometry.distances.places, "float32", [1, 1, 1, keys.keys], keyPlaces(ring, chunk, keys));
+        filled(geometry.distances.window, "float32", [1], [ring.window]);
       }
       const sinkKeys = cache.sinkKeys[g];
       if (geometry.sinks === null || !sinkKeys) continue;
-      const masks = sinkMasks(ring, chunk);
-      filled(geometry.sinks.near, "bool", [1, 1, chunk.tokens, ring.sinks], masks.near);
-      filled(geometry.sinks.hidden, "float32", [1, 1, chunk.tokens, ring.sinks], masks.hidden);
+      const { nearUntil, hidden } = sinkSpans(ring, chunk);
+      filled(geometry.sinks.nearUntil, "float32", [1, 1, 1, ring.sinks], nearUntil);
+      filled(geometry.sinks.hidden, "float32", [1, 1, 1, ring.sinks], hidden);
       filled(geometry.sinks.column, "int64", [1], [keys.keys - ring.sinks]);
       const size = rowSize(sinkKeys);
       bind(geometry.sinks.keys, sinkKeys.alias([1, ...sinkKeys.shape.slice(1)], row * size));
@@ -184,6 +185,19 @@ export class PrefillGraph implements Disposable {
         if (buffer === undefined) throw new RangeError(`the cache has no layer ${layer}`);
         bind(input, buffer.alias([1, ...buffer.shape.slice(1)], row * rowSize(buffer)));
       }
+    }
+  }
+
+  /** One buffer for the masks of all layers of a geometry whose starting tokens are scored apart. */
+  #bindMasks(
+    cache: LambdaCache,
+    { chunk }: PrefillRun,
+    bind: (shape: readonly number[], names: readonly string[]) => void,
+  ): void {
+    for (const [g, { sinks }] of this.#names.geometries.entries()) {
+      if (sinks === null) continue;
+      const { keys } = chunkKeys(cache.rings[g]!, chunk, true);
+      bind([1, sinks.heads, chunk.tokens, keys], sinks.masks);
     }
   }
 

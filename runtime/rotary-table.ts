@@ -23,12 +23,15 @@ export class RotaryTable {
 
   /** Writes the tables of `positions` into row `row` of two tensors [rows, positions.length, rotaryDim / 2]. */
   write(cos: Tensor, sin: Tensor, row: number, positions: ArrayLike<number>): void {
+    const size = positions.length * this.half;
+    const tables = { cos: new Float32Array(size), sin: new Float32Array(size) };
     for (let i = 0; i < positions.length; i++) {
       if (i === 0 || positions[i] !== positions[i - 1]) this.#compute(positions[i] ?? 0, 1);
-      const at = (row * positions.length + i) * this.half;
-      cos.write(this.#cos, at);
-      sin.write(this.#sin, at);
+      tables.cos.set(this.#cos, i * this.half);
+      tables.sin.set(this.#sin, i * this.half);
     }
+    cos.write(tables.cos, row * size);
+    sin.write(tables.sin, row * size);
   }
 
   /**
@@ -36,11 +39,14 @@ export class RotaryTable {
    * more, because such keys have not met it.
    */
   writeDistance(cos: Tensor, sin: Tensor, row: number, distance: number, count: number): void {
+    const repeated = (table: Float32Array): Float32Array => {
+      const values = new Float32Array(count * this.half);
+      for (let i = 0; i < count; i++) values.set(table, i * this.half);
+      return values;
+    };
     this.#compute(distance, this.#factor);
-    for (let i = 0; i < count; i++) {
-      cos.write(this.#cos, (row * count + i) * this.half);
-      sin.write(this.#sin, (row * count + i) * this.half);
-    }
+    cos.write(repeated(this.#cos), row * count * this.half);
+    sin.write(repeated(this.#sin), row * count * this.half);
   }
 
   #compute(position: number, factor: number): void {

@@ -28,6 +28,8 @@ function outputType(node: NodeProto, output: number, types: ReadonlyMap<string, 
     case "ConstantOfShape":
       return DataType.FLOAT;
     case "Greater":
+    case "GreaterOrEqual":
+    case "Less":
       return DataType.BOOL;
     case "Where":
       return of(1);

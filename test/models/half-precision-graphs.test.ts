@@ -19,23 +19,26 @@ const CUDA_KERNELS: Readonly<Record<string, string>> = {
   Concat: "f h b i",
   ConstantOfShape: "i",
   Div: "f h b",
+  Expand: "f h b i",
   FusedMatMul: "f h b",
   Gather: "f h b i",
   Gelu: "f h b",
   Gemm: "f h b",
   Greater: "f h i",
+  GreaterOrEqual: "f h i",
   Identity: "f h b i",
   LayerNormalization: "f h b",
+  Less: "f h i",
   MatMul: "f h b",
   Max: "f h b i",
   Min: "f h b i",
   Mul: "f h b i",
+  Or: "o",
   QuickGelu: "f h b",
   RMSNormalization: "f h b",
   Reciprocal: "f h",
-  ReduceL2: "f h",
   ReduceMean: "f h",
-  ReduceSumSquare: "f h",
+  ReduceSum: "f h b i",
   Relu: "f h b",
   Reshape: "f h b i",
   RotaryEmbedding: "f h b",
@@ -58,6 +61,7 @@ const LETTER = new Map<DataType | undefined, string>([
   [DataType.FLOAT16, "h"],
   [DataType.BFLOAT16, "b"],
   [DataType.INT64, "i"],
+  [DataType.BOOL, "o"],
 ]);
 
 const HALVES = [
@@ -119,9 +123,7 @@ describe.each(HALVES)("graphs in $precision", ({ precision, half }) => {
         ...(rawKey === null ? [] : [rawKey]),
       ]);
       const sinks = names.geometries.flatMap((geometry) => geometry.sinks?.keys ?? []);
-      const masks = names.geometries.flatMap((each) =>
-        "mask" in each && each.mask ? [each.mask.input, ...each.mask.outputs] : [],
-      );
+      const masks = names.geometries.flatMap(({ sinks: apart }) => (apart && "masks" in apart ? apart.masks : []));
       const archives = names.layers.flatMap((each) =>
         "archive" in each && each.archive ? [each.archive.keys, each.archive.values] : [],
       );
