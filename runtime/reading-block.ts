@@ -12,7 +12,7 @@ export interface ReadingChoice {
   readonly top: number;
 }
 
-/** Launching a reading costs more than computing one of as many rows; of more, it is the other way round. */
+/** A recording saves launches, which matter less the more there is to compute. */
 const MOST_RECORDED_ROWS = 8;
 /** Elements of float32 that outputs begin at a multiple of, as CUDA's own allocations do. */
 const ALIGNMENT = 64;
@@ -23,7 +23,7 @@ export class ReadingBlock implements Disposable {
   readonly #top: number;
   readonly #owned: Disposable[] = [];
   readonly #places: Tensor;
-  /** All outputs, so that one copy brings them over, and what came of them. */
+  /** All of them, so that one copy brings them to `received`, which the others are parts of. */
   readonly #outputs: Tensor;
   readonly #received: Float32Array;
   readonly #scalars: Float32Array;
@@ -77,7 +77,7 @@ export class ReadingBlock implements Disposable {
     return this.#outputs.bytes;
   }
 
-  /** Does not wait for a device. @param places as the graph's input of this name, where it has one */
+  /** A run that is recorded is not waited for. @param places as the graph's input of this name, where it has one */
   run(places: number): void {
     this.#places.write([places]);
     this.#binding.run(this.#recording(places));

@@ -59,7 +59,7 @@ export class SaeDeviceReader implements Disposable {
   }
 
   /**
-   * Begins to `read` and does not wait for a device, so that others can be begun meanwhile.
+   * Begins to `read` and does not wait for what is recorded, so that others can be begun meanwhile.
    * @returns what waits for the readings; it is called before this reader begins again, while the residuals are there
    */
   start(residuals: Float32Array | Tensor, activation: ChosenActivation, top: number): () => RowReading[] {
