@@ -40,6 +40,8 @@ export interface AttachOptions {
   readonly spin: boolean;
   /** Where features are read; default: the CPU. On another device they are selected there, too. */
   readonly device?: Device;
+  /** As of `SaeReaderOptions`. */
+  readonly replays?: boolean;
 }
 
 /** The SAEs of a model, on the engine's thread: what reads features, and what edits need of them. */
@@ -60,7 +62,7 @@ export class AttachedSaes implements Disposable {
   static async attach({ choice, ...options }: AttachOptions): Promise<AttachedSaes> {
     const attached: Attached[] = [];
     const ids = new Map<string, string>();
-    const { device = CPU } = options;
+    const { device = CPU, replays = false } = options;
     const Reader = device.isHost ? SaeReader : SaeDeviceReader;
     for (const { id, folder } of choice.folders ?? besides(options.folder)) {
       const { cacheRoot, threads, spin } = options;
@@ -70,7 +72,7 @@ export class AttachedSaes implements Disposable {
       if (other !== undefined)
         throw new SetupError(`${other} and ${folder} are both called ${card.id}; name one with --sae <name>=<folder>`);
       ids.set(card.id, folder);
-      attached.push({ card, compiled, reader: new Reader(compiled, { threads, spin, device }) });
+      attached.push({ card, compiled, reader: new Reader(compiled, { threads, spin, device, replays }) });
     }
     return new AttachedSaes(attached, device);
   }
@@ -88,14 +90,15 @@ export class AttachedSaes implements Disposable {
     return this.#get(id).reader;
   }
 
-  /** Readings of every token of a run by the asked SAEs, [tokens][saes]. */
+  /** Readings of every token of a run by the asked SAEs, each of which is asked for once: [tokens][saes]. */
   read({ saes, activation, top }: FeatureRequest, residuals: Residuals | TapRows): SaeReading[][] {
-    const bySae = saes.map((id) => {
+    const started = saes.map((id) => {
       const { card, reader } = this.#get(id);
       const rows = residuals.get(card.hook);
       if (rows === undefined) throw new RangeError(`${card.hook} was not tapped`);
-      return read(reader, rows, activation, top).map((reading) => ({ sae: id, ...reading }));
+      return { id, readings: start(reader, rows, activation, top) };
     });
+    const bySae = started.map(({ id, readings }) => readings().map((reading) => ({ sae: id, ...reading })));
     return (bySae[0] ?? []).map((_, token) => bySae.flatMap((readings) => readings[token] ?? []));
   }
 
@@ -136,14 +139,16 @@ export class AttachedSaes implements Disposable {
   }
 }
 
-function read(
+/** A device begins at once, and goes on to the next SAE without waiting for the host. */
+function start(
   reader: SaeReader | SaeDeviceReader,
   rows: Float32Array | Tensor,
   activation: FeatureRequest["activation"],
   top: number,
-): RowReading[] {
-  if (reader instanceof SaeDeviceReader) return reader.read(rows, activation, top);
-  return reader.read(rows instanceof Float32Array ? rows : rows.read(new Float32Array(rows.size)), activation, top);
+): () => RowReading[] {
+  if (reader instanceof SaeDeviceReader) return reader.start(rows, activation, top);
+  const values = rows instanceof Float32Array ? rows : rows.read(new Float32Array(rows.size));
+  return () => reader.read(values, activation, top);
 }
 
 /** Folders in `saes/` of a model's folder, as the embedded model has them. */

@@ -65,8 +65,9 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const fullLength = Math.floor((totalmem() * FULL_MODE_SHARE) / bytesPerToken);
   const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : availableParallelism());
   const names = [id, ...folderNames(path)].filter((name) => name !== "");
-  const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, threads, spin, device });
-  const runner = new Runner(model, { window, threads, spin, device, replays: asked.cudaGraphs, taps: saes.hooks });
+  const places = { threads, spin, device, replays: asked.cudaGraphs };
+  const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, ...places });
+  const runner = new Runner(model, { window, ...places, taps: saes.hooks });
   runner.load({ window, sinks });
   const first = await tokenizer;
   const tokens = first.type === "tokenizer" && first.tokens !== null ? new TokenBytes(first.tokens) : null;

@@ -2,6 +2,7 @@ import type { ChosenActivation } from "../models/sae/encode.js";
 import { SCALARS } from "../models/sae/reading-graph.js";
 import { Binding } from "./ort/binding.js";
 import { Tensor } from "./ort/tensor.js";
+import type { Recordings } from "./recordings.js";
 import { epsLbo, type RowReading, unreadable } from "./row-reading.js";
 import type { SaeResources } from "./sae-resources.js";
 
@@ -11,32 +12,49 @@ export interface ReadingChoice {
   readonly top: number;
 }
 
+/** A recording saves launches, which matter less the more there is to compute. */
+const MOST_RECORDED_ROWS = 8;
+/** Elements of float32 that outputs begin at a multiple of, as CUDA's own allocations do. */
+const ALIGNMENT = 64;
+
 /** Some rows of residuals, bound to one reading graph: only what it says of them comes to the host. */
 export class ReadingBlock implements Disposable {
   readonly #resources: SaeResources;
   readonly #top: number;
   readonly #owned: Disposable[] = [];
   readonly #places: Tensor;
-  readonly #scalars: Tensor;
-  readonly #listed: Tensor;
+  /** All of them, so that one copy brings them to `received`, which the others are parts of. */
+  readonly #outputs: Tensor;
+  readonly #received: Float32Array;
+  readonly #scalars: Float32Array;
+  readonly #listed: Float32Array;
   readonly #binding: Binding;
-  readonly #read: { readonly scalars: Float32Array; readonly listed: Float32Array };
+  readonly #recordings: Recordings | null;
+  /** By the value of `places`, which a recording keeps. */
+  readonly #recorded = new Map<number, number | null>();
 
-  /** @param residuals [rows, dIn], which the caller owns and fills */
-  constructor(resources: SaeResources, residuals: Tensor, { kind, top }: ReadingChoice) {
+  /**
+   * @param residuals [rows, dIn], which the caller owns and fills
+   * @param recordings of the session of this kind of graph
+   */
+  constructor(resources: SaeResources, residuals: Tensor, { kind, top }: ReadingChoice, recordings: Recordings) {
     const [rows = 0] = residuals.shape;
     this.#resources = resources;
     this.#top = top;
+    this.#recordings = resources.replays && rows <= MOST_RECORDED_ROWS ? recordings : null;
     try {
-      const session = resources.session(`read-${kind}`, resources.sae.precision === "q8");
+      const session = resources.session(`read-${kind}`, resources.sae.precision === "q8", resources.replays);
       const { device } = resources;
       // Numbers of places are read by the host, wherever the graph runs.
       const tops = this.#own(Tensor.zeros("int64", [1]));
       tops.write([top]);
       this.#places = this.#own(Tensor.zeros("int64", [1]));
-      this.#scalars = this.#own(device.zeros("float32", [rows, SCALARS.length]));
-      this.#listed = this.#own(device.zeros("float32", [rows, 2 * top]));
-      this.#read = { scalars: new Float32Array(this.#scalars.size), listed: new Float32Array(this.#listed.size) };
+      const scalars = { shape: [rows, SCALARS.length], size: rows * SCALARS.length };
+      const listed = { shape: [rows, 2 * top], first: Math.ceil(scalars.size / ALIGNMENT) * ALIGNMENT };
+      this.#outputs = this.#own(device.zeros("float32", [listed.first + rows * 2 * top]));
+      this.#received = new Float32Array(this.#outputs.size);
+      this.#scalars = this.#received.subarray(0, scalars.size);
+      this.#listed = this.#received.subarray(listed.first);
       const inputs = new Map([
         ["residual", residuals],
         ["top", tops],
@@ -44,8 +62,8 @@ export class ReadingBlock implements Disposable {
       ]);
       for (const name of inputs.keys()) if (!session.inputs.includes(name)) inputs.delete(name);
       const outputs = new Map([
-        ["scalars", this.#scalars],
-        ["listed", this.#listed],
+        ["scalars", this.#own(this.#outputs.alias(scalars.shape))],
+        ["listed", this.#own(this.#outputs.alias(listed.shape, listed.first))],
       ]);
       this.#binding = this.#own(new Binding(session, inputs, outputs));
     } catch (error) {
@@ -54,12 +72,20 @@ export class ReadingBlock implements Disposable {
     }
   }
 
-  /** @param places as the graph's input of this name, where it has one */
+  /** Bytes that it takes where graphs run. */
+  get bytes(): number {
+    return this.#outputs.bytes;
+  }
+
+  /** A run that is recorded is not waited for. @param places as the graph's input of this name, where it has one */
   run(places: number): void {
     this.#places.write([places]);
-    this.#binding.run();
-    this.#scalars.read(this.#read.scalars);
-    this.#listed.read(this.#read.listed);
+    this.#binding.run(this.#recording(places));
+  }
+
+  /** Waits for the last run and brings over what it says. */
+  receive(): void {
+    this.#outputs.read(this.#received);
   }
 
   /** Whether the first `rows` were all cut where they should be. */
@@ -81,8 +107,8 @@ export class ReadingBlock implements Disposable {
       f: Math.sqrt(squares),
       epsLbo: epsLbo(norm, squares, dSae),
       mse: kind === "transcoder" ? Number.NaN : mse,
-      indices: Uint32Array.from(this.#read.listed.subarray(first, first + count)),
-      values: this.#read.listed.slice(first + this.#top, first + this.#top + count),
+      indices: Uint32Array.from(this.#listed.subarray(first, first + count)),
+      values: this.#listed.slice(first + this.#top, first + this.#top + count),
     };
   }
 
@@ -90,8 +116,16 @@ export class ReadingBlock implements Disposable {
     for (const each of this.#owned) each[Symbol.dispose]();
   }
 
+  #recording(places: number): number | null {
+    const known = this.#recorded.get(places);
+    if (known !== undefined) return known;
+    const recording = this.#recordings?.next() ?? null;
+    this.#recorded.set(places, recording);
+    return recording;
+  }
+
   #scalarsOf(row: number) {
-    const [l0 = 0, norm = 0, squares = 0, mse = 0, unfinished = 0] = this.#read.scalars.subarray(row * SCALARS.length);
+    const [l0 = 0, norm = 0, squares = 0, mse = 0, unfinished = 0] = this.#scalars.subarray(row * SCALARS.length);
     return { l0, norm, squares, mse, unfinished };
   }
 

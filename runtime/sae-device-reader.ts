@@ -4,6 +4,7 @@ import { allPlaces } from "../models/sae/reading-cut.js";
 import { MOST_READ_FEATURES } from "../models/sae/reading-graph.js";
 import { Tensor } from "./ort/tensor.js";
 import { ReadingBlock } from "./reading-block.js";
+import { Recordings } from "./recordings.js";
 import { type RowReading, rowsOfBlock } from "./row-reading.js";
 import { decoderRow, encoderColumn, type Neighbour, nearest } from "./sae-directions.js";
 import { type SaeReaderOptions, SaeResources } from "./sae-resources.js";
@@ -13,6 +14,14 @@ import { type SaeReaderOptions, SaeResources } from "./sae-resources.js";
  * sorted after the other.
  */
 const FIRST_PLACES = 4096;
+/** Blocks are kept while what they return takes no more: those of many rows of which many features are listed are large. */
+const MOST_KEPT_BYTES = 32 << 20;
+
+/** What was begun of one block of rows. */
+interface Begun {
+  readonly block: ReadingBlock;
+  readonly rows: number;
+}
 
 /**
  * Reads features off residuals with one SAE, as SaeReader does, but with the cut in the graph: nothing of width dSae comes
@@ -20,10 +29,12 @@ const FIRST_PLACES = 4096;
  */
 export class SaeDeviceReader implements Disposable {
   readonly #resources: SaeResources;
-  /** By number of rows, a power of two: what residuals on the host are copied to. */
+  /** By number of rows, a power of two: what residuals are copied to. Rows do not mix, so what else is in it does not matter. */
   readonly #inputs = new Map<number, Tensor>();
-  /** Over these inputs. */
+  /** Over these inputs, the oldest first. */
   readonly #blocks = new Map<string, ReadingBlock>();
+  /** Of all its sessions together. */
+  readonly #recordings = new Recordings();
   #places: number;
 
   /** @throws RangeError where the SAE has more features than its graphs can count. */
@@ -44,25 +55,39 @@ export class SaeDeviceReader implements Disposable {
    * @throws RangeError as `checkChosen`, or if residuals are not whole rows.
    */
   read(residuals: Float32Array | Tensor, activation: ChosenActivation, top: number): RowReading[] {
+    return this.start(residuals, activation, top)();
+  }
+
+  /**
+   * Begins to `read` and does not wait for what is recorded, so that others can be begun meanwhile.
+   * @returns what waits for the readings; it is called before this reader begins again, while the residuals are there
+   */
+  start(residuals: Float32Array | Tensor, activation: ChosenActivation, top: number): () => RowReading[] {
     const { dIn, dSae } = this.sae.description;
     checkChosen(this.sae.description, activation);
     const size = residuals instanceof Tensor ? residuals.size : residuals.length;
     if (size % dIn !== 0) throw new RangeError(`${size} values are not rows of ${dIn}`);
+    const count = size / dIn;
     const most = rowsOfBlock(dSae);
-    const readings: RowReading[] = [];
-    for (let first = 0; first < size / dIn; first += most) {
-      const rows = Math.min(most, size / dIn - first);
-      if (residuals instanceof Tensor) {
-        using part = residuals.alias([rows, dIn], first * dIn);
-        using block = this.#block(part, activation, top);
-        readings.push(...this.#run(block, rows, activation, top));
-      } else {
-        const input = this.#input(rows);
-        input.write(residuals.subarray(first * dIn, (first + rows) * dIn));
-        readings.push(...this.#run(this.#keptBlock(input, activation, top), rows, activation, top));
+    const begin = (first: number): Begun | null => {
+      if (first >= count) return null;
+      const rows = Math.min(most, count - first);
+      const input = this.#input(rows);
+      if (residuals instanceof Tensor) input.copyFrom(residuals, first * dIn, 0, rows * dIn);
+      else input.write(residuals.subarray(first * dIn, (first + rows) * dIn));
+      const block = this.#block(input, activation, top);
+      block.run(this.#placesOf(activation));
+      return { block, rows };
+    };
+    const begun = begin(0);
+    return () => {
+      const readings: RowReading[] = [];
+      for (let [each, first] = [begun, 0]; each !== null; each = begin(first)) {
+        readings.push(...this.#readings(each, activation, top));
+        first += most;
       }
-    }
-    return readings;
+      return readings;
+    };
   }
 
   /** Column of W_enc, [dIn]. @throws RangeError where there is no such feature. */
@@ -85,16 +110,21 @@ export class SaeDeviceReader implements Disposable {
     this.#resources[Symbol.dispose]();
   }
 
-  #run(block: ReadingBlock, rows: number, activation: ChosenActivation, top: number): RowReading[] {
-    const { activation: own, dSae } = this.sae.description;
-    const rule = activation.kind === "native" ? own : activation;
-    block.run(rule.kind === "top-k" ? rule.k : this.#places);
-    if (!block.isFinished(rows) && this.#places < allPlaces(dSae)) {
+  #readings({ block, rows }: Begun, activation: ChosenActivation, top: number): RowReading[] {
+    const all = allPlaces(this.sae.description.dSae);
+    block.receive();
+    if (!block.isFinished(rows) && this.#places < all) {
       // From now on: the next token of such an SAE is likely to need them, too.
-      this.#places = allPlaces(dSae);
-      block.run(this.#places);
+      this.#places = all;
+      block.run(this.#placesOf(activation));
+      block.receive();
     }
     return Array.from({ length: rows }, (_, row) => block.reading(row, top));
+  }
+
+  #placesOf(activation: ChosenActivation): number {
+    const rule = activation.kind === "native" ? this.sae.description.activation : activation;
+    return rule.kind === "top-k" ? rule.k : this.#places;
   }
 
   /** With room for `rows`: these are padded to a power of two, so that a handful of blocks do for all. */
@@ -107,17 +137,22 @@ export class SaeDeviceReader implements Disposable {
     return input;
   }
 
-  #keptBlock(input: Tensor, activation: ChosenActivation, top: number): ReadingBlock {
-    const key = `${activation.kind} ${input.shape[0]} ${this.#listed(top)}`;
+  #block(input: Tensor, { kind }: ChosenActivation, top: number): ReadingBlock {
+    const choice = { kind, top: this.#listed(top) };
+    const key = `${kind} ${input.shape[0]} ${choice.top}`;
     const known = this.#blocks.get(key);
     if (known !== undefined) return known;
-    const block = this.#block(input, activation, top);
+    const block = new ReadingBlock(this.#resources, input, choice, this.#recordings);
+    let kept = block.bytes;
+    for (const each of this.#blocks.values()) kept += each.bytes;
+    for (const [oldest, each] of this.#blocks) {
+      if (kept <= MOST_KEPT_BYTES) break;
+      this.#blocks.delete(oldest);
+      kept -= each.bytes;
+      each[Symbol.dispose]();
+    }
     this.#blocks.set(key, block);
     return block;
-  }
-
-  #block(residuals: Tensor, { kind }: ChosenActivation, top: number): ReadingBlock {
-    return new ReadingBlock(this.#resources, residuals, { kind, top: this.#listed(top) });
   }
 
   /** A power of two, or all. */

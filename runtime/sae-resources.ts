@@ -11,6 +11,8 @@ export interface SaeReaderOptions {
   readonly spin?: boolean;
   /** Where it is read; default: the CPU. */
   readonly device?: Device;
+  /** Readings of a few rows are recorded and replayed, where the device can (CUDA graphs). */
+  readonly replays?: boolean;
 }
 
 /** The weights and graphs of one SAE; graphs are loaded when they are first needed. */
@@ -32,6 +34,10 @@ export class SaeResources implements Disposable {
     return this.options.device ?? CPU;
   }
 
+  get replays(): boolean {
+    return this.options.replays === true && !this.device.isHost;
+  }
+
   /** Weights as they lie in the file. */
   weight(name: string): Tensor {
     return this.#of(this.#stored, name);
@@ -43,14 +49,14 @@ export class SaeResources implements Disposable {
     return tensor;
   }
 
-  /** @param prepack as of `SessionOptions` */
-  session(which: SaeGraph, prepack: boolean): Session {
-    const key = `${which}${prepack}`;
+  /** @param prepack as of `SessionOptions`; @param replays likewise */
+  session(which: SaeGraph, prepack: boolean, replays = false): Session {
+    const key = `${which}${prepack}${replays}`;
     const known = this.#sessions.get(key);
     if (known !== undefined) return known;
     const { path, weights: names } = this.sae.graphs[which];
     const weights = new Map(names.map((name) => [name, this.#of(this.#weights, name)]));
-    const session = Session.load(path, { ...this.options, weights, prepack });
+    const session = Session.load(path, { ...this.options, weights, prepack, replays });
     if (prepack) this.#weights.forgetPages();
     this.#sessions.set(key, session);
     return session;

@@ -46,6 +46,8 @@ export interface WeightPlace {
 const OPSET = 24;
 /** Concat brings the sizes of its inputs over where they differ. */
 const BRINGS_OVER = new Set(["Concat", "GatherND"]);
+/** Of more, CUDA's Concat brings the places over. */
+const MOST_JOINED = 32;
 const MICROSOFT = "com.microsoft";
 const ONNX_TYPE: Record<ElementType, DataType> = {
   float32: DataType.FLOAT,
@@ -144,6 +146,7 @@ export class GraphBuilder {
     name?: string,
   ): Value {
     const output = name ?? this.#temporary();
+    if (BRINGS_OVER.has(opType)) this.#recordable = false;
     this.#add(opType, "", inputs, [output], attributes);
     return output;
   }
@@ -194,6 +197,14 @@ export class GraphBuilder {
     return starts.map((start, i) =>
       this.op("Slice", [x, number(start), number(start + (sizes[i] ?? 0)), number(axis)]),
     );
+  }
+
+  /** Joins at most 32 tensors of one shape along an axis: unlike any other Concat, a GPU may record it. */
+  join(parts: readonly Value[], axis: number, name?: string): Value {
+    if (parts.length > MOST_JOINED) throw new RangeError(`${parts.length} tensors are more than ${MOST_JOINED}`);
+    const output = name ?? this.#temporary();
+    this.#add("Concat", "", parts, [output], { axis });
+    return output;
   }
 
   /** Sum of two tensors of one shape. */
@@ -281,7 +292,6 @@ export class GraphBuilder {
       attribute: attributeList(attributes),
     });
     this.#nodes.push(node);
-    if (BRINGS_OVER.has(opType)) this.#recordable = false;
     for (const each of output) this.#producer.set(each, node);
   }
 

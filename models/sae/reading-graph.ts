@@ -22,7 +22,8 @@ import type { SaeOutline } from "./stored-sae.js";
  * - top: features that are listed, at most dSae.
  * - places, where features are cut by their order: k of top-k, of which there are no more than dSae; of top-AFA how many of
  *   the largest are put in order, see `topAfaCut`.
- * What is computed is what `readFeatures` says, in float32. All operators have CUDA kernels that need no cuDNN.
+ * What is computed is what `readFeatures` says, in float32. All operators have CUDA kernels that need no cuDNN, and a GPU
+ * may record them.
  */
 export type ReadingGraph = `read-${ChosenActivation["kind"]}`;
 
@@ -84,17 +85,16 @@ export function buildReading(
     unfinished: unfinished ?? none,
   };
   const listed = [g.op("Cast", [features], { to: FLOAT }), g.op("GatherElements", [kept, features], { axis: 1 })];
-  concatenated(
+  output(
     g,
     "scalars",
     SCALARS.map((name) => scalars[name]),
   );
-  concatenated(g, "listed", listed);
+  output(g, "listed", listed);
 }
 
-/** Parts have one width: of several widths, CUDA's Concat would copy a table to the device at each run. */
-function concatenated(g: GraphBuilder, name: string, parts: readonly Value[]): void {
-  g.op("Concat", parts, { axis: 1 }, name);
+function output(g: GraphBuilder, name: string, parts: readonly Value[]): void {
+  g.join(parts, 1, name);
   g.output(name, "float32", ["rows", `${name} of a row`]);
 }
 

@@ -5,10 +5,12 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../models/compile.js";
 import { hook } from "../../models/hooks.js";
 import { compileSae } from "../../models/sae/compile-sae.js";
+import type { ChosenActivation } from "../../models/sae/encode.js";
 import { readFeatures } from "../../models/sae/features.js";
 import type { SaeDescription } from "../../models/sae/sae.js";
 import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
 import { AttachedSaes } from "../../runtime/attached-saes.js";
+import { CPU, type Device } from "../../runtime/ort/device.js";
 import { Tensor } from "../../runtime/ort/tensor.js";
 import { SaeDeviceReader } from "../../runtime/sae-device-reader.js";
 import type { Residuals } from "../../runtime/tap-outputs.js";
@@ -27,9 +29,9 @@ afterAll(() => {
   rmSync(cacheRoot, { recursive: true });
 });
 
-async function readerOf(description: SaeDescription): Promise<SaeDeviceReader> {
+async function readerOf(description: SaeDescription, device: Device = CPU): Promise<SaeDeviceReader> {
   const compiled = await compileSae({ description, precision: "f32", cacheRoot });
-  const reader = new SaeDeviceReader(compiled, { threads: 2, spin: false });
+  const reader = new SaeDeviceReader(compiled, { threads: 2, spin: false, device, replays: true });
   readers.push(reader);
   return reader;
 }
@@ -62,6 +64,99 @@ describe("residuals in a tensor", () => {
     const reader = await readerOf(randomSae(24, 640, 3));
     using tensor = Tensor.zeros("float32", [2, 25]);
     expect(() => reader.read(tensor, { kind: "native" }, 8)).toThrow(RangeError);
+  });
+});
+
+describe("rows that were read before", () => {
+  it("do not come into readings of fewer", async () => {
+    const reader = await readerOf(randomSae(24, 640, 3));
+    const x = noise(3, 24);
+    const want = reader.read(x, { kind: "top-afa" }, 5);
+    using broken = Tensor.zeros("float32", [4, 24]);
+    broken.write(new Float32Array(96).fill(Number.NaN));
+    expect(reader.read(broken, { kind: "top-afa" }, 5)).toMatchObject(Array(4).fill({ z: Number.NaN, l0: 0 }));
+    expect(reader.read(x, { kind: "top-afa" }, 5)).toEqual(want);
+  });
+});
+
+describe("readers that are begun together", () => {
+  it("read as each would alone, prompts of several blocks too", async () => {
+    const asked = await Promise.all(
+      [3, 4].map(async (seed, i) => ({
+        reader: await readerOf(randomSae(24, 640, seed)),
+        x: noise([300, 2][i] ?? 0, 24),
+      })),
+    );
+    const want = asked.map(({ reader, x }) => reader.read(x, { kind: "native" }, 5));
+    for (const { reader, x } of asked)
+      reader.read(
+        x.map((value) => -value),
+        { kind: "native" },
+        5,
+      );
+    const begun = asked.map(({ reader, x }) => reader.start(x, { kind: "native" }, 5));
+    expect(begun.map((readings) => readings())).toEqual(want);
+  });
+});
+
+describe("where runs are recorded", () => {
+  const NATIVE = { kind: "native" } as const;
+  /** The reading of some rows, and the numbers under which it was recorded. */
+  async function recording(sae: SaeDescription) {
+    const numbers: (number | null)[] = [];
+    const runOptions = (recording: number | null) => {
+      numbers.push(recording);
+      return null;
+    };
+    const reader = await readerOf(sae, { ...FAR_CPU, runOptions });
+    return (x: Float32Array, activation: ChosenActivation, top = 8) => {
+      numbers.length = 0;
+      reader.read(x, activation, top);
+      return [...numbers];
+    };
+  }
+
+  it("a reading is replayed only where rows, activation, places and length of the list are the same", async () => {
+    const numbers = await recording(randomSae(24, 640, 3));
+    const asked = [1, 2, 8].flatMap((rows) =>
+      ([NATIVE, { kind: "top-afa" }, { kind: "top-k", k: 3 }, { kind: "top-k", k: 4 }] as const).flatMap((activation) =>
+        [8, 32].map((top) => () => numbers(noise(rows, 24), activation, top)),
+      ),
+    );
+    const first = asked.map((ask) => ask());
+    expect(new Set(first.flat()).size).toBe(asked.length);
+    expect(first.flat()).not.toContain(null);
+    expect(asked.map((ask) => ask())).toEqual(first);
+    // Padded to 8, and cut to 5 of a list of 8.
+    expect(numbers(noise(5, 24), NATIVE, 5)).toEqual(numbers(noise(8, 24), NATIVE));
+  });
+
+  it("a cut beyond the first places is another recording, which is used from then on", async () => {
+    const [dIn, dSae] = [16, 9000];
+    const sae = randomSae(dIn, dSae, 5);
+    const weak = { ...sae, wEnc: sae.wEnc.map((value) => value / 100), bEnc: new Float32Array(dSae).fill(1e-3) };
+    const numbers = await recording(weak);
+    expect(numbers(noise(1, dIn), NATIVE)).toEqual([1, 2]);
+    expect(numbers(noise(1, dIn), NATIVE)).toEqual([2]);
+  });
+
+  it("readings of many rows are not, nor any after hundreds", async () => {
+    const numbers = await recording(randomSae(24, 640, 3));
+    expect(numbers(noise(9, 24), NATIVE)).toEqual([null]);
+    expect(numbers(noise(130, 24), NATIVE)).toEqual([null, 1]);
+    for (let k = 1; k <= 255; k++) expect(numbers(noise(1, 24), { kind: "top-k", k })).toEqual([k + 1]);
+    expect(numbers(noise(1, 24), { kind: "top-k", k: 256 })).toEqual([null]);
+    expect(numbers(noise(1, 24), { kind: "top-k", k: 255 })).toEqual([256]);
+  });
+
+  it("lists too long to be kept are made again, and right", async () => {
+    const reader = await readerOf(randomSae(8, 40_000, 2), FAR_CPU);
+    const x = noise(40, 8);
+    const want = reader.read(x, NATIVE, 8);
+    for (const top of [20_000, 40_000, 10_000, 5_000]) {
+      expect(reader.read(x, NATIVE, top).map(({ l0 }) => l0)).toEqual(want.map(({ l0 }) => l0));
+    }
+    expect(reader.read(x, NATIVE, 8)).toEqual(want);
   });
 });
 

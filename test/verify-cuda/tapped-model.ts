@@ -48,6 +48,7 @@ export class TappedModel implements Disposable {
       threads: 1,
       spin: true,
       device: bench.device,
+      replays,
     });
     return new TappedModel(bench, saes, model, replays);
   }
