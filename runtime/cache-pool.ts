@@ -51,6 +51,11 @@ export class CachePool implements Disposable {
     this.#closeIfUnused(place.cache);
   }
 
+  /** Closes what no text uses, the kept cache too: it has grown with its texts, and opens again when one comes. */
+  shrink(): void {
+    for (const [cache, owners] of [...this.#owners]) if (owners.length === 0) this.#close(cache);
+  }
+
   /** Bytes of all caches and archives. */
   get bytes(): number {
     const archives = [...this.#owners.values()].flat().flatMap(({ place }) => place?.archive ?? []);
@@ -64,7 +69,8 @@ export class CachePool implements Disposable {
   #open(geometry: LambdaGeometry): LambdaCache {
     const known = this.#caches.get(keyOf(geometry));
     if (known !== undefined) return known;
-    const cache = this.runner.openCache(geometry);
+    const isKept = this.kept === null || keyOf(this.kept) === keyOf(geometry);
+    const cache = this.runner.openCache(geometry, { recorded: isKept });
     this.#caches.set(keyOf(geometry), cache);
     this.#owners.set(cache, []);
     return cache;

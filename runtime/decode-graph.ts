@@ -10,11 +10,9 @@ import type { RunInputs } from "./ort/device.js";
 import type { HostNode } from "./ort/placement.js";
 import { Session } from "./ort/session.js";
 import { type ElementType, Tensor } from "./ort/tensor.js";
+import { Recordings } from "./recordings.js";
 import { editTensors, type ResidualEdits } from "./residual-edits.js";
 import { type Residuals, readTaps, type TapRows, tapTensors } from "./tap-outputs.js";
-
-/** Recordings are freed with their session alone. */
-const MOST_RECORDINGS = 256;
 
 /** What a run of some rows of a cache is bound to; made once and used until the cache's buffers change. */
 interface Bound extends Disposable {
@@ -55,7 +53,7 @@ export class DecodeGraph implements Disposable {
   readonly #names: DecodeInterface;
   readonly #bound = new Map<LambdaCache, Map<string, Bound>>();
   readonly #replays: boolean;
-  #recordings = 0;
+  readonly #recordings = new Recordings();
   #logits = new Float32Array(0);
 
   constructor(resources: GraphResources, graph: CompiledGraph<DecodeInterface>) {
@@ -130,6 +128,16 @@ export class DecodeGraph implements Disposable {
   forget(cache: LambdaCache): void {
     for (const bound of this.#bound.get(cache)?.values() ?? []) bound[Symbol.dispose]();
     this.#bound.delete(cache);
+  }
+
+  /** Frees what was bound to buffers that a cache no longer has. */
+  forgetStale(cache: LambdaCache): void {
+    const ofCache = this.#bound.get(cache);
+    for (const [key, bound] of ofCache ?? []) {
+      if (bound.generation === cache.generation) continue;
+      bound[Symbol.dispose]();
+      ofCache?.delete(key);
+    }
   }
 
   /** Frees what was bound to an archive, which would otherwise outlive its text. */
@@ -238,7 +246,7 @@ export class DecodeGraph implements Disposable {
         archive,
         archived,
         binding,
-        recording: this.#replays && this.#recordings < MOST_RECORDINGS ? ++this.#recordings : null,
+        recording: this.#replays && cache.recorded ? this.#recordings.next() : null,
         inputs,
         written,
         logits,

@@ -1,3 +1,4 @@
+import type { ActivationType } from "../models/onnx/graph.js";
 import type { TokenBytes } from "../models/tokenizer/token-bytes.js";
 import type { AttachedSaes } from "./attached-saes.js";
 import { CachePool } from "./cache-pool.js";
@@ -82,7 +83,7 @@ export class EngineLoop implements Disposable {
     } catch (error) {
       this.send(
         id,
-        asked.map((_, index) => ({ type: "error", index, error: fault(error) })),
+        asked.map((_, index) => ({ type: "error", index, error: this.#fault(error) })),
       );
     }
   }
@@ -131,6 +132,10 @@ export class EngineLoop implements Disposable {
     this.#caches[Symbol.dispose]();
   }
 
+  #fault(error: unknown): GenerationFault {
+    return fault(error, this.runner.model.activations);
+  }
+
   #schedulable(id: number, index: number, request: AdmittedSequence): Scheduled {
     const geometry = this.#geometry(request.lambda);
     const longest = this.runner.model.shape.learnedPositions ?? Number.POSITIVE_INFINITY;
@@ -158,10 +163,11 @@ export class EngineLoop implements Disposable {
       if (events.length > 0) this.#emit(turn, events);
       if (sequence.ended) this.#finish(turn);
     } catch (error) {
-      const failure = gpuFailure(error);
+      const failure = gpuFailure(error, this.runner.device);
       // Nothing can be freed any more, or done for anybody else.
       if (failure?.kind === "device_lost") throw new DeviceLost(failure.message);
-      this.#fail(turn, fault(error));
+      this.#fail(turn, failure ? { kind: "out_of_memory", message: failure.message } : this.#fault(error));
+      if (failure) this.#caches.shrink();
     }
   }
 
@@ -259,11 +265,12 @@ export class EngineLoop implements Disposable {
   }
 }
 
-function fault(error: unknown): GenerationFault {
+function fault(error: unknown, activations: ActivationType): GenerationFault {
   const message = error instanceof Error ? error.message : String(error);
-  const failure = gpuFailure(error);
-  if (failure?.kind === "out_of_memory") return { kind: failure.kind, message: failure.message };
-  if (error instanceof NotFiniteLogits) return { kind: "not_finite", message };
+  if (error instanceof NotFiniteLogits) {
+    const remedy = activations === "float16" ? "; f16 has no room beyond 65,504: try --precision bf16 or f32" : "";
+    return { kind: "not_finite", message: `${message}${remedy}` };
+  }
   if (error instanceof OrtError && /alloc/i.test(message)) return { kind: "out_of_memory", message };
   return { kind: "internal", message };
 }

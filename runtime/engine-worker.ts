@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { availableParallelism, totalmem } from "node:os";
+import { availableParallelism } from "node:os";
 import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { compileModel } from "../models/compile.js";
@@ -12,15 +12,17 @@ import { EngineLoop } from "./engine-loop.js";
 import { DeviceLost, SetupError } from "./errors.js";
 import type { ModelCard } from "./generation.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
+import { CPU, type Device } from "./ort/device.js";
 import { gpuFailure } from "./ort/gpu-failure.js";
 import { openDevice } from "./ort/open-device.js";
+import type { HostNode } from "./ort/placement.js";
 import { Runner } from "./runner.js";
 import { toFault } from "./thread-fault.js";
 
 /** DESIGN: default W = min(training length, 4096), G = 10. */
 const LARGEST_DEFAULT_WINDOW = 4096;
 const DEFAULT_SINKS = 10;
-/** Share of the machine's memory that the keys and values of one text in `mode: full` may take. */
+/** Share of the memory, the machine's or the GPU's, that the keys and values of one text in `mode: full` may take. */
 const FULL_MODE_SHARE = 0.25;
 /** Below this many bytes of weights, threads wait for each other longer than they compute. */
 const SINGLE_THREAD_BYTES = 32 << 20;
@@ -35,23 +37,27 @@ if (port === null) throw new Error("engine-worker.js is started by LocalEngine")
 const report = (message: EngineReport): void => port.postMessage(message);
 const options: EngineThreadOptions = workerData;
 
+let device: Device = CPU;
 try {
   await serve(options);
 } catch (error) {
-  const failure = gpuFailure(error);
+  const failure = gpuFailure(error, device);
   report({ type: "failed", fault: toFault(failure === null ? error : new SetupError(`${failure.message}.`)) });
 }
 
 async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: EngineThreadOptions): Promise<void> {
   const onProgress = (share: number) => report({ type: "progress", share });
   const tokenizer = nextCommand();
-  const { device, notice } = openDevice({
+  const opened = openDevice({
     choice: asked.device,
     ortLibrary: asked.ortLibrary,
     cacheRoot,
     threads: asked.threads ?? availableParallelism(),
     spin,
+    onHostNodes: (nodes) => report({ type: "notice", line: leaving(nodes) }),
   });
+  device = opened.device;
+  if (opened.notice !== null) report({ type: "notice", line: opened.notice });
   const kind = device.isHost ? "cpu" : "cuda";
   const problem = precisionProblem(asked.precision, kind);
   if (problem !== null) throw new SetupError(problem);
@@ -62,7 +68,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const eosTokenIds = generation.eosTokenIds ?? shape.eosTokenIds;
   const growing = shape.layerGeometries.filter((geometry) => shape.geometries[geometry]?.window === "lambda").length;
   const bytesPerToken = Math.max(1, growing) * shape.kvHeads * shape.headDim * activationBytes(model.activations) * 2;
-  const fullLength = Math.floor((totalmem() * FULL_MODE_SHARE) / bytesPerToken);
+  const fullLength = Math.floor((device.memoryBytes * FULL_MODE_SHARE) / bytesPerToken);
   const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : availableParallelism());
   const names = [id, ...folderNames(path)].filter((name) => name !== "");
   const places = { threads, spin, device, replays: asked.cudaGraphs };
@@ -106,15 +112,16 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     hooks: model.hooks,
     saes: saes.cards,
   };
-  const notices = [...(notice === null ? [] : [notice]), ...leaving(runner)];
-  report({ type: "ready", card, fullLength, notices });
+  report({ type: "ready", card, fullLength });
 }
 
 function describe({ request, ...asked }: Describe, runner: Runner, saes: AttachedSaes): void {
   try {
     report({ type: "description", request, description: describeFeature(runner, saes, asked) });
   } catch (error) {
-    report({ type: "not-described", request, fault: toFault(error) });
+    const failure = gpuFailure(error, device);
+    if (failure?.kind === "device_lost") throw new DeviceLost(failure.message);
+    report({ type: "not-described", request, fault: toFault(failure === null ? error : new Error(failure.message)) });
   }
 }
 
@@ -125,12 +132,11 @@ async function nextCommand(): Promise<EngineCommand> {
   return command;
 }
 
-/** Says where a model's graphs leave the device that runs them, which makes every step slow. */
-function leaving({ hostNodes, device }: Runner): string[] {
-  if (hostNodes.length === 0) return [];
-  const nodes = hostNodes.map(({ name, reason }) => `${name} ${reason}`);
+/** Says where a graph leaves the device that runs it, which makes every run slow. */
+function leaving(nodes: readonly HostNode[]): string {
+  const listed = nodes.slice(0, LISTED).map(({ name, reason }) => `${name} ${reason}`);
   const more = nodes.length > LISTED ? `, and ${nodes.length - LISTED} more` : "";
-  return [`Not all of this model runs on ${device.name}: ${nodes.slice(0, LISTED).join("; ")}${more}.`];
+  return `A graph does not run on ${device.name} alone: ${listed.join("; ")}${more}.`;
 }
 
 /** What a model is called by its folder; in a cache of Hugging Face's, two folders above the revision. */
@@ -141,43 +147,45 @@ function folderNames(folder: string): string[] {
 
 function listen(loop: EngineLoop, runner: Runner, saes: AttachedSaes, stallTimeoutMs: number): void {
   let stepping = false;
-  const step = (): void => {
+  /** Whatever is done when the GPU is lost, everybody is told. */
+  const guarded = (work: () => void): void => {
     try {
-      stepping = loop.step();
-      if (stepping) setImmediate(step);
+      work();
     } catch (error) {
-      if (!(error instanceof DeviceLost)) throw error;
-      report({ type: "lost", message: error.message });
+      const lost = error instanceof DeviceLost ? error : gpuFailure(error, runner.device);
+      if (!(lost instanceof DeviceLost) && lost?.kind !== "device_lost") throw error;
+      report({ type: "lost", message: lost.message });
       port?.removeAllListeners("message");
       process.exit(1); // ends this thread alone; what is on the device is out of reach
     }
   };
+  const step = (): void =>
+    guarded(() => {
+      stepping = loop.step();
+      if (stepping) setImmediate(step);
+    });
   const wake = (): void => {
     if (!stepping) step();
   };
-  const dropStalled = (): void => {
-    loop.dropStalled();
+  const act = (work: () => void): void => {
+    guarded(work);
     wake();
   };
-  setInterval(dropStalled, Math.min(1000, stallTimeoutMs / 4));
+  setInterval(() => act(() => loop.dropStalled()), Math.min(1000, stallTimeoutMs / 4));
   port?.on("message", (command: EngineCommand) => {
     switch (command.type) {
       case "submit":
-        loop.submit(command.request, command.sequences);
-        return wake();
+        return act(() => loop.submit(command.request, command.sequences));
       case "cancel":
-        loop.cancel(command.request);
-        return wake();
+        return act(() => loop.cancel(command.request));
       case "acknowledge":
-        loop.acknowledge(command.request, command.credit);
-        return wake();
+        return act(() => loop.acknowledge(command.request, command.credit));
       case "describe":
-        return describe(command, runner, saes);
+        return guarded(() => describe(command, runner, saes));
       case "close":
-        loop[Symbol.dispose]();
-        saes[Symbol.dispose]();
-        runner[Symbol.dispose]();
-        runner.device[Symbol.dispose]();
+        guarded(() => {
+          for (const each of [loop, saes, runner, runner.device]) each[Symbol.dispose]();
+        });
         // On a worker thread this ends the thread alone.
         process.exit(0);
     }

@@ -103,7 +103,7 @@ export class LocalEngine implements Engine {
   /**
    * Loads a model, compiling it first if the cache does not have it.
    * @param onProgress called with the share of a compilation done, 0 to 1
-   * @param onNotice called with lines for the log: why a GPU that is there is not used
+   * @param onNotice called with lines for the log, also later: why a GPU that is there is not used, what leaves one
    * @throws ModelFormatError, CacheError or SetupError with a sentence for the user.
    */
   static async start(
@@ -143,10 +143,13 @@ export class LocalEngine implements Engine {
       workerData,
       resourceLimits: { maxYoungGenerationSizeMb: 8 },
     });
+    worker.on("message", (message: EngineReport) => {
+      if (message.type === "notice") onNotice?.(message.line);
+      if (message.type === "lost") onNotice?.(`${message.message}.`);
+    });
     try {
       worker.postMessage({ type: "tokenizer", tokens: encoder?.tokens.data ?? null } satisfies EngineCommand);
-      const { card, fullLength, notices } = await ready(worker, onProgress);
-      for (const line of notices) onNotice?.(line);
+      const { card, fullLength } = await ready(worker, onProgress);
       const chat =
         template !== null && encoder !== null ? new Chat(withTokens(template, card, encoder), encoder) : null;
       return new LocalEngine(card, options, fullLength, worker, encoder, chat);
@@ -221,6 +224,10 @@ export class LocalEngine implements Engine {
       this.#descriptions.set(request, { resolve, reject });
       this.#tell({ type: "describe", request, sae, feature, top });
     });
+  }
+
+  get failure(): string | null {
+    return this.#broken?.message ?? null;
   }
 
   load(): { running: number; waiting: number } {

@@ -209,6 +209,8 @@ export interface Engine {
    * @throws InvalidRequest for an SAE or a feature that is not there.
    */
   describeFeature(sae: string, feature: number, top: number): Promise<FeatureDescription>;
+  /** Why nothing can be generated any more, a sentence; null: it can. */
+  readonly failure: string | null;
   /** Sequences running and waiting. */
   load(): { running: number; waiting: number };
   /** Stops taking requests; resolves when the last one has ended. */

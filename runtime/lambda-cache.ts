@@ -49,6 +49,8 @@ export class LambdaCache implements Disposable {
     readonly activations: ActivationType = "float32",
     /** Where the buffers lie. */
     readonly device: Device = CPU,
+    /** Whether steps on it are recorded, where they are at all. */
+    readonly recorded = true,
   ) {
     this.window = window;
     this.sinks = sinks;

@@ -56,13 +56,9 @@ export type EngineCommand =
 export type EngineReport =
   /** A compilation's share done, 0 to 1. */
   | { readonly type: "progress"; readonly share: number }
-  | {
-      readonly type: "ready";
-      readonly card: ModelCard;
-      readonly fullLength: number;
-      /** Lines for the log. */
-      readonly notices: readonly string[];
-    }
+  /** A line for the log. */
+  | { readonly type: "notice"; readonly line: string }
+  | { readonly type: "ready"; readonly card: ModelCard; readonly fullLength: number }
   | { readonly type: "failed"; readonly fault: Fault }
   /** Nothing can be computed any more. */
   | { readonly type: "lost"; readonly message: string }

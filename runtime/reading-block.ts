@@ -90,7 +90,11 @@ export class ReadingBlock implements Disposable {
 
   /** Whether the first `rows` were all cut where they should be. */
   isFinished(rows: number): boolean {
-    for (let row = 0; row < rows; row++) if (this.#scalarsOf(row).unfinished !== 0) return false;
+    for (let row = 0; row < rows; row++) {
+      const { unfinished, norm } = this.#scalarsOf(row);
+      // More places would not make a row readable that is not.
+      if (unfinished !== 0 && Number.isFinite(norm)) return false;
+    }
     return true;
   }
 

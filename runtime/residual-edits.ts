@@ -64,6 +64,22 @@ export function editTensors(
   device: Device,
 ): Map<string, Tensor> {
   const tensors = new Map<string, Tensor>();
+  try {
+    fill(tensors, inputs, rows, width, device);
+    return tensors;
+  } catch (error) {
+    for (const tensor of tensors.values()) tensor[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function fill(
+  tensors: Map<string, Tensor>,
+  inputs: readonly EditInputs[],
+  rows: readonly (ResidualEdits | null)[],
+  width: number,
+  device: Device,
+): void {
   for (const [place, hooks] of byPlace(inputs)) {
     const edits = rows.map((row) => hooks.flatMap((hook) => row?.get(hook) ?? []));
     const count = Math.max(1, ...edits.map(({ length }) => length));
@@ -82,7 +98,6 @@ export function editTensors(
       ),
     );
   }
-  return tensors;
 }
 
 const numberOf = (edit: EditTerms | undefined, of: (edit: EditTerms) => ArrayLike<number>, i: number): number =>

@@ -71,10 +71,13 @@ export class Runner implements Disposable {
     });
   }
 
-  /** An empty cache; the graphs that work on it are loaded. */
-  openCache(geometry: LambdaGeometry): LambdaCache {
+  /**
+   * An empty cache; the graphs that work on it are loaded.
+   * @param recorded whether steps on it are recorded, where they are at all; not worth it for a cache that soon closes
+   */
+  openCache(geometry: LambdaGeometry, { recorded = true } = {}): LambdaCache {
     this.load(geometry);
-    return new LambdaCache(this.model.shape, geometry, this.model.activations, this.device);
+    return new LambdaCache(this.model.shape, geometry, this.model.activations, this.device, recorded);
   }
 
   get device(): Device {
@@ -98,7 +101,7 @@ export class Runner implements Disposable {
       const row = cache.allocate();
       this.prefill(cache, row, [0]);
       this.decode(cache, row, [0]);
-      this.device.settle();
+      this.device.wait();
     } finally {
       this.closeCache(cache);
     }
@@ -113,6 +116,7 @@ export class Runner implements Disposable {
   closeCache(cache: LambdaCache): void {
     for (const graph of this.#decode.values()) graph.forget(cache);
     cache[Symbol.dispose]();
+    this.device.trim();
   }
 
   /**
@@ -121,6 +125,7 @@ export class Runner implements Disposable {
    */
   decode(cache: LambdaCache, first: number, tokens: readonly number[], options: DecodeOptions = {}): Float32Array {
     for (const i of tokens.keys()) cache.reserve(first + i, 1);
+    this.#forgetStale(cache);
     const { edits = [], ...rest } = options;
     const edited = edits.some((each) => each !== null);
     const retrieval = (options.archive ?? null) !== null;
@@ -143,6 +148,7 @@ export class Runner implements Disposable {
   ): Float32Array {
     if (ids.length > cache.window) throw new RangeError(`a chunk of ${ids.length} tokens is longer than the window`);
     cache.reserve(row, ids.length);
+    this.#forgetStale(cache);
     const chunk = planChunk(cache, row, ids.length);
     const edited = (options.edits ?? null) !== null;
     // With starting tokens the graph returns the keys that an archive keeps anyway.
@@ -176,6 +182,11 @@ export class Runner implements Disposable {
     const choice = { sinks, far, retrieval, ...this.#hooks(edited) };
     const make = () => new PrefillGraph(this.#resources, this.model.prefill(choice));
     return remembered(this.#prefill, `${sinks}${far}${edited}${retrieval}`, make);
+  }
+
+  /** What other graphs have bound of a cache's former buffers would keep them. */
+  #forgetStale(cache: LambdaCache): void {
+    for (const graph of this.#decode.values()) graph.forgetStale(cache);
   }
 
   #graphs(): Disposable[] {

@@ -17,8 +17,14 @@ export class TapRows extends Map<HookName, Tensor> implements Disposable {
 
 /** A tensor of `shape` for every output of the taps; hooks that are one tensor have one output. */
 export function tapTensors(taps: readonly TapOutput[], shape: readonly number[], device: Device): Map<string, Tensor> {
-  const names = new Set(taps.map(({ output }) => output));
-  return new Map([...names].map((name) => [name, device.zeros("float32", shape)]));
+  const tensors = new Map<string, Tensor>();
+  try {
+    for (const { output } of taps) if (!tensors.has(output)) tensors.set(output, device.zeros("float32", shape));
+    return tensors;
+  } catch (error) {
+    for (const tensor of tensors.values()) tensor[Symbol.dispose]();
+    throw error;
+  }
 }
 
 /** Gives what a run has left in the tensors of its taps, as `into` wants it. */

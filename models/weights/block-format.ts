@@ -62,16 +62,20 @@ export const precisionProblem = (precision: Precision | "auto", device: DeviceKi
     : null;
 
 /**
- * What "auto" means for weights of these types: the file's own blocks where it has some; on a GPU else the file's own 16
- * bits; else f32.
+ * What "auto" means for weights of these types: the file's own blocks where it has some; on a GPU else the 16 bits
+ * of most of its tensors; else f32.
  */
 export function ownPrecision(dtypes: Iterable<string>, device: DeviceKind = "cpu"): Precision {
-  const types = new Set(dtypes);
-  const bits = new Set([...types].map((dtype) => heldFormat(dtype)?.bits));
+  const counts = new Map<string, number>();
+  for (const dtype of dtypes) counts.set(dtype, (counts.get(dtype) ?? 0) + 1);
+  const bits = new Set([...counts.keys()].map((dtype) => heldFormat(dtype)?.bits));
   if (bits.has(4)) return "q4";
   if (bits.has(8)) return "q8";
   if (device === "cpu") return "f32";
-  return types.has("BF16") ? "bf16" : types.has("F16") ? "f16" : "f32";
+  // One buffer in 16 bits does not make a model of 16 bits.
+  const [whole = 0, half = 0, brain = 0] = ["F32", "F16", "BF16"].map((dtype) => counts.get(dtype));
+  if (whole >= half + brain) return "f32";
+  return brain >= half ? "bf16" : "f16";
 }
 
 /** Blocks of a row of so many weights; the last may not be full. */

@@ -4,6 +4,7 @@ import type { Device, RunInputs } from "./device.js";
 import { Handle } from "./handle.js";
 import { check, library, made } from "./library.js";
 import type { MappedFile } from "./mapped-file.js";
+import type { HostNode } from "./placement.js";
 import { type Backing, type ElementType, elementBytes, type Memory, Tensor } from "./tensor.js";
 
 /** Kernels read up to 16 bytes at once; CUDA itself aligns to 256. */
@@ -19,6 +20,8 @@ export interface CudaSettings {
   readonly description: string;
   /** Products of f32 matrices on the tensor cores, which round their factors to 11 bits. */
   readonly tf32?: boolean;
+  /** Is given nodes of graphs that have been loaded through which data leaves the device. */
+  readonly onHostNodes?: ((nodes: readonly HostNode[]) => void) | undefined;
 }
 
 /** One GPU: sessions of ONNX Runtime's CUDA provider, and memory on it. */
@@ -29,15 +32,17 @@ export class CudaDevice implements Device {
   readonly #info: Handle;
   readonly #memory: Memory;
   readonly #tf32: boolean;
+  readonly #onHostNodes: (nodes: readonly HostNode[]) => void;
   readonly #runOptions = new Map<number | null, Handle>();
 
   constructor(
     readonly runtime: CudaRuntime,
-    { description, tf32 = false }: CudaSettings,
+    { description, tf32 = false, onHostNodes = () => {} }: CudaSettings,
   ) {
     this.name = `cuda:${runtime.device}`;
     this.description = description;
     this.#tf32 = tf32;
+    this.#onHostNodes = onHostNodes;
     this.#info = new Handle(
       "memory information",
       made((api, out) => api.CreateMemoryInfo("Cuda", DEVICE_ALLOCATOR, runtime.device, DEFAULT_MEMORY, out)),
@@ -114,12 +119,20 @@ export class CudaDevice implements Device {
     return handle.pointer;
   }
 
-  settle(): void {
-    try {
-      this.runtime.wait();
-    } catch {
-      // What has failed is told to whoever reads its results.
-    }
+  wait(): void {
+    this.runtime.wait();
+  }
+
+  get memoryBytes(): number {
+    return this.runtime.memory().total;
+  }
+
+  trim(): void {
+    this.runtime.trim();
+  }
+
+  leftThrough(nodes: readonly HostNode[]): void {
+    this.#onHostNodes(nodes);
   }
 
   [Symbol.dispose](): void {

@@ -6,6 +6,8 @@ import type { Rows } from "./tensor.js";
 interface Functions {
   cudaGetErrorName(code: number): string;
   cudaGetErrorString(code: number): string;
+  cudaGetLastError(): number;
+  cudaThreadExchangeStreamCaptureMode(mode: Int32Array): number;
   cudaGetDeviceCount(out: Int32Array): number;
   cudaSetDevice(device: number): number;
   cudaStreamCreateWithFlags(out: BigUint64Array, flags: number): number;
@@ -47,6 +49,8 @@ const size = "size_t";
 const SIGNATURES: { readonly [Name in keyof Functions]: readonly [result: string, args: readonly string[]] } = {
   cudaGetErrorName: ["str", ["int"]],
   cudaGetErrorString: ["str", ["int"]],
+  cudaGetLastError: ["int", []],
+  cudaThreadExchangeStreamCaptureMode: ["int", [ptr]],
   cudaGetDeviceCount: ["int", [ptr]],
   cudaSetDevice: ["int", ["int"]],
   cudaStreamCreateWithFlags: ["int", [ptr, "uint32_t"]],
@@ -65,6 +69,8 @@ const SIGNATURES: { readonly [Name in keyof Functions]: readonly [result: string
   cudaMemPoolTrimTo: ["int", [ptr, size]],
 };
 
+/** cudaStreamCaptureModeThreadLocal. */
+const OWN_CAPTURES = 1;
 /** cudaErrorMemoryAllocation. */
 const OUT_OF_MEMORY = 2;
 const STREAM_NON_BLOCKING = 1;
@@ -120,6 +126,8 @@ export class CudaRuntime implements Disposable {
     const count = new Int32Array(1);
     this.#check(this.#functions.cudaGetDeviceCount(count), "looking for GPUs");
     this.#check(this.#functions.cudaSetDevice(device), `GPU ${device} of ${count[0]}`);
+    // ONNX Runtime's recordings else forbid other models' threads to allocate while they last, and fail if they do.
+    this.#check(this.#functions.cudaThreadExchangeStreamCaptureMode(Int32Array.of(OWN_CAPTURES)), "capture mode");
     this.stream = this.#made((out) => this.#functions.cudaStreamCreateWithFlags(out, STREAM_NON_BLOCKING), "a stream");
     this.#staging = this.#made((out) => this.#functions.cudaMallocHost(out, STAGING_BYTES), "page-locked memory");
     this.#pool = this.#made((out) => this.#functions.cudaDeviceGetDefaultMemPool(out, device), "the memory pool");
@@ -216,7 +224,9 @@ export class CudaRuntime implements Disposable {
 
   #check(code: number, about: string): void {
     if (code === 0) return;
-    const { cudaGetErrorName, cudaGetErrorString } = this.#functions;
+    const { cudaGetErrorName, cudaGetErrorString, cudaGetLastError } = this.#functions;
+    // The thread's last error is what ONNX Runtime would take for its next kernel's.
+    cudaGetLastError();
     throw new CudaError(code, `${about}: ${cudaGetErrorString(code)} (${cudaGetErrorName(code)})`);
   }
 }

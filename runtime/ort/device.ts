@@ -1,5 +1,7 @@
+import { totalmem } from "node:os";
 import type { Pointer } from "./api.js";
 import type { MappedFile } from "./mapped-file.js";
+import type { HostNode } from "./placement.js";
 import { type Backing, type ElementType, Tensor } from "./tensor.js";
 
 /** Tensors that the host writes before each run of a graph. */
@@ -31,8 +33,14 @@ export interface Device extends Disposable {
    * null: it is not.
    */
   runOptions(recording: number | null): Pointer | null;
-  /** Returns when nothing that was asked for is still to be done, whether it succeeded or not. */
-  settle(): void;
+  /** Returns when nothing that was asked for is still to be done. @throws CudaError where some of it failed. */
+  wait(): void;
+  /** Bytes of its memory, whoever uses them. */
+  readonly memoryBytes: number;
+  /** Gives memory that nothing uses back to the system. */
+  trim(): void;
+  /** Is told of nodes of a graph that has been loaded through which data leaves the device. */
+  leftThrough(nodes: readonly HostNode[]): void;
 }
 
 /** The processors, and the host's memory. */
@@ -45,6 +53,9 @@ export const CPU: Device = {
   weights: (file) => ({ ...file, [Symbol.dispose]: () => {} }),
   prepare: () => {},
   runOptions: () => null,
-  settle: () => {},
+  wait: () => {},
+  memoryBytes: totalmem(),
+  trim: () => {},
+  leftThrough: () => {},
   [Symbol.dispose]: () => {},
 };

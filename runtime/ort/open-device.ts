@@ -1,19 +1,22 @@
 import { SetupError } from "../errors.js";
 import { keepLoaded, openLibrary } from "./c-library.js";
 import { chooseDevice } from "./choose-device.js";
-import { CudaDevice } from "./cuda-device.js";
+import { CudaDevice, type CudaSettings } from "./cuda-device.js";
 import { CudaError, CudaRuntime } from "./cuda-runtime.js";
 import { CPU, type Device } from "./device.js";
 import type { DeviceChoice } from "./device-choice.js";
 import { type Threads, theEnvironment } from "./environment.js";
 import type { CudaInstallation } from "./find-cuda.js";
 import { check, library, made, OrtError, useLibrary } from "./library.js";
+import type { HostNode } from "./placement.js";
 
 export interface DeviceOptions extends Partial<Threads> {
   readonly choice: DeviceChoice;
   /** ONNX Runtime's library built for CUDA, or its folder, that the user chose. */
   readonly ortLibrary?: string | undefined;
   readonly cacheRoot: string;
+  /** Is given nodes of graphs that have been loaded through which data leaves the device. */
+  readonly onHostNodes?: (nodes: readonly HostNode[]) => void;
 }
 
 export interface OpenedDevice {
@@ -26,12 +29,12 @@ export interface OpenedDevice {
  * Opens the device that a choice comes to, before this thread uses ONNX Runtime.
  * @throws SetupError where CUDA was asked for and cannot be used, with the remedy.
  */
-export function openDevice({ choice, threads = 1, spin = true, ...places }: DeviceOptions): OpenedDevice {
+export function openDevice({ choice, threads = 1, spin = true, onHostNodes, ...places }: DeviceOptions): OpenedDevice {
   const chosen = chooseDevice(choice, { ...places, env: process.env });
   if (chosen.kind === "cpu") return { device: CPU, notice: chosen.notice };
   const { cuda, index, description } = chosen;
   try {
-    return { device: openCuda(cuda, index, description, { threads, spin }), notice: null };
+    return { device: openCuda(cuda, index, { description, onHostNodes }, { threads, spin }), notice: null };
   } catch (error) {
     if (!(error instanceof CudaError || error instanceof OrtError || error instanceof SetupError)) throw error;
     const problem = `CUDA cannot be used: ${error.message.trim().replace(/\.$/, "")} (${cuda.source}).`;
@@ -43,14 +46,14 @@ export function openDevice({ choice, threads = 1, spin = true, ...places }: Devi
 function openCuda(
   { library: path, needed, runtime }: CudaInstallation,
   index: number,
-  description: string,
+  settings: CudaSettings,
   threads: Threads,
 ): CudaDevice {
   for (const each of needed) load(each);
   const cuda = new CudaRuntime(runtime, index);
   try {
     useLibrary(path);
-    const device = new CudaDevice(cuda, { description });
+    const device = new CudaDevice(cuda, settings);
     loadProvider(device, threads);
     return device;
   } catch (error) {

@@ -1,5 +1,4 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import koffi from "koffi";
 import type { Pointer } from "./api.js";
@@ -64,14 +63,14 @@ export class Session implements Disposable {
     let letGo = () => {};
     this.device = options.device ?? CPU;
     this.#handle = new Handle("session", pointer, (p) => {
-      // Memory that its last runs give back must not be the last thing that keeps its allocators.
-      this.device.settle();
+      waitFor(this.device);
       library().api.ReleaseSession(p);
       letGo();
     });
     try {
       letGo = holdAll([...(options.weights?.values() ?? []), ...(options.prepacked ? [options.prepacked] : [])]);
       this.hostNodes = optimized === null ? [] : hostNodes(pointer, optimized);
+      if (this.hostNodes.length > 0) this.device.leftThrough(this.hostNodes);
       this.inputs = names(pointer, "Input");
       this.outputs = names(pointer, "Output");
     } catch (error) {
@@ -94,7 +93,8 @@ export class Session implements Disposable {
         path,
       );
     if (options.device?.isHost !== false) return new Session(create(), options, null);
-    const folder = mkdtempSync(join(tmpdir(), "lambdatap-graph-"));
+    // Beside the graph, where its writer had room for one.
+    const folder = mkdtempSync(`${path}-`);
     try {
       const optimized = join(folder, "optimized.onnx");
       check(library().api.SetOptimizedModelFilePath(settings.pointer, optimized), optimized);
@@ -119,6 +119,15 @@ export class Session implements Disposable {
 
   [Symbol.dispose](): void {
     this.#handle[Symbol.dispose]();
+  }
+}
+
+/** Until what its runs have left is done: it must not be the last thing that keeps their memory's allocators. */
+function waitFor(device: Device): void {
+  try {
+    device.wait();
+  } catch {
+    // What has failed is told to whoever reads its results.
   }
 }
 

@@ -41,7 +41,8 @@ function reportOf(name: string, inspection: Inspection, device: DeviceReport): s
     facts.push(["stored", `${size(stored.bytes)} of ${Object.keys(stored.types).sort().join(", ")}`]);
   if (needs !== null) {
     facts.push(["runs in", precision ?? ""]);
-    facts.push(["memory", `${size(needs.weightBytes)} of weights, mapped from the disk`]);
+    const where = device.runsOn === "cuda" ? "copied to the GPU" : "mapped from the disk";
+    facts.push(["memory", `${size(needs.weightBytes)} of weights, ${where}`]);
     facts.push([
       "",
       `${size(needs.cacheBytes)} of keys and values for each text that fills the window of ${needs.window}`,

@@ -4,7 +4,8 @@ import type { ModelRegistry } from "../model-registry.js";
 import type { TraceLoad } from "../traces/trace-server.js";
 
 /**
- * GET /health: 200 while requests are taken, 503 while the server drains; sequences of all models, trace sockets and the
+ * GET /health: 200 while requests are taken, 503 while the server drains, or once a model's engine has failed (then with the
+ * reasons); sequences of all models, trace sockets and the
  * bytes that wait for their readers, and the memory of the process (rss: resident, in bytes).
  */
 export function health(models: ModelRegistry, isDraining: () => boolean, traceLoad?: () => TraceLoad): Hono<AppEnv> {
@@ -20,6 +21,9 @@ export function health(models: ModelRegistry, isDraining: () => boolean, traceLo
     const traces = traceLoad?.();
     const sockets = traces && { sockets: traces.sockets, queued_bytes: traces.queuedBytes };
     const memory = { rss: process.memoryUsage.rss() };
-    return c.json({ status: draining ? "draining" : "ok", running, waiting, ...sockets, memory }, draining ? 503 : 200);
+    const failures = models.engines().flatMap(({ failure }) => failure ?? []);
+    const status = failures.length > 0 ? "failed" : draining ? "draining" : "ok";
+    const body = { status, ...(failures.length > 0 ? { failures } : {}), running, waiting, ...sockets, memory };
+    return c.json(body, status === "ok" ? 200 : 503);
   });
 }

@@ -8,7 +8,7 @@ import { EngineLoop } from "../../runtime/engine-loop.js";
 import { DeviceLost } from "../../runtime/errors.js";
 import type { GenerationEvent } from "../../runtime/generation.js";
 import { CudaError } from "../../runtime/ort/cuda-runtime.js";
-import type { Device } from "../../runtime/ort/device.js";
+import { CPU, type Device } from "../../runtime/ort/device.js";
 import { gpuFailure } from "../../runtime/ort/gpu-failure.js";
 import { OrtError } from "../../runtime/ort/library.js";
 import { Runner } from "../../runtime/runner.js";
@@ -20,13 +20,17 @@ import { idsOf, ofKind, sequenceRequest } from "./requests.js";
 describe("what an error says of a GPU", () => {
   const lost = [
     new CudaError(700, "computing on the GPU: an illegal memory access was encountered (cudaErrorIllegalAddress)"),
+    new OrtError(
+      1,
+      "while running Mul node. CUDA error cudaErrorIllegalAddress:an illegal memory access was encountered",
+    ),
     new OrtError(11, "Non-zero status code: cuda_call.cc:154\nCUDA failure 719: unspecified launch failure ; GPU=0"),
     new CudaError(214, "copying from the GPU: uncorrectable ECC error encountered (cudaErrorECCUncorrectable)"),
   ];
   it.each(lost)("lost: %s", (error) => {
-    const failure = gpuFailure(error);
+    const failure = gpuFailure(error, FAR_CPU);
     expect(failure?.kind).toBe("device_lost");
-    expect(failure?.message).toMatch(/^The GPU was lost \(.+\); restart the server$/);
+    expect(failure?.message).toMatch(/^The GPU was lost \(.+\); start the server again$/);
   });
 
   const full = [
@@ -39,15 +43,26 @@ describe("what an error says of a GPU", () => {
     new OrtError(1, "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; expr=cublasCreate(&cublas_handle_);"),
   ];
   it.each(full)("out of memory: %s", (error) => {
-    const failure = gpuFailure(error);
+    const failure = gpuFailure(error, FAR_CPU);
     expect(failure?.kind).toBe("out_of_memory");
     expect(failure?.message).toMatch(/^The GPU is out of memory \(.+\); .*--window.*--precision.*--device cuda:<n>\)$/);
   });
 
   it.each([new Error("CUDA failure 700"), new OrtError(2, "no such input"), new CudaError(1, "invalid argument"), 700])(
     "nothing: %s",
-    (error) => expect(gpuFailure(error)).toBeNull(),
+    (error) => expect(gpuFailure(error, FAR_CPU)).toBeNull(),
   );
+
+  it("lost, where a library on top of CUDA has failed and so does the next wait", () => {
+    const error = new OrtError(1, "CUBLAS failure 14: the internal error ; GPU=0");
+    const wait = () => {
+      throw new CudaError(719, "computing on the GPU: unspecified launch failure");
+    };
+    expect(gpuFailure(error, FAR_CPU)).toBeNull();
+    expect(gpuFailure(error, { ...FAR_CPU, wait })?.kind).toBe("device_lost");
+  });
+
+  it.each([...lost, ...full])("nothing where there is none: %s", (error) => expect(gpuFailure(error, CPU)).toBeNull());
 });
 
 /** A device that begins to fail when it is told to. */
@@ -138,6 +153,8 @@ it("a GPU that is lost ends the engine with a sentence, which requests are answe
   expect(thrown).toBeInstanceOf(DeviceLost);
   expect(renderError(thrown)).toMatchObject({
     status: 503,
-    body: { error: { code: "device_lost", message: expect.stringMatching(/^The GPU was lost .*restart the server$/) } },
+    body: {
+      error: { code: "device_lost", message: expect.stringMatching(/^The GPU was lost .*start the server again$/) },
+    },
   });
 });

@@ -17,6 +17,9 @@ export function countedEngine(engine: Engine): { readonly engine: Engine; readon
     decode: (ids) => engine.decode(ids),
     describeFeature: (sae, feature, top) => engine.describeFeature(sae, feature, top),
     generate: (sequences, signal) => counted(engine.generate(sequences, signal)),
+    get failure() {
+      return engine.failure;
+    },
     load: () => engine.load(),
     drain: () => engine.drain(),
     close: () => engine.close(),

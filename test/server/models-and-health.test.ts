@@ -25,6 +25,8 @@ describe("GET /v1/models", () => {
         alias_of: null,
         architecture: "llama",
         precision: "f32",
+        device: "cpu",
+        hardware: null,
         window: 32,
         sinks: 4,
         archive_tokens: 4096,
@@ -78,6 +80,20 @@ describe("GET /health", () => {
     await stream.body?.cancel();
     draining = true;
     expect((await app.request("/health")).status).toBe(503);
+  });
+
+  test("turns 503 when an engine has failed, and says why", async () => {
+    const failure = "The GPU was lost (an illegal memory access was encountered); start the server again";
+    const app = appOf({ ...scriptedEngine(), failure });
+    const response = await app.request("/health");
+    expect(response.status).toBe(503);
+    expect(await response.json()).toMatchObject({ status: "failed", failures: [failure], running: 0 });
+  });
+
+  test("the GPU that a model runs on is named", async () => {
+    const app = appOf(scriptedEngine({ device: "cuda:1", hardware: "NVIDIA H100" }));
+    const response = await app.request("/v1/models/words");
+    expect(await response.json()).toMatchObject({ lambdatap: { device: "cuda:1", hardware: "NVIDIA H100" } });
   });
 });
 

@@ -105,6 +105,7 @@ export function scriptedEngine({ card = {}, script = words, room = 1000 }: Scrip
       return inTurns(sequences, signal);
     },
     describeFeature: async (sae, feature, top) => description(engine.card, sae, feature, top),
+    failure: null,
     load: () => ({ running, waiting: 0 }),
     async drain() {
       draining = true;

@@ -90,8 +90,10 @@ describe("numbers that float16 has no room for", () => {
 describe("the precision of a file's own", () => {
   it.each<[string[], Precision, Precision]>([
     [["F32"], "f32", "f32"],
-    [["BF16", "F32"], "f32", "bf16"],
-    [["F16", "F32"], "f32", "f16"],
+    [["BF16", "F32", "BF16"], "f32", "bf16"],
+    [["F16", "F16", "F32", "BOOL"], "f32", "f16"],
+    [["F32", "F32", "F32", "BF16"], "f32", "f32"],
+    [["F32", "F16", "BOOL"], "f32", "f32"],
     [["F16", "BF16"], "f32", "bf16"],
     [["F16", "Q8_0"], "q8", "q8"],
     [["F32", "Q4_K", "Q6_K"], "q4", "q4"],
