@@ -92,7 +92,7 @@ describe("GET /health", () => {
 
   test("the GPU that a model runs on is named", async () => {
     const app = appOf(scriptedEngine({ card: { device: "cuda:1", hardware: "NVIDIA H100" } }));
-    const response = await app.request("/v1/models/words");
+    const response = await app.request("/v1/models/org%2Fwords");
     expect(await response.json()).toMatchObject({ lambdatap: { device: "cuda:1", hardware: "NVIDIA H100" } });
   });
 });
