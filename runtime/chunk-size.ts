@@ -1,5 +1,7 @@
 const SMALLEST = 8;
 const LARGEST = 512;
+/** A GPU is busy with no fewer; what limits them is memory for the mask, of which each head has its own far in the text. */
+const LARGEST_ON_DEVICE = 1024;
 /** A chunk is what a cancelled request still costs, and what its neighbours wait for. */
 const ALONE_MS = 180;
 const SHARED_MS = 60;
@@ -15,24 +17,30 @@ const STEADY_WORK = 2e10;
 export class ChunkSize {
   readonly #ms = new Map<number, number>();
 
+  readonly #largest: number;
+
+  /** @param isHost whether the CPU computes */
   constructor(
     readonly window: number,
     readonly weightBytes: number,
-  ) {}
+    readonly isHost = true,
+  ) {
+    this.#largest = isHost ? LARGEST : LARGEST_ON_DEVICE;
+  }
 
   /**
-   * A size that depends on the model alone. Where a text is cut changes its logits in the last digits, so a request that
+   * A size that depends on the model and the kind of device alone. Where a text is cut changes its logits in the last digits, so a request that
    * is to give the same text again takes this one.
    */
   steady(left: number): number {
-    const size = 2 ** Math.floor(Math.log2(STEADY_WORK / this.weightBytes));
-    return Math.min(Math.max(SMALLEST, Math.min(size, LARGEST)), this.window, left);
+    const size = this.isHost ? 2 ** Math.floor(Math.log2(STEADY_WORK / this.weightBytes)) : this.#largest;
+    return Math.min(Math.max(SMALLEST, Math.min(size, this.#largest)), this.window, left);
   }
 
   /** @param shared whether others wait for their turns */
   next(left: number, shared: boolean): number {
     const affordable = shared ? SHARED_MS : ALONE_MS;
-    const largest = Math.min(LARGEST, this.window);
+    const largest = Math.min(this.#largest, this.window);
     let size = Math.min(SMALLEST, largest);
     while (size * 2 <= largest && this.#expected(size * 2) <= affordable) size *= 2;
     const slower = this.#ms.get(size * 2);

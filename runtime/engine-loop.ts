@@ -70,8 +70,8 @@ export class EngineLoop implements Disposable {
     // Most requests will use this geometry: its graphs are loaded before the first of them comes.
     runner.warmUp(options);
     this.#candidates = new Candidates(runner.model.shape.vocabSize);
-    this.#chunks = new ChunkSize(options.window, runner.model.weights.bytes);
-    this.#readChunks = new ChunkSize(options.window, runner.model.weights.bytes);
+    const chunkSize = () => new ChunkSize(options.window, runner.model.weights.bytes, runner.device.isHost);
+    [this.#chunks, this.#readChunks] = [chunkSize(), chunkSize()];
   }
 
   /** Queues the sequences of a request; one that cannot be set up ends the request with errors. */

@@ -50,3 +50,11 @@ it("takes the same size whatever was measured where a text must come out the sam
   expect(new ChunkSize(256, 1e7).steady(1000)).toBe(256);
   expect(new ChunkSize(4096, 5e9).steady(1000)).toBe(8);
 });
+
+it("takes what keeps a GPU busy, however large the model is", () => {
+  const chunks = new ChunkSize(4096, 5e9, false);
+  expect(chunks.steady(10_000)).toBe(1024);
+  expect(chunks.steady(5)).toBe(5);
+  expect(new ChunkSize(256, 5e9, false).steady(1000)).toBe(256);
+  expect(sizesTaken(chunks, 10, 1, 0.05).at(-1)).toBe(1024);
+});
