@@ -21,6 +21,7 @@ const BENCHMARKS = [
   "endurance",
   "trace-endurance",
   "perplexity",
+  "precision",
   "compile-memory",
   "model-memory",
   "peer",
