@@ -1,4 +1,5 @@
 import { architectures } from "./architectures.js";
+import { blocks } from "./blocks.js";
 import { decode } from "./decode.js";
 import { endurance } from "./endurance.js";
 import { features } from "./features.js";
@@ -18,6 +19,7 @@ const SECTIONS: readonly Section[] = [
   decode,
   placement,
   perplexity,
+  blocks,
   prefill,
   traffic,
   features,
