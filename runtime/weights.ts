@@ -1,7 +1,8 @@
 import type { CompiledModel } from "../models/compile.js";
 import { CPU, type Device } from "./ort/device.js";
 import { type MappedFile, mapFile } from "./ort/mapped-file.js";
-import { type Backing, Tensor } from "./ort/tensor.js";
+import type { Backing } from "./ort/memory.js";
+import { Tensor } from "./ort/tensor.js";
 
 /** A model's weights as tensors, over its mapped file or on a device, shared by all its graphs. */
 export interface Weights extends Disposable {

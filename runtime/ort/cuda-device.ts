@@ -1,11 +1,13 @@
 import type { Pointer } from "./api.js";
 import type { CudaRuntime } from "./cuda-runtime.js";
 import type { Device, RunInputs } from "./device.js";
+import { type ElementType, elementBytes } from "./elements.js";
 import { Handle } from "./handle.js";
 import { check, library, made } from "./library.js";
 import type { MappedFile } from "./mapped-file.js";
+import type { Backing, Memory } from "./memory.js";
 import type { HostNode } from "./placement.js";
-import { type Backing, type ElementType, elementBytes, type Memory, Tensor } from "./tensor.js";
+import { Tensor } from "./tensor.js";
 
 /** Kernels read up to 16 bytes at once; CUDA itself aligns to 256. */
 const ALIGNMENT = 256;

@@ -1,6 +1,6 @@
 import type { Pointer } from "./api.js";
 import { openLibrary } from "./c-library.js";
-import type { Rows } from "./tensor.js";
+import type { Rows } from "./memory.js";
 
 /** The part of the CUDA runtime (libcudart) that device memory needs; the same in CUDA 12 and 13. */
 interface Functions {

@@ -1,8 +1,10 @@
 import { totalmem } from "node:os";
 import type { Pointer } from "./api.js";
+import type { ElementType } from "./elements.js";
 import type { MappedFile } from "./mapped-file.js";
+import type { Backing } from "./memory.js";
 import type { HostNode } from "./placement.js";
-import { type Backing, type ElementType, Tensor } from "./tensor.js";
+import { Tensor } from "./tensor.js";
 
 /** Tensors that the host writes before each run of a graph. */
 export interface RunInputs extends Disposable {

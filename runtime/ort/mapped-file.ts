@@ -4,7 +4,8 @@ import { SetupError } from "../errors.js";
 import type { Pointer } from "./api.js";
 import { copyMemory, openLibrary } from "./c-library.js";
 import { Handle } from "./handle.js";
-import { type Backing, Tensor } from "./tensor.js";
+import type { Backing } from "./memory.js";
+import { Tensor } from "./tensor.js";
 
 const PROT_READ = 1;
 const MAP_SHARED = 1;

@@ -1,72 +1,26 @@
 import { constants } from "node:buffer";
 import koffi from "koffi";
-import { halfPrecisionBytes, narrowBF16, narrowF16, widenBF16, widenF16 } from "../../models/weights/half-precision.js";
+import { halfPrecisionBytes } from "../../models/weights/half-precision.js";
 import type { Pointer } from "./api.js";
-import { roomFor } from "./available-memory.js";
 import { copyMemory, zeroMemory } from "./c-library.js";
-import { Handle, type Holdable } from "./handle.js";
-import { library, made, OrtError } from "./library.js";
-
-const ELEMENT = {
-  float32: { onnx: 1, bytes: 4, array: Float32Array },
-  uint8: { onnx: 2, bytes: 1, array: Uint8Array },
-  int32: { onnx: 6, bytes: 4, array: Int32Array },
-  int64: { onnx: 7, bytes: 8, array: BigInt64Array },
-  bool: { onnx: 9, bytes: 1, array: Uint8Array },
-  float16: { onnx: 10, bytes: 2, array: Uint16Array },
-  bfloat16: { onnx: 16, bytes: 2, array: Uint16Array },
-} as const;
-
-/** Types that JavaScript has no numbers for: they go in rounded to nearest even, and come out as f32. */
-const HALF = {
-  float16: { narrow: narrowF16, widen: widenF16 },
-  bfloat16: { narrow: narrowBF16, widen: widenBF16 },
-} as const;
-
-export type ElementType = keyof typeof ELEMENT;
-type Elements = Float32Array | Uint8Array | Uint16Array | Int32Array | BigInt64Array;
-
-/** ONNX Runtime's code for an allocation that failed (ORT_RUNTIME_EXCEPTION). */
-const NO_MEMORY = 6;
-
-/** Rows of bytes that stand `pitch` bytes apart. */
-export interface Rows {
-  readonly address: Pointer;
-  readonly pitch: number;
-}
-
-/** Memory that the host cannot touch: how bytes get there, and from there. */
-export interface Memory {
-  /** `OrtMemoryInfo` of tensors in it. */
-  readonly info: Pointer;
-  zero(address: Pointer, bytes: number): void;
-  copy(to: Pointer, from: Pointer, bytes: number): void;
-  /** Copies `height` rows of `width` bytes. */
-  copyRows(to: Rows, from: Rows, width: number, height: number): void;
-  copyIn(to: Pointer, from: Pointer | Uint8Array, bytes: number): void;
-  /** @param receive is given host memory that holds bytes [at, at + bytes) of what is copied, piece by piece */
-  copyOut(from: Pointer, bytes: number, receive: (host: Pointer, at: number, bytes: number) => void): void;
-}
-
-/** Memory that outlives a tensor made over it. */
-export interface Backing extends Holdable {
-  readonly address: Pointer;
-  readonly bytes: number;
-  /** Where it is not, writing would end the process. */
-  readonly writable: boolean;
-  /** Left out: the host's. */
-  readonly memory?: Memory | undefined;
-}
-
-/** `count` stretches of `length` elements, those of the source and of the target each their own number of elements apart. */
-export interface Stretches {
-  readonly count: number;
-  readonly length: number;
-  readonly sourceOffset: number;
-  readonly sourceStride: number;
-  readonly offset: number;
-  readonly stride: number;
-}
+import {
+  bytesOf,
+  type Elements,
+  type ElementType,
+  elementBytes,
+  elementCount,
+  elementsIn,
+  elementsOf,
+  elementWidth,
+  fillElements,
+  isHalf,
+  setElements,
+  widen,
+} from "./elements.js";
+import { Handle } from "./handle.js";
+import { library } from "./library.js";
+import { type Backing, copyRows, type Memory, type Stretches } from "./memory.js";
+import { allocateValue, type TensorValue, valueAt } from "./tensor-value.js";
 
 /**
  * A dense tensor that ONNX Runtime reads and writes in place, in the host's memory or a device's. Its contents are copied
@@ -88,17 +42,17 @@ export class Tensor implements Disposable {
   private constructor(
     readonly type: ElementType,
     shape: readonly number[],
-    native: { readonly pointer: Pointer; readonly address: Pointer },
+    value: TensorValue,
     source?: Backing,
   ) {
     this.shape = [...shape];
-    this.size = product(shape);
-    this.bytes = this.size * ELEMENT[type].bytes;
+    this.size = elementCount(shape);
+    this.bytes = this.size * elementWidth(type);
     this.writable = source?.writable ?? true;
     this.#name = `tensor ${type}[${shape}]`;
-    this.#address = native.address;
+    this.#address = value.address;
     this.#memory = source?.memory ?? null;
-    this.#handle = new Handle(this.#name, native.pointer, (p) => {
+    this.#handle = new Handle(this.#name, value.pointer, (p) => {
       library().api.ReleaseValue(p);
       source?.letGo();
     });
@@ -106,22 +60,12 @@ export class Tensor implements Disposable {
 
   /** A zeroed tensor in the host's memory, which ONNX Runtime allocates. @throws OrtError when there is no memory. */
   static zeros(type: ElementType, shape: readonly number[]): Tensor {
-    const { allocator } = library();
-    const about = `allocating ${type}[${shape}]`;
-    const bytes = elementBytes(type, shape);
-    if (!roomFor(bytes)) throw new OrtError(NO_MEMORY, `${about}: the machine has no ${bytes} bytes left`);
-    const pointer = made(
-      (api, out) => api.CreateTensorAsOrtValue(allocator, dims(shape), shape.length, ELEMENT[type].onnx, out),
-      about,
-    );
-    const address = made((api, out) => api.GetTensorMutableData(pointer, out));
-    if (bytes > 0) zeroMemory(address, bytes);
-    return new Tensor(type, shape, { pointer, address });
+    return new Tensor(type, shape, allocateValue(type, shape));
   }
 
   /** A tensor over memory that is not copied; `source` is held until the tensor is gone. */
   static over(source: Backing, byteOffset: number, type: ElementType, shape: readonly number[]): Tensor {
-    const width = ELEMENT[type].bytes;
+    const width = elementWidth(type);
     const bytes = elementBytes(type, shape);
     if (!(Number.isSafeInteger(byteOffset) && byteOffset >= 0 && byteOffset + bytes <= source.bytes)) {
       throw new RangeError(`${type}[${shape}] at byte ${byteOffset} does not fit into ${source.bytes} bytes`);
@@ -132,7 +76,7 @@ export class Tensor implements Disposable {
     }
     source.hold();
     try {
-      return new Tensor(type, shape, { pointer: wrap(address, bytes, type, shape, source.memory), address }, source);
+      return new Tensor(type, shape, valueAt(address, type, shape, source.memory), source);
     } catch (error) {
       source.letGo();
       throw error;
@@ -141,7 +85,7 @@ export class Tensor implements Disposable {
 
   /** Another shape over part of this tensor's memory, from element `offset` on. Both may be bound at once. */
   alias(shape: readonly number[], offset = 0): Tensor {
-    return Tensor.over(this.backing(), offset * ELEMENT[this.type].bytes, this.type, shape);
+    return Tensor.over(this.backing(), offset * elementWidth(this.type), this.type, shape);
   }
 
   get pointer(): Pointer {
@@ -160,23 +104,17 @@ export class Tensor implements Disposable {
   /** Copies `values` in, from element `offset` on; integers where the tensor's are, rounded where it has 16-bit floats. */
   write(values: ArrayLike<number>, offset = 0): void {
     this.#checkWrite(offset, values.length);
-    if (this.#memory !== null) {
-      this.#copyIn(this.#memory, values, offset);
-      return;
-    }
-    const view = this.#elements();
-    if (view instanceof BigInt64Array) view.set(Array.from(values, BigInt), offset);
-    else if (view instanceof Uint16Array) view.set(this.#narrowed(values), offset);
-    else view.set(values, offset);
+    if (this.#memory !== null) this.#copyIn(this.#memory, values, offset);
+    else setElements(this.#elements(), this.type, values, offset);
   }
 
   /** Copies `target.length` elements out, from element `offset` on; 16-bit floats become f32. */
   read(target: Float32Array, offset = 0): Float32Array {
+    const { type } = this;
     this.#checkRange(offset, target.length);
-    const half = this.type === "float16" || this.type === "bfloat16" ? HALF[this.type] : null;
-    if (half === null && this.type !== "float32") throw new TypeError(`${this.#name} cannot be read as float32`);
-    this.#copyOut(half === null ? bytesOf(target) : halfPrecisionBytes(target), offset);
-    half?.widen(target);
+    if (!isHalf(type) && type !== "float32") throw new TypeError(`${this.#name} cannot be read as float32`);
+    this.#copyOut(isHalf(type) ? halfPrecisionBytes(target) : bytesOf(target), offset);
+    if (isHalf(type)) widen(type, target);
     return target;
   }
 
@@ -191,21 +129,12 @@ export class Tensor implements Disposable {
   /** Sets `count` elements from `offset` on to `value`. */
   fill(value: number, offset = 0, count = this.size - offset): void {
     this.#checkWrite(offset, count);
-    const width = ELEMENT[this.type].bytes;
     if (Object.is(value, 0)) {
-      const address = this.#address + BigInt(offset * width);
-      if (this.#memory === null) zeroMemory(address, count * width);
-      else if (count > 0) this.#memory.zero(address, count * width);
-      return;
-    }
-    if (this.#memory !== null) {
-      this.#copyIn(this.#memory, new Float32Array(count).fill(value), offset);
-      return;
-    }
-    const view = this.#elements();
-    if (view instanceof BigInt64Array) view.fill(BigInt(value), offset, offset + count);
-    else if (view instanceof Uint16Array) view.fill(this.#narrowed([value])[0]!, offset, offset + count);
-    else view.fill(value, offset, offset + count);
+      const [address, bytes] = [this.#addressOf(offset), count * elementWidth(this.type)];
+      if (this.#memory === null) zeroMemory(address, bytes);
+      else if (count > 0) this.#memory.zero(address, bytes);
+    } else if (this.#memory !== null) this.#copyIn(this.#memory, new Float32Array(count).fill(value), offset);
+    else fillElements(this.#elements(), this.type, value, offset, offset + count);
   }
 
   /** Copies `count` elements from another tensor of the same type; the two may share memory. */
@@ -225,21 +154,10 @@ export class Tensor implements Disposable {
       source.#checkRange(sourceOffset + last * sourceStride, length);
       this.#checkWrite(offset + last * stride, length);
     }
-    const { bytes: width } = ELEMENT[this.type];
-    const from = source.#address + BigInt(sourceOffset * width);
-    const to = this.#address + BigInt(offset * width);
-    if (count > 1 && this.#memory !== null && source.#memory !== null) {
-      const rows = { to: { address: to, pitch: stride * width }, from: { address: from, pitch: sourceStride * width } };
-      this.#memory.copyRows(rows.to, rows.from, length * width, count);
-      return;
-    }
-    for (let i = 0; i < count; i++)
-      this.#copyBytes(
-        source.#memory,
-        from + BigInt(i * sourceStride * width),
-        to + BigInt(i * stride * width),
-        length * width,
-      );
+    const width = elementWidth(this.type);
+    const to = { memory: this.#memory, address: this.#addressOf(offset), pitch: stride * width };
+    const from = { memory: source.#memory, address: source.#addressOf(sourceOffset), pitch: sourceStride * width };
+    copyRows(to, from, length * width, count);
   }
 
   [Symbol.dispose](): void {
@@ -258,46 +176,25 @@ export class Tensor implements Disposable {
     };
   }
 
-  #copyBytes(source: Memory | null, from: Pointer, to: Pointer, bytes: number): void {
-    if (this.#memory === null && source === null) copyMemory(to, from, bytes);
-    else if (this.#memory === null)
-      source?.copyOut(from, bytes, (host, at, length) => copyMemory(to + BigInt(at), host, length));
-    else if (source === null) this.#memory.copyIn(to, from, bytes);
-    else this.#memory.copy(to, from, bytes);
+  #addressOf(element: number): Pointer {
+    return this.#address + BigInt(element * elementWidth(this.type));
   }
 
   #copyIn(memory: Memory, values: ArrayLike<number>, offset: number): void {
-    const elements = this.#inOwnType(values);
-    if (values.length === 0) return;
-    const at = offset * ELEMENT[this.type].bytes;
-    memory.copyIn(this.#address + BigInt(at), bytesOf(elements), elements.byteLength);
-  }
-
-  #inOwnType(values: ArrayLike<number>): Elements {
-    if (this.type === "float16" || this.type === "bfloat16") return this.#narrowed(values);
-    if (this.type === "int64") return BigInt64Array.from(Array.from(values, BigInt));
-    const { array } = ELEMENT[this.type];
-    return values instanceof array ? values : array.from(values);
+    const elements = elementsOf(this.type, values);
+    if (values.length > 0) memory.copyIn(this.#addressOf(offset), bytesOf(elements), elements.byteLength);
   }
 
   #copyOut(target: Uint8Array, offset: number): void {
     if (target.length === 0) return;
-    const { bytes: width } = ELEMENT[this.type];
     if (this.#memory === null) {
-      target.set(bytesOf(this.#elements()).subarray(offset * width, offset * width + target.length));
+      const at = offset * elementWidth(this.type);
+      target.set(bytesOf(this.#elements()).subarray(at, at + target.length));
       return;
     }
-    const from = this.#address + BigInt(offset * width);
-    this.#memory.copyOut(from, target.length, (host, at, bytes) =>
+    this.#memory.copyOut(this.#addressOf(offset), target.length, (host, at, bytes) =>
       copyMemory(target.subarray(at, at + bytes), host, bytes),
     );
-  }
-
-  #narrowed(values: ArrayLike<number>): Uint16Array {
-    if (this.type !== "float16" && this.type !== "bfloat16") throw new TypeError(`${this.#name} has no 16-bit floats`);
-    const halves = new Uint16Array(values.length);
-    HALF[this.type].narrow(values instanceof Float32Array ? values : Float32Array.from(values), halves);
-    return halves;
   }
 
   #checkRange(offset: number, count: number): void {
@@ -316,46 +213,7 @@ export class Tensor implements Disposable {
   #elements(): Elements {
     if (this.bytes > constants.MAX_LENGTH) throw new RangeError(`${this.#name} is too large for an array`);
     // One view for the tensor's life: each koffi.view is finalised only in a later turn of the event loop.
-    this.#view ??= new ELEMENT[this.type].array(
-      this.size === 0 ? new ArrayBuffer(0) : koffi.view(this.#address, this.bytes),
-    );
+    this.#view ??= elementsIn(this.type, this.size === 0 ? new ArrayBuffer(0) : koffi.view(this.#address, this.bytes));
     return this.#view;
   }
 }
-
-function wrap(
-  address: Pointer,
-  bytes: number,
-  type: ElementType,
-  shape: readonly number[],
-  memory: Memory | undefined,
-): Pointer {
-  const info = memory?.info ?? library().cpuMemory;
-  return made((api, out) =>
-    api.CreateTensorWithDataAsOrtValue(info, address, bytes, dims(shape), shape.length, ELEMENT[type].onnx, out),
-  );
-}
-
-/** Bytes of a tensor. @throws RangeError where that is no shape. */
-export function elementBytes(type: ElementType, shape: readonly number[]): number {
-  checkShape(shape);
-  return product(shape) * ELEMENT[type].bytes;
-}
-
-const bytesOf = ({ buffer, byteOffset, byteLength }: Elements): Uint8Array =>
-  new Uint8Array(buffer, byteOffset, byteLength);
-
-function checkShape(shape: readonly number[]): void {
-  if (!shape.every((n) => Number.isSafeInteger(n) && n >= 0) || !Number.isSafeInteger(product(shape) * 8)) {
-    throw new RangeError(`[${shape}] is no tensor shape`);
-  }
-}
-
-const product = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
-
-/** Never empty: koffi must not be handed the address of an array without memory. */
-const dims = (shape: readonly number[]): BigInt64Array => {
-  const out = new BigInt64Array(Math.max(1, shape.length));
-  for (const [i, n] of shape.entries()) out[i] = BigInt(n);
-  return out;
-};

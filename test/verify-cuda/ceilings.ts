@@ -1,6 +1,6 @@
 import type { Precision } from "../../models/weights/block-format.js";
 import type { CudaDevice } from "../../runtime/ort/cuda-device.js";
-import type { ElementType } from "../../runtime/ort/tensor.js";
+import type { ElementType } from "../../runtime/ort/elements.js";
 import { median, timed } from "../bench/report.js";
 import { MatrixProduct, type ProductSizes } from "./matrix-product.js";
 import { randomTensor } from "./random-tensor.js";

@@ -3,8 +3,9 @@ import { join } from "node:path";
 import { GraphBuilder } from "../../models/onnx/graph.js";
 import { Binding } from "../../runtime/ort/binding.js";
 import type { Device } from "../../runtime/ort/device.js";
+import type { ElementType } from "../../runtime/ort/elements.js";
 import { Session } from "../../runtime/ort/session.js";
-import type { ElementType, Tensor } from "../../runtime/ort/tensor.js";
+import type { Tensor } from "../../runtime/ort/tensor.js";
 import { randomTensor } from "./random-tensor.js";
 
 /** [rows, inner] x [inner, columns]. */

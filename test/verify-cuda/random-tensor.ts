@@ -1,5 +1,6 @@
 import type { Device } from "../../runtime/ort/device.js";
-import type { ElementType, Tensor } from "../../runtime/ort/tensor.js";
+import type { ElementType } from "../../runtime/ort/elements.js";
+import type { Tensor } from "../../runtime/ort/tensor.js";
 import { randomWeights } from "../models/random-model.js";
 
 /** Numbers that are drawn; the rest of a tensor repeats them. */

@@ -1,8 +1,9 @@
 import { freemem, totalmem } from "node:os";
 import { describe, expect, it } from "vitest";
 import { roomFor } from "../../../runtime/ort/available-memory.js";
+import type { ElementType } from "../../../runtime/ort/elements.js";
 import { OrtError } from "../../../runtime/ort/library.js";
-import { type ElementType, Tensor } from "../../../runtime/ort/tensor.js";
+import { Tensor } from "../../../runtime/ort/tensor.js";
 
 const floats = (...values: number[]): Tensor => {
   const tensor = Tensor.zeros("float32", [values.length]);

@@ -1,0 +1,52 @@
+import type { Pointer } from "./api.js";
+import { roomFor } from "./available-memory.js";
+import { zeroMemory } from "./c-library.js";
+import { type ElementType, elementBytes, onnxType } from "./elements.js";
+import { library, made, OrtError } from "./library.js";
+import type { Memory } from "./memory.js";
+
+/** ONNX Runtime's code for an allocation that failed (ORT_RUNTIME_EXCEPTION). */
+const NO_MEMORY = 6;
+
+/** A tensor as ONNX Runtime knows it (`OrtValue`), and where its elements lie. */
+export interface TensorValue {
+  readonly pointer: Pointer;
+  readonly address: Pointer;
+}
+
+/** Zeros in the host's memory, which ONNX Runtime allocates. @throws OrtError when there is no memory. */
+export function allocateValue(type: ElementType, shape: readonly number[]): TensorValue {
+  const { allocator } = library();
+  const about = `allocating ${type}[${shape}]`;
+  const bytes = elementBytes(type, shape);
+  if (!roomFor(bytes)) throw new OrtError(NO_MEMORY, `${about}: the machine has no ${bytes} bytes left`);
+  const pointer = made(
+    (api, out) => api.CreateTensorAsOrtValue(allocator, dims(shape), shape.length, onnxType(type), out),
+    about,
+  );
+  const address = made((api, out) => api.GetTensorMutableData(pointer, out));
+  if (bytes > 0) zeroMemory(address, bytes);
+  return { pointer, address };
+}
+
+/** What lies at an address. @param memory left out: the host's */
+export function valueAt(
+  address: Pointer,
+  type: ElementType,
+  shape: readonly number[],
+  memory: Memory | undefined,
+): TensorValue {
+  const info = memory?.info ?? library().cpuMemory;
+  const bytes = elementBytes(type, shape);
+  const pointer = made((api, out) =>
+    api.CreateTensorWithDataAsOrtValue(info, address, bytes, dims(shape), shape.length, onnxType(type), out),
+  );
+  return { pointer, address };
+}
+
+/** Never empty: koffi must not be handed the address of an array without memory. */
+const dims = (shape: readonly number[]): BigInt64Array => {
+  const out = new BigInt64Array(Math.max(1, shape.length));
+  for (const [i, n] of shape.entries()) out[i] = BigInt(n);
+  return out;
+};
