@@ -7,6 +7,7 @@ import { TokenBytes } from "../models/tokenizer/token-bytes.js";
 import { activationBytes, precisionProblem } from "../models/weights/block-format.js";
 import { archivedBytes, retrievingLayers } from "./archive.js";
 import { AttachedSaes } from "./attached-saes.js";
+import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "./default-geometry.js";
 import { describeFeature } from "./describe-feature.js";
 import { EngineLoop } from "./engine-loop.js";
 import { DeviceLost, SetupError } from "./errors.js";
@@ -19,9 +20,6 @@ import type { HostNode } from "./ort/placement.js";
 import { Runner } from "./runner.js";
 import { toFault } from "./thread-fault.js";
 
-/** DESIGN: default W = min(training length, 4096), G = 10. */
-const LARGEST_DEFAULT_WINDOW = 4096;
-const DEFAULT_SINKS = 10;
 /** Share of the memory, the machine's or the GPU's, that the keys and values of one text in `mode: full` may take. */
 const FULL_MODE_SHARE = 0.25;
 /** Below this many bytes of weights, threads wait for each other longer than they compute. */

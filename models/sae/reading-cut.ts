@@ -18,7 +18,7 @@ export interface GraphCut {
 }
 
 /** Places that are summed one after the other; the number of places of top-AFA is a multiple of it. */
-export const PLACES_STEP = 128;
+const PLACES_STEP = 128;
 
 /** Places that hold all of dSae features. */
 export const allPlaces = (dSae: number): number => Math.ceil(dSae / PLACES_STEP) * PLACES_STEP;

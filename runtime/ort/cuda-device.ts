@@ -20,8 +20,6 @@ const [DEVICE_ALLOCATOR, DEFAULT_MEMORY] = [0, 0];
 export interface CudaSettings {
   /** As the hardware calls itself. */
   readonly description: string;
-  /** Products of f32 matrices on the tensor cores, which round their factors to 11 bits. */
-  readonly tf32?: boolean;
   /** Is given nodes of graphs that have been loaded through which data leaves the device. */
   readonly onHostNodes?: ((nodes: readonly HostNode[]) => void) | undefined;
 }
@@ -33,17 +31,15 @@ export class CudaDevice implements Device {
   readonly isHost = false;
   readonly #info: Handle;
   readonly #memory: Memory;
-  readonly #tf32: boolean;
   readonly #onHostNodes: (nodes: readonly HostNode[]) => void;
   readonly #runOptions = new Map<number | null, Handle>();
 
   constructor(
     readonly runtime: CudaRuntime,
-    { description, tf32 = false, onHostNodes = () => {} }: CudaSettings,
+    { description, onHostNodes = () => {} }: CudaSettings,
   ) {
     this.name = `cuda:${runtime.device}`;
     this.description = description;
-    this.#tf32 = tf32;
     this.#onHostNodes = onHostNodes;
     this.#info = new Handle(
       "memory information",
@@ -86,7 +82,8 @@ export class CudaDevice implements Device {
       device_id: String(this.runtime.device),
       has_user_compute_stream: "1",
       user_compute_stream: String(this.runtime.stream),
-      use_tf32: this.#tf32 ? "1" : "0",
+      // Tensor cores round the factors of f32 products to 11 bits.
+      use_tf32: "0",
       arena_extend_strategy: "kSameAsRequested",
       // Else the sums of fused norms are in 16 bits where their inputs are.
       enable_skip_layer_norm_strict_mode: "1",

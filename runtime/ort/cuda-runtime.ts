@@ -72,7 +72,7 @@ const SIGNATURES: { readonly [Name in keyof Functions]: readonly [result: string
 /** cudaStreamCaptureModeThreadLocal. */
 const OWN_CAPTURES = 1;
 /** cudaErrorMemoryAllocation. */
-const OUT_OF_MEMORY = 2;
+export const OUT_OF_MEMORY = 2;
 const STREAM_NON_BLOCKING = 1;
 const [HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE] = [1, 2, 3];
 /** cudaMemPoolAttrReleaseThreshold: memory that is kept when nothing uses it. */
@@ -88,10 +88,6 @@ export class CudaError extends Error {
     message: string,
   ) {
     super(message);
-  }
-
-  get outOfMemory(): boolean {
-    return this.code === OUT_OF_MEMORY;
   }
 }
 
@@ -136,13 +132,13 @@ export class CudaRuntime implements Disposable {
     this.#check(this.#functions.cudaMemPoolSetAttribute(this.#pool, POOL_KEEPS, this.#cell), "the memory pool");
   }
 
-  /** @throws CudaError, `outOfMemory` where the GPU has no room. */
+  /** @throws CudaError, OUT_OF_MEMORY where the GPU has no room. */
   allocate(bytes: number, about: string): Pointer {
     const take = (out: BigUint64Array) => this.#functions.cudaMallocAsync(out, bytes, this.stream);
     try {
       return this.#made(take, about);
     } catch (error) {
-      if (!(error instanceof CudaError && error.outOfMemory)) throw error;
+      if (!(error instanceof CudaError && error.code === OUT_OF_MEMORY)) throw error;
       const { free, total } = this.memory();
       const left = `${megabytes(free)} of ${megabytes(total)} MB are free`;
       throw new CudaError(error.code, `${about}: the GPU has no ${megabytes(bytes)} MB left (${left})`);

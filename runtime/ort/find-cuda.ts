@@ -69,14 +69,10 @@ export function searchCuda(places: CudaPlaces): CudaSearch {
 }
 
 /**
- * The provider and its libraries; makes a folder of links in the cache where ONNX Runtime needs one to find the provider.
+ * What a search has found, ready to be loaded; makes a folder of links in the cache where ONNX Runtime needs one to find the
+ * provider.
  * @throws SetupError with what is missing and what brings it; CacheError where the cache folder cannot be written.
  */
-export function findCuda({ cacheRoot, ...places }: CudaPlaces & { readonly cacheRoot: string }): CudaInstallation {
-  return installationOf(searchCuda(places), cacheRoot);
-}
-
-/** What a search has found, ready to be loaded. @throws as `findCuda`. */
 export function installationOf({ provider, libraries, problem }: CudaSearch, cacheRoot: string): CudaInstallation {
   if (provider === null || problem !== null)
     throw new SetupError(problem ?? "CUDA cannot be used: there is no provider.");

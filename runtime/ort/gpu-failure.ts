@@ -1,4 +1,4 @@
-import { CudaError } from "./cuda-runtime.js";
+import { CudaError, OUT_OF_MEMORY } from "./cuda-runtime.js";
 import type { Device } from "./device.js";
 import { OrtError } from "./library.js";
 
@@ -8,7 +8,6 @@ export interface GpuFailure {
   readonly message: string;
 }
 
-const OUT_OF_MEMORY = 2;
 /**
  * Errors of the CUDA runtime after which every call of this process fails: no device, memory that broke, kernels that
  * did (driver_types.h).

@@ -118,14 +118,6 @@ export class Tensor implements Disposable {
     return target;
   }
 
-  /** Copies `target.length` integers out, from element `offset` on. */
-  readIntegers(target: Int32Array, offset = 0): Int32Array {
-    this.#checkRange(offset, target.length);
-    if (this.type !== "int32") throw new TypeError(`${this.#name} cannot be read as int32`);
-    this.#copyOut(bytesOf(target), offset);
-    return target;
-  }
-
   /** Sets `count` elements from `offset` on to `value`. */
   fill(value: number, offset = 0, count = this.size - offset): void {
     this.#checkWrite(offset, count);

@@ -1,14 +1,11 @@
 import { findModel } from "../../models/hub/find-model.js";
 import { type Inspection, inspectModel } from "../../models/inspect.js";
+import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "../../runtime/default-geometry.js";
 import { type DeviceReport, deviceLines, reportDevice } from "./doctor-device.js";
 import type { DoctorOptions } from "./options.js";
 import { createProgress } from "./progress.js";
 import { size } from "./pull-progress.js";
 import { embeddedModel } from "./start-engine.js";
-
-/** DESIGN: default W = min(training length, 4096), G = 10; as the engine chooses them. */
-const LARGEST_DEFAULT_WINDOW = 4096;
-const DEFAULT_SINKS = 10;
 
 /** Says what a model is, what it needs, and what of it is refused and why. Exit code 1 where something is. */
 export async function doctor(options: DoctorOptions): Promise<number> {

@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { listEntries, prune } from "../../../models/cache/cache-entry.js";
 import { SetupError } from "../../../runtime/errors.js";
-import { type CudaPlaces, findCuda, searchCuda } from "../../../runtime/ort/find-cuda.js";
+import { type CudaPlaces, installationOf, searchCuda } from "../../../runtime/ort/find-cuda.js";
 import { cudaFiles, library, npmPackage, ortLibrary, providerFiles, writeFiles } from "./fake-cuda.js";
 
 const home = realpathSync(mkdtempSync(join(tmpdir(), "lambdatap-cuda-")));
@@ -28,7 +28,8 @@ beforeEach(() => {
   };
 });
 const write = (files: Parameters<typeof writeFiles>[1]) => writeFiles(root, files);
-const find = (places: Partial<CudaPlaces> = {}) => findCuda({ ...machine, ...places });
+const find = (places: Partial<CudaPlaces> = {}) =>
+  installationOf(searchCuda({ ...machine, ...places }), machine.cacheRoot);
 const problem = (places: Partial<CudaPlaces> = {}) => searchCuda({ ...machine, ...places }).problem;
 
 const SITE = "venv/lib/python3.11/site-packages";
@@ -273,8 +274,9 @@ describe("the folder of links", () => {
 
   test("is made once, by whoever comes first, and again where a link is gone", async () => {
     const module = new URL("../../../runtime/ort/find-cuda.js", import.meta.url).href;
-    const code = `import { findCuda } from ${JSON.stringify(module)};
-      process.stdout.write(findCuda(${JSON.stringify(machine)}).library);`;
+    const code = `import { installationOf, searchCuda } from ${JSON.stringify(module)};
+      const machine = ${JSON.stringify(machine)};
+      process.stdout.write(installationOf(searchCuda(machine), machine.cacheRoot).library);`;
     const run = () => promisify(execFile)(process.execPath, ["--input-type=module", "-e", code]);
     const all = await Promise.all(Array.from({ length: 4 }, run));
     const path = find().library;
@@ -300,7 +302,7 @@ describe("the folder of links", () => {
 
   test("that cannot be made is a sentence about the cache folder", () => {
     write({ "a-file": "" });
-    expect(() => findCuda({ ...machine, cacheRoot: join(root, "a-file") })).toThrow(
+    expect(() => installationOf(searchCuda(machine), join(root, "a-file"))).toThrow(
       /^The cache folder .*a-file cannot be made/,
     );
   });
