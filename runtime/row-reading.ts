@@ -13,6 +13,9 @@ export function rowsOfBlock(dSae: number): number {
   return 2 ** Math.floor(Math.log2(Math.min(MOST_ROWS, fitting)));
 }
 
+/** Rows of the block that so many are read in: a power of two, so that a handful of blocks do for all. */
+export const paddedRows = (rows: number): number => 2 ** Math.ceil(Math.log2(rows));
+
 /** @param squares |f|^2 */
 export const epsLbo = (norm: number, squares: number, dSae: number): number | null =>
   squares > 0 && dSae > 1 ? Math.abs(norm ** 2 - squares) / ((dSae - 1) * squares) : null;

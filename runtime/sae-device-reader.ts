@@ -5,7 +5,7 @@ import { MOST_READ_FEATURES } from "../models/sae/reading-graph.js";
 import { Tensor } from "./ort/tensor.js";
 import { ReadingBlock } from "./reading-block.js";
 import { Recordings } from "./recordings.js";
-import { type RowReading, rowsOfBlock } from "./row-reading.js";
+import { paddedRows, type RowReading, rowsOfBlock } from "./row-reading.js";
 import { decoderRow, encoderColumn, type Neighbour, nearest } from "./sae-directions.js";
 import { type SaeReaderOptions, SaeResources } from "./sae-resources.js";
 
@@ -127,9 +127,8 @@ export class SaeDeviceReader implements Disposable {
     return rule.kind === "top-k" ? rule.k : this.#places;
   }
 
-  /** With room for `rows`: these are padded to a power of two, so that a handful of blocks do for all. */
   #input(rows: number): Tensor {
-    const padded = 2 ** Math.ceil(Math.log2(rows));
+    const padded = paddedRows(rows);
     const known = this.#inputs.get(padded);
     if (known !== undefined) return known;
     const input = this.#resources.device.zeros("float32", [padded, this.sae.description.dIn]);

@@ -6,7 +6,7 @@ import type { SaePrecision } from "../models/sae/sae-matrices.js";
 import type { SaeOutline } from "../models/sae/stored-sae.js";
 import { GatheredSum } from "./gathered-sum.js";
 import { largest } from "./largest.js";
-import { epsLbo, type RowReading, rowsOfBlock, unreadable } from "./row-reading.js";
+import { epsLbo, paddedRows, type RowReading, rowsOfBlock, unreadable } from "./row-reading.js";
 import { SaeBlock } from "./sae-block.js";
 import { decoderRow, encoderColumn, type Neighbour, nearest } from "./sae-directions.js";
 import { type SaeReaderOptions, SaeResources } from "./sae-resources.js";
@@ -92,9 +92,8 @@ export class SaeReader implements Disposable {
     return readings;
   }
 
-  /** With room for `rows`: these are padded to a power of two, so that a handful of blocks do for all. */
   #block(rows: number): SaeBlock {
-    const padded = 2 ** Math.ceil(Math.log2(rows));
+    const padded = paddedRows(rows);
     const known = this.#blocks.get(padded);
     if (known !== undefined) return known;
     const block = new SaeBlock(this.#resources, padded);

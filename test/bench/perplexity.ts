@@ -1,12 +1,11 @@
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { compileModel } from "../../models/compile.js";
-import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
 import { PRECISIONS } from "../../models/weights/block-format.js";
 import { Runner } from "../../runtime/runner.js";
 import { benchFolder } from "./bench-model.js";
-import { argument, type Figure, report } from "./report.js";
+import { heldOutTokens } from "./held-out-tokens.js";
+import { argument, type Figure, mean, report } from "./report.js";
 import { negativeLogProbability, textNll } from "./text-nll.js";
 
 /**
@@ -18,7 +17,6 @@ const SINKS = 10;
 const GOAL = 0.02;
 const SAMPLE = Number(argument("sample") ?? 2000);
 const FULL_LIMIT = 8192;
-const text = readFileSync(argument("text") ?? join("test", "data", "the-wind-in-the-willows.txt"), "utf8");
 const folder = argument("model") ?? join("models", "default");
 
 const model = await compileModel({
@@ -26,13 +24,8 @@ const model = await compileModel({
   precision: z.enum(PRECISIONS).parse(argument("precision") ?? "f32"),
   cacheRoot: benchFolder("cache"),
 });
-const { vocabSize, bosTokenId } = model.shape;
-const tokenizer = openTokenizer(folder, vocabSize);
-if (tokenizer === null) throw new Error(`${folder} has no tokenizer`);
-const ids = [...(bosTokenId === null ? [] : [bosTokenId]), ...tokenizer.encode(text)].slice(
-  0,
-  Number(argument("tokens") ?? Number.POSITIVE_INFINITY),
-);
+const asked = Number(argument("tokens") ?? Number.POSITIVE_INFINITY);
+const ids = heldOutTokens(folder, model.shape, asked, argument("text"));
 using runner = new Runner(model, { window: WINDOW, threads: 2 });
 
 const lambda = textNll(runner, ids, WINDOW, { window: WINDOW, sinks: SINKS });
@@ -78,10 +71,4 @@ function nllFromScratch(position: number): number {
   const logits = runner.prefill(cache, cache.allocate(), context, [context.length - 1]);
   runner.closeCache(cache);
   return negativeLogProbability(logits, ids[position] ?? 0);
-}
-
-function mean(values: ArrayLike<number>): number {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[i] ?? 0;
-  return sum / values.length;
 }

@@ -56,23 +56,25 @@ export interface LlamaSizes {
   readonly vocab: number;
 }
 
+/** What config.json says of a Llama. @param tied whether its head is */
+export const llamaConfig = (sizes: LlamaSizes, tied: boolean) => ({
+  model_type: "llama",
+  vocab_size: sizes.vocab,
+  hidden_size: sizes.hidden,
+  intermediate_size: sizes.intermediate,
+  num_hidden_layers: sizes.layers,
+  num_attention_heads: sizes.heads,
+  num_key_value_heads: sizes.kvHeads,
+  head_dim: sizes.headDim,
+  max_position_embeddings: 8192,
+  tie_word_embeddings: tied,
+  bos_token_id: 0,
+});
+
 /** Writes a Llama with random weights in Hugging Face layout (F32), its head tied or not. */
 export function writeRandomLlama(folder: string, sizes: LlamaSizes, { seed = 1, tied = false } = {}): void {
   mkdirSync(folder, { recursive: true });
-  const config = {
-    model_type: "llama",
-    vocab_size: sizes.vocab,
-    hidden_size: sizes.hidden,
-    intermediate_size: sizes.intermediate,
-    num_hidden_layers: sizes.layers,
-    num_attention_heads: sizes.heads,
-    num_key_value_heads: sizes.kvHeads,
-    head_dim: sizes.headDim,
-    max_position_embeddings: 8192,
-    tie_word_embeddings: tied,
-    bos_token_id: 0,
-  };
-  writeFileSync(join(folder, "config.json"), JSON.stringify(config));
+  writeFileSync(join(folder, "config.json"), JSON.stringify(llamaConfig(sizes, tied)));
   const shapes = tensorShapes(sizes, tied);
   const weights = function* () {
     for (const [i, { name, shape }] of shapes.entries()) {

@@ -11,6 +11,7 @@ import {
   goldenSequences,
   maxDifference,
 } from "../golden-tensors.js";
+import { pieceEnds } from "../text-pieces.js";
 
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
 afterAll(() => rmSync(cacheRoot, { recursive: true }));
@@ -29,16 +30,6 @@ const logitsOf = (runner: Runner, ids: readonly number[], chunks: readonly numbe
   return logits;
 };
 
-/** Where the pieces of a text end: pieces of `size` up to `from`, single tokens after it. */
-function cut(length: number, size: number, from = length): number[] {
-  const ends: number[] = [];
-  for (let end = 0; end < length; ) {
-    end = end < from ? Math.min(end + size, from, length) : end + 1;
-    ends.push(end);
-  }
-  return ends;
-}
-
 describe.each(goldenArchitectures())("$name, logits of transformers", ({ name, expectedFrom }) => {
   it("prefilled, in chunks, token by token, and mixed", async () => {
     const path = goldenFolder(`architectures/${name}`);
@@ -46,8 +37,12 @@ describe.each(goldenArchitectures())("$name, logits of transformers", ({ name, e
     using runner = new Runner(await compileModel({ path, precision: "f32", cacheRoot }), { window: 64, threads: 1 });
     for (const [i, ids] of goldenSequences(`architectures/${name}`).entries()) {
       const want = expected.get(`seq${i}.logits`)?.values ?? [];
-      const ways = { whole: cut(ids.length, 64), chunks: cut(ids.length, 7), single: cut(ids.length, 1) };
-      for (const [way, chunks] of Object.entries({ ...ways, mixed: cut(ids.length, 5, 10) }))
+      const ways = {
+        whole: pieceEnds(ids.length, 64),
+        chunks: pieceEnds(ids.length, 7),
+        single: pieceEnds(ids.length, 1),
+      };
+      for (const [way, chunks] of Object.entries({ ...ways, mixed: pieceEnds(ids.length, 5, 10) }))
         expect(maxDifference(logitsOf(runner, ids, chunks), want), way).toBeLessThan(2e-4);
     }
   });

@@ -1,6 +1,7 @@
 import { compileModel } from "../../models/compile.js";
 import { Runner } from "../../runtime/runner.js";
 import { expectedTensors, goldenArchitectures, goldenFolder, goldenSequences } from "../golden-tensors.js";
+import { pieceEnds } from "../text-pieces.js";
 import { GPU_PRECISIONS, type GpuPrecision } from "./ceilings.js";
 import { differenceTable } from "./difference-table.js";
 import { withRow } from "./golden-text.js";
@@ -59,20 +60,10 @@ async function measure(
 /** Where the pieces of a text of so many tokens end; pieces of one token are decoded. */
 type Way = (length: number) => readonly number[];
 
-const whole: Way = (length) => cut(length, GEOMETRY.window);
-const chunks: Way = (length) => cut(length, 7);
-const single: Way = (length) => cut(length, 1);
-const mixed: Way = (length) => cut(length, 5, 10);
-
-/** Pieces of `size` up to `from`, single tokens after it. */
-function cut(length: number, size: number, from = length): number[] {
-  const ends: number[] = [];
-  for (let end = 0; end < length; ) {
-    end = end < from ? Math.min(end + size, from, length) : end + 1;
-    ends.push(end);
-  }
-  return ends;
-}
+const whole: Way = (length) => pieceEnds(length, GEOMETRY.window);
+const chunks: Way = (length) => pieceEnds(length, 7);
+const single: Way = (length) => pieceEnds(length, 1);
+const mixed: Way = (length) => pieceEnds(length, 5, 10);
 
 function compared(runner: Runner, { name, expectedFrom }: Golden, ways: readonly Way[]): Differences {
   const expected = expectedTensors(`architectures/${expectedFrom}`);

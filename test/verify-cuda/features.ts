@@ -6,13 +6,13 @@ import type { FeatureRequest, SaeReading } from "../../runtime/features.js";
 import { CPU, type Device } from "../../runtime/ort/device.js";
 import { Runner } from "../../runtime/runner.js";
 import type { Residuals } from "../../runtime/tap-outputs.js";
+import { heldOutTokens } from "../bench/held-out-tokens.js";
 import { maxDifference } from "../golden-tensors.js";
 import { editedLogits } from "./edited-logits.js";
 import type { Findings, Goal } from "./findings.js";
 import { logitsOf } from "./golden-text.js";
 import { runParts } from "./parts.js";
 import type { Bench, Section } from "./section.js";
-import { heldOutTokens } from "./text.js";
 
 const MODEL = join("models", "default");
 const GEOMETRY = { window: 256, sinks: 10 };
@@ -68,7 +68,7 @@ function edits(
   onDevice: Runner,
   saes: { readonly onHost: AttachedSaes; readonly onDevice: AttachedSaes },
 ): void {
-  const ids = heldOutTokens(onDevice.model.shape, 64);
+  const ids = heldOutTokens(MODEL, onDevice.model.shape, 64);
   using onHost = new Runner(onDevice.model, { window: GEOMETRY.window, threads: 1, taps: saes.onHost.hooks });
   const want = editedLogits(onHost, GEOMETRY, saes.onHost, ids);
   const found = editedLogits(onDevice, GEOMETRY, saes.onDevice, ids);
@@ -88,7 +88,7 @@ function edits(
 function tapped({ tiny }: Bench, runner: Runner): Residuals {
   const residuals: Residuals = new Map();
   const cache = runner.openCache(GEOMETRY);
-  const ids = heldOutTokens(runner.model.shape, tiny ? 16 : 256);
+  const ids = heldOutTokens(MODEL, runner.model.shape, tiny ? 16 : 256);
   runner.prefill(cache, cache.allocate(), ids, [], { residuals });
   runner.closeCache(cache);
   return residuals;

@@ -3,11 +3,12 @@ import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
 import { CPU, type Device } from "../../runtime/ort/device.js";
 import { Runner } from "../../runtime/runner.js";
+import { heldOutTokens } from "../bench/held-out-tokens.js";
+import { mean } from "../bench/report.js";
+import { textNll } from "../bench/text-nll.js";
 import { GPU_PRECISIONS, type GpuPrecision } from "./ceilings.js";
-import { meanNll } from "./nll.js";
 import { runParts } from "./parts.js";
 import type { Section } from "./section.js";
-import { heldOutTokens } from "./text.js";
 
 const MODEL = join("models", "default");
 const GEOMETRY = { window: 256, sinks: 10 };
@@ -25,14 +26,14 @@ export const perplexity: Section = {
     const { device, cacheRoot, tiny } = bench;
     const add = findings.table("Perplexity", ["where", "type", "NLL, nat", "perplexity", "against f32 on the CPU, %"]);
     const f32 = await compileModel({ path: MODEL, precision: "f32", device: "cuda", cacheRoot });
-    const ids = heldOutTokens(f32.shape, (tiny ? 600 : TOKENS) + 1);
+    const ids = heldOutTokens(MODEL, f32.shape, (tiny ? 600 : TOKENS) + 1);
     const nllOf = async (precision: GpuPrecision, on: Device, threads: number): Promise<number> => {
       using runner = new Runner(await compileModel({ path: MODEL, precision, device: "cuda", cacheRoot }), {
         window: GEOMETRY.window,
         threads,
         device: on,
       });
-      return meanNll(runner, ids, GEOMETRY);
+      return mean(textNll(runner, ids, GEOMETRY.window, GEOMETRY).subarray(1));
     };
     const reference = await nllOf("f32", CPU, availableParallelism());
     add(["CPU", "f32", reference, Math.exp(reference), 0]);

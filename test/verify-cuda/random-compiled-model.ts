@@ -6,6 +6,7 @@ import type { CompiledGraph, CompiledModel } from "../../models/compile.js";
 import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } from "../../models/graphs.js";
 import type { HookName } from "../../models/hooks.js";
 import { activationsOf } from "../../models/weights/block-format.js";
+import { llamaConfig } from "../models/random-model.js";
 import type { GpuPrecision } from "./ceilings.js";
 import { writeRandomWeights } from "./random-weights-file.js";
 import type { Shape } from "./shapes.js";
@@ -14,20 +15,7 @@ const WEIGHTS_FILE = "weights.bin";
 
 /** A model of random weights as if it had been compiled: no checkpoint of gigabytes is written first. */
 export function randomCompiledModel({ name, sizes }: Shape, precision: GpuPrecision, scratch: string): CompiledModel {
-  const values = {
-    model_type: "llama",
-    vocab_size: sizes.vocab,
-    hidden_size: sizes.hidden,
-    intermediate_size: sizes.intermediate,
-    num_hidden_layers: sizes.layers,
-    num_attention_heads: sizes.heads,
-    num_key_value_heads: sizes.kvHeads,
-    head_dim: sizes.headDim,
-    max_position_embeddings: 8192,
-    tie_word_embeddings: true,
-    bos_token_id: 0,
-  };
-  const model = describeModel({ file: `random ${name}`, values });
+  const model = describeModel({ file: `random ${name}`, values: llamaConfig(sizes, true) });
   const stored = { precision, device: "cuda" as const, dtypes: new Map<string, string>() };
   const { plan, hooks } = planWeights(model, stored);
   const folder = join(scratch, `${name}-${sizes.layers}-${precision}`);
