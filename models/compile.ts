@@ -27,6 +27,8 @@ export interface CompileOptions {
   readonly precision: Precision | "auto";
   /** What the model will run on, which "auto" depends on; left out: cpu. */
   readonly device?: DeviceKind;
+  /** Whether that, being a GPU, computes in bfloat16; default: yes. */
+  readonly bfloat16?: boolean;
   readonly cacheRoot: string;
   /** Called with the share of the weights written; not at all where the cache has them. */
   readonly onProgress?: (share: number) => void;
@@ -74,6 +76,7 @@ export async function compileModel({
   path,
   precision: asked,
   device = "cpu",
+  bfloat16,
   cacheRoot,
   onProgress,
 }: CompileOptions): Promise<CompiledModel> {
@@ -82,7 +85,7 @@ export async function compileModel({
   const generation = source.generation();
   using checkpoint = withOptionalPrefix(source.openCheckpoint(), model.optionalPrefix ?? "");
   const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
-  const precision = asked === "auto" ? ownPrecision(dtypes.values(), device) : asked;
+  const precision = asked === "auto" ? ownPrecision(dtypes.values(), device, bfloat16) : asked;
   const { plan, hooks } = planWeights(model, { precision, dtypes });
   const content = await contentHash(cacheRoot, [source.configFile, ...checkpoint.files]);
   const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);

@@ -10,7 +10,7 @@ import { AttachedSaes } from "./attached-saes.js";
 import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "./default-geometry.js";
 import { describeFeature } from "./describe-feature.js";
 import { EngineLoop } from "./engine-loop.js";
-import { DeviceLost, SetupError } from "./errors.js";
+import { DeviceLost, OutOfMemory, SetupError } from "./errors.js";
 import type { ModelCard } from "./generation.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
 import { CPU, type Device } from "./ort/device.js";
@@ -57,9 +57,16 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   device = opened.device;
   if (opened.notice !== null) report({ type: "notice", line: opened.notice });
   const kind = device.isHost ? "cpu" : "cuda";
-  const problem = precisionProblem(asked.precision, kind);
+  const problem = precisionProblem(asked.precision, kind, device.bfloat16);
   if (problem !== null) throw new SetupError(problem);
-  const model = await compileModel({ path, precision: asked.precision, device: kind, cacheRoot, onProgress });
+  const model = await compileModel({
+    path,
+    precision: asked.precision,
+    device: kind,
+    bfloat16: device.bfloat16,
+    cacheRoot,
+    onProgress,
+  });
   const { shape, generation } = model;
   const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);
   const sinks = asked.sinks ?? DEFAULT_SINKS;
@@ -119,7 +126,11 @@ function describe({ request, ...asked }: Describe, runner: Runner, saes: Attache
   } catch (error) {
     const failure = gpuFailure(error, device);
     if (failure?.kind === "device_lost") throw new DeviceLost(failure.message);
-    report({ type: "not-described", request, fault: toFault(failure === null ? error : new Error(failure.message)) });
+    report({
+      type: "not-described",
+      request,
+      fault: toFault(failure === null ? error : new OutOfMemory(failure.message)),
+    });
   }
 }
 

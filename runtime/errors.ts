@@ -24,6 +24,11 @@ export class DeviceLost extends Error {
   override readonly name = "DeviceLost";
 }
 
+/** There is no memory for it now; it may be asked for again. */
+export class OutOfMemory extends Error {
+  override readonly name = "OutOfMemory";
+}
+
 /** The machine refused something that the server needs (a folder, a library, a port); the message is a sentence for the user. */
 export class SetupError extends Error {
   override readonly name = "SetupError";

@@ -6,6 +6,8 @@ import type { Recordings } from "./recordings.js";
 import { epsLbo, type RowReading, unreadable } from "./row-reading.js";
 import type { SaeResources } from "./sae-resources.js";
 
+const RUNS_BEFORE_RECORDING = 2;
+
 /** What rows are read with: `top` features are listed at most. */
 export interface ReadingChoice {
   readonly kind: ChosenActivation["kind"];
@@ -32,6 +34,7 @@ export class ReadingBlock implements Disposable {
   readonly #recordings: Recordings | null;
   /** By the value of `places`, which a recording keeps. */
   readonly #recorded = new Map<number, number | null>();
+  readonly #runs = new Map<number, number>();
 
   /**
    * @param residuals [rows, dIn], which the caller owns and fills
@@ -120,9 +123,13 @@ export class ReadingBlock implements Disposable {
     for (const each of this.#owned) each[Symbol.dispose]();
   }
 
+  /** Not before a run comes again and again: there are only so many recordings, and anybody may ask for any top-k. */
   #recording(places: number): number | null {
     const known = this.#recorded.get(places);
     if (known !== undefined) return known;
+    const runs = (this.#runs.get(places) ?? 0) + 1;
+    this.#runs.set(places, runs);
+    if (runs <= RUNS_BEFORE_RECORDING) return null;
     const recording = this.#recordings?.next() ?? null;
     this.#recorded.set(places, recording);
     return recording;

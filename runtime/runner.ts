@@ -29,6 +29,9 @@ export interface RunnerOptions {
   readonly taps?: ReadonlySet<HookName>;
 }
 
+/** Below this, a cache's memory on a device is kept for the next one: giving it back waits for all that runs. */
+const WORTH_GIVING_BACK = 256 << 20;
+
 /**
  * Runs a model's graphs over lambda caches: the only place where tensors meet sequences. Graphs are loaded when a cache
  * first needs them. A run that fails leaves counts as they were, so it can be run again.
@@ -114,9 +117,10 @@ export class Runner implements Disposable {
   }
 
   closeCache(cache: LambdaCache): void {
+    const { bytes } = cache;
     for (const graph of this.#decode.values()) graph.forget(cache);
     cache[Symbol.dispose]();
-    this.device.trim();
+    if (bytes >= WORTH_GIVING_BACK) this.device.trim();
   }
 
   /**

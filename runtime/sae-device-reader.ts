@@ -140,7 +140,11 @@ export class SaeDeviceReader implements Disposable {
     const choice = { kind, top: this.#listed(top) };
     const key = `${kind} ${input.shape[0]} ${choice.top}`;
     const known = this.#blocks.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      this.#blocks.delete(key); // what was used last is let go of last
+      this.#blocks.set(key, known);
+      return known;
+    }
     const block = new ReadingBlock(this.#resources, input, choice, this.#recordings);
     let kept = block.bytes;
     for (const each of this.#blocks.values()) kept += each.bytes;

@@ -1,5 +1,12 @@
 import type { ContentfulStatusCode } from "hono/utils/http-status";
-import { ChatTemplateFailed, DeviceLost, InvalidRequest, QueueFull, ShuttingDown } from "../runtime/errors.js";
+import {
+  ChatTemplateFailed,
+  DeviceLost,
+  InvalidRequest,
+  OutOfMemory,
+  QueueFull,
+  ShuttingDown,
+} from "../runtime/errors.js";
 import type { GenerationFault } from "../runtime/generation.js";
 
 /** A refusal that is about HTTP rather than about the model: path, method, media type, size, host. */
@@ -99,6 +106,7 @@ export function renderError(error: unknown): RenderedError {
   if (error instanceof ChatTemplateFailed)
     return known(500, "server_error", error.message, { code: "chat_template_failed" });
   if (error instanceof DeviceLost) return known(503, "server_error", error.message, { code: "device_lost" });
+  if (error instanceof OutOfMemory) return known(503, "server_error", error.message, { code: "out_of_memory" });
   if (error instanceof ShuttingDown) return known(503, "server_error", error.message, { code: "shutting_down" });
   if (error instanceof ClientGone) return known(400, "invalid_request_error", error.message, { code: "client_gone" });
   if (error instanceof GenerationFailed && error.fault.kind !== "internal") {

@@ -55,17 +55,22 @@ export const heldFormat = (dtype: string): BlockFormat | null =>
 /** What a graph runs on. */
 export type DeviceKind = "cpu" | "cuda";
 
-/** Why graphs in a precision cannot run on a device, with the remedy; null: they can. ONNX Runtime has no bf16 for CPUs. */
-export const precisionProblem = (precision: Precision | "auto", device: DeviceKind): string | null =>
-  precision === "bf16" && device === "cpu"
-    ? "bf16 runs on a GPU only: add --device cuda, or take --precision f32 or f16"
-    : null;
+/**
+ * Why graphs in a precision cannot run on a device, with the remedy; null: they can. ONNX Runtime has no bf16 for CPUs.
+ * @param bfloat16 whether a GPU computes in it
+ */
+export function precisionProblem(precision: Precision | "auto", device: DeviceKind, bfloat16 = true): string | null {
+  if (precision !== "bf16") return null;
+  if (device === "cpu") return "bf16 runs on a GPU only: add --device cuda, or take --precision f32 or f16";
+  return bfloat16 ? null : "bf16 needs a GPU of compute capability 8.0: take --precision f16 or f32";
+}
 
 /**
  * What "auto" means for weights of these types: the file's own blocks where it has some; on a GPU else the 16 bits
  * of most of its tensors; else f32.
+ * @param bfloat16 whether a GPU computes in it
  */
-export function ownPrecision(dtypes: Iterable<string>, device: DeviceKind = "cpu"): Precision {
+export function ownPrecision(dtypes: Iterable<string>, device: DeviceKind = "cpu", bfloat16 = true): Precision {
   const counts = new Map<string, number>();
   for (const dtype of dtypes) counts.set(dtype, (counts.get(dtype) ?? 0) + 1);
   const bits = new Set([...counts.keys()].map((dtype) => heldFormat(dtype)?.bits));
@@ -75,7 +80,8 @@ export function ownPrecision(dtypes: Iterable<string>, device: DeviceKind = "cpu
   // One buffer in 16 bits does not make a model of 16 bits.
   const [whole = 0, half = 0, brain = 0] = ["F32", "F16", "BF16"].map((dtype) => counts.get(dtype));
   if (whole >= half + brain) return "f32";
-  return brain >= half ? "bf16" : "f16";
+  if (brain < half) return "f16";
+  return bfloat16 ? "bf16" : "f32";
 }
 
 /** Blocks of a row of so many weights; the last may not be full. */

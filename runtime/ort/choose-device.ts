@@ -1,5 +1,5 @@
 import { SetupError } from "../errors.js";
-import { askDriver, type CudaDriver } from "./cuda-driver.js";
+import { askDriver, type CudaDriver, type Gpu } from "./cuda-driver.js";
 import { installProvider } from "./cuda-packages.js";
 import type { DeviceChoice } from "./device-choice.js";
 import { type CudaInstallation, type CudaPlaces, type CudaSearch, installationOf, searchCuda } from "./find-cuda.js";
@@ -8,7 +8,7 @@ import { type CudaInstallation, type CudaPlaces, type CudaSearch, installationOf
 export type ChosenDevice =
   /** `notice`: a line for the log, where the choice was left to us and a GPU could not be used. */
   | { readonly kind: "cpu"; readonly notice: string | null }
-  | { readonly kind: "cuda"; readonly index: number; readonly description: string; readonly cuda: CudaInstallation };
+  | { readonly kind: "cuda"; readonly index: number; readonly gpu: Gpu; readonly cuda: CudaInstallation };
 
 /** What stands between a choice and a GPU. */
 export interface CudaExamination {
@@ -29,11 +29,10 @@ const OLDEST_FOR_13 = 7.5;
 export function chooseDevice(choice: DeviceChoice, places: CudaPlaces & { readonly cacheRoot: string }): ChosenDevice {
   if (choice.kind === "cpu") return { kind: "cpu", notice: null };
   const { driver, search, problem } = examineCuda(choice, places);
-  if (search !== null && problem === null) {
-    const index = indexOf(choice);
-    const description = driver.status === "ready" ? (driver.gpus[index]?.name ?? "") : "";
-    return { kind: "cuda", index, description, cuda: installationOf(search, places.cacheRoot) };
-  }
+  const index = indexOf(choice);
+  const gpu = driver.status === "ready" ? driver.gpus[index] : undefined;
+  if (search !== null && problem === null && gpu !== undefined)
+    return { kind: "cuda", index, gpu, cuda: installationOf(search, places.cacheRoot) };
   if (choice.kind === "cuda") throw new SetupError(problem ?? "CUDA cannot be used.");
   return { kind: "cpu", notice: driver.status === "absent" ? null : `${problem} The CPU is used.` };
 }

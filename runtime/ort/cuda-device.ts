@@ -13,6 +13,8 @@ import { Tensor } from "./tensor.js";
 const ALIGNMENT = 256;
 /** Inputs of a run are brought over in pieces of at least this size. */
 const SEGMENT_BYTES = 64 << 10;
+/** Compute capability from which kernels of attention and products are there in bfloat16. */
+const OLDEST_FOR_BFLOAT16 = 8;
 const NOT_RECORDED = -1;
 /** OrtDeviceAllocator, OrtMemTypeDefault. */
 const [DEVICE_ALLOCATOR, DEFAULT_MEMORY] = [0, 0];
@@ -20,6 +22,8 @@ const [DEVICE_ALLOCATOR, DEFAULT_MEMORY] = [0, 0];
 export interface CudaSettings {
   /** As the hardware calls itself. */
   readonly description: string;
+  /** For example 9. */
+  readonly computeCapability: number;
   /** Is given nodes of graphs that have been loaded through which data leaves the device. */
   readonly onHostNodes?: ((nodes: readonly HostNode[]) => void) | undefined;
 }
@@ -28,6 +32,7 @@ export interface CudaSettings {
 export class CudaDevice implements Device {
   readonly name: string;
   readonly description: string;
+  readonly bfloat16: boolean;
   readonly isHost = false;
   readonly #info: Handle;
   readonly #memory: Memory;
@@ -36,10 +41,11 @@ export class CudaDevice implements Device {
 
   constructor(
     readonly runtime: CudaRuntime,
-    { description, onHostNodes = () => {} }: CudaSettings,
+    { description, computeCapability, onHostNodes = () => {} }: CudaSettings,
   ) {
     this.name = `cuda:${runtime.device}`;
     this.description = description;
+    this.bfloat16 = computeCapability >= OLDEST_FOR_BFLOAT16;
     this.#onHostNodes = onHostNodes;
     this.#info = new Handle(
       "memory information",

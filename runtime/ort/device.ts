@@ -20,6 +20,8 @@ export interface Device extends Disposable {
   readonly name: string;
   /** What the hardware calls itself; "" for the CPU. */
   readonly description: string;
+  /** Whether it computes in bfloat16. */
+  readonly bfloat16: boolean;
   /** Whether graphs read what the host has written, so that nothing has to be copied. */
   readonly isHost: boolean;
   /** A zeroed tensor. @throws OrtError or CudaError when there is no memory. */
@@ -49,6 +51,7 @@ export interface Device extends Disposable {
 export const CPU: Device = {
   name: "cpu",
   description: "",
+  bfloat16: false,
   isHost: true,
   zeros: (type, shape) => Tensor.zeros(type, shape),
   inputs: () => ({ zeros: (type, shape) => Tensor.zeros(type, shape), send: () => {}, [Symbol.dispose]: () => {} }),

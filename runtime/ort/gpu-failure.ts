@@ -12,10 +12,10 @@ export interface GpuFailure {
  * Errors of the CUDA runtime after which every call of this process fails: no device, memory that broke, kernels that
  * did (driver_types.h).
  */
-const LOST = new Set([46, 100, 214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 720, 999]);
+const LOST = new Set([46, 100, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 999]);
 /** The same by name, as ONNX Runtime reports what a kernel has left. */
 const LOST_NAMES =
-  /cudaError(DevicesUnavailable|NoDevice|ECCUncorrectable|IllegalAddress|LaunchTimeout|ContextIsDestroyed|Assert|HardwareStackError|IllegalInstruction|MisalignedAddress|InvalidAddressSpace|InvalidPc|LaunchFailure|Unknown)\b/;
+  /cudaError(DevicesUnavailable|NoDevice|ECCUncorrectable|Contained|TensorMemoryLeak|IllegalAddress|LaunchTimeout|ContextIsDestroyed|Assert|HardwareStackError|IllegalInstruction|MisalignedAddress|InvalidAddressSpace|InvalidPc|LaunchFailure|Unknown)\b/;
 
 /** What an error on a device says of the GPU; null where it says nothing of it. */
 export function gpuFailure(error: unknown, device: Device): GpuFailure | null {

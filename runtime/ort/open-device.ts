@@ -32,9 +32,10 @@ export interface OpenedDevice {
 export function openDevice({ choice, threads = 1, spin = true, onHostNodes, ...places }: DeviceOptions): OpenedDevice {
   const chosen = chooseDevice(choice, { ...places, env: process.env });
   if (chosen.kind === "cpu") return { device: CPU, notice: chosen.notice };
-  const { cuda, index, description } = chosen;
+  const { cuda, index, gpu } = chosen;
+  const settings = { description: gpu.name, computeCapability: Number(gpu.computeCapability), onHostNodes };
   try {
-    return { device: openCuda(cuda, index, { description, onHostNodes }, { threads, spin }), notice: null };
+    return { device: openCuda(cuda, index, settings, { threads, spin }), notice: null };
   } catch (error) {
     if (!(error instanceof CudaError || error instanceof OrtError || error instanceof SetupError)) throw error;
     const problem = `CUDA cannot be used: ${error.message.trim().replace(/\.$/, "")} (${cuda.source}).`;

@@ -1,4 +1,5 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import koffi from "koffi";
 import type { Pointer } from "./api.js";
@@ -93,15 +94,15 @@ export class Session implements Disposable {
         path,
       );
     if (options.device?.isHost !== false) return new Session(create(), options, null);
-    // Beside the graph, where its writer had room for one.
-    const folder = mkdtempSync(`${path}-`);
+    const folder = temporaryFolder(path);
+    if (folder === null) return new Session(create(), options, null);
     try {
       const optimized = join(folder, "optimized.onnx");
       check(library().api.SetOptimizedModelFilePath(settings.pointer, optimized), optimized);
       const pointer = create();
       return new Session(pointer, options, readFileSync(optimized));
     } finally {
-      rmSync(folder, { recursive: true });
+      rmSync(folder, { recursive: true, force: true });
     }
   }
 
@@ -120,6 +121,18 @@ export class Session implements Disposable {
   [Symbol.dispose](): void {
     this.#handle[Symbol.dispose]();
   }
+}
+
+/** In the system's folder for these, else beside a graph; null where nothing can be written: then its nodes are not looked at. */
+function temporaryFolder(graph: string): string | null {
+  for (const prefix of [join(tmpdir(), "lambdatap-"), `${graph}-`]) {
+    try {
+      return mkdtempSync(prefix);
+    } catch {
+      // The next one may do.
+    }
+  }
+  return null;
 }
 
 /** Until what its runs have left is done: it must not be the last thing that keeps their memory's allocators. */

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ModelFormatError } from "../../../models/errors.js";
 import type { ActivationType } from "../../../models/onnx/graph.js";
-import { activationsOf, ownPrecision, type Precision } from "../../../models/weights/block-format.js";
+import { activationsOf, ownPrecision, type Precision, precisionProblem } from "../../../models/weights/block-format.js";
 import { openCheckpoint } from "../../../models/weights/checkpoint.js";
 import { WeightPlan } from "../../../models/weights/weight-plan.js";
 import { writeWeights } from "../../../models/weights/weights-file.js";
@@ -103,6 +103,14 @@ describe("the precision of a file's own", () => {
       onCpu,
       onGpu,
     ]);
+  });
+
+  it("is f32 on a GPU that does not compute in bf16, and f16 where the file has that", () => {
+    expect(ownPrecision(["BF16", "BF16", "F32"], "cuda", false)).toBe("f32");
+    expect(ownPrecision(["F16", "F16", "F32"], "cuda", false)).toBe("f16");
+    expect(precisionProblem("bf16", "cuda", false)).toMatch(/compute capability 8\.0: take --precision f16 or f32$/);
+    expect(precisionProblem("bf16", "cpu")).toMatch(/add --device cuda/);
+    expect([precisionProblem("bf16", "cuda"), precisionProblem("auto", "cpu")]).toEqual([null, null]);
   });
 
   it.each<[Precision, ActivationType]>([
