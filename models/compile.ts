@@ -11,8 +11,8 @@ import type { DecodeInterface, LensInterface, ModelShape, PrefillInterface } fro
 import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } from "./graphs.js";
 import type { HookName } from "./hooks.js";
 import { openModelSource } from "./model-source.js";
-import type { ActivationType, WeightPlace } from "./onnx/graph.js";
-import { activationsOf, type DeviceKind, ownPrecision, type Precision } from "./weights/block-format.js";
+import type { ActivationType, DeviceKind, WeightPlace } from "./onnx/graph.js";
+import { activationsOf, ownPrecision, type Precision } from "./weights/block-format.js";
 import { withOptionalPrefix } from "./weights/checkpoint.js";
 import { writeWeights } from "./weights/weights-file.js";
 

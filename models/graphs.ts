@@ -5,9 +5,9 @@ import { Forward } from "./forward.js";
 import type { DecodeInterface, LensInterface, PrefillInterface } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import { MiddleRetrieval } from "./middle-retrieval.js";
-import { GraphBuilder, type Value } from "./onnx/graph.js";
+import { type DeviceKind, GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
-import { activationsOf, type DeviceKind, type Precision } from "./weights/block-format.js";
+import { activationsOf, type Precision } from "./weights/block-format.js";
 import { WeightPlan } from "./weights/weight-plan.js";
 
 /** What makes one graph of a model differ from another. */

@@ -10,12 +10,12 @@ import { planWeights } from "./graphs.js";
 import type { HookName } from "./hooks.js";
 import { parametersOf, partsOf, readThrough, typesOf } from "./inspect-weights.js";
 import { type ModelSource, openModelSource } from "./model-source.js";
+import type { DeviceKind } from "./onnx/graph.js";
 import { openSae } from "./sae/index.js";
 import { openTokenizer } from "./tokenizer/tokenizer.js";
 import {
   activationBytes,
   activationsOf,
-  type DeviceKind,
   ownPrecision,
   type Precision,
   precisionProblem,

@@ -16,7 +16,6 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from "onnx-buf";
-import type { DeviceKind } from "../weights/block-format.js";
 import { narrowBF16, narrowF16 } from "../weights/half-precision.js";
 
 /** Name of a tensor in a graph. "" stands for an optional input or output that is left out. */
@@ -25,6 +24,8 @@ export type Dimension = number | string;
 export type ElementType = "float32" | "float16" | "bfloat16" | "uint8" | "int32" | "int64" | "bool";
 /** What the numbers of a forward pass are kept in. */
 export type ActivationType = "float32" | "float16" | "bfloat16";
+/** What a graph runs on. */
+export type DeviceKind = "cpu" | "cuda";
 /** Integers become INT, other numbers need `float`, because 1 may be either. */
 export type Attribute = number | string | readonly number[] | { readonly float: number };
 

@@ -1,4 +1,4 @@
-import type { ActivationType } from "../onnx/graph.js";
+import type { ActivationType, DeviceKind } from "../onnx/graph.js";
 
 /**
  * How a matrix multiplication keeps its weights: as numbers of 32 or 16 bits, or in blocks of 8 or 4 bits. Blocks that a
@@ -51,9 +51,6 @@ const HELD: Readonly<Record<string, BlockFormat>> = {
 /** The format that holds a type's blocks without changing a weight; null where none does, or `dtype` is no block type. */
 export const heldFormat = (dtype: string): BlockFormat | null =>
   (Object.hasOwn(HELD, dtype) ? HELD[dtype] : undefined) ?? null;
-
-/** What a graph runs on. */
-export type DeviceKind = "cpu" | "cuda";
 
 /**
  * Why graphs in a precision cannot run on a device, with the remedy; null: they can. ONNX Runtime has no bf16 for CPUs.

@@ -1,12 +1,12 @@
 import { SetupError } from "../errors.js";
 import { keepLoaded, openLibrary } from "./c-library.js";
-import { chooseDevice } from "./choose-device.js";
 import { CudaDevice, type CudaSettings } from "./cuda-device.js";
 import { CudaError, CudaRuntime } from "./cuda-runtime.js";
 import { CPU, type Device } from "./device.js";
 import type { DeviceChoice } from "./device-choice.js";
 import { type Threads, theEnvironment } from "./environment.js";
-import type { CudaInstallation } from "./find-cuda.js";
+import { chooseDevice } from "./installation/choose-device.js";
+import type { CudaInstallation } from "./installation/find-cuda.js";
 import { check, library, made, OrtError, useLibrary } from "./library.js";
 import type { HostNode } from "./placement.js";
 

@@ -1,8 +1,8 @@
-import { examineCuda } from "../../runtime/ort/choose-device.js";
-import type { CudaDriver } from "../../runtime/ort/cuda-driver.js";
-import type { InstallCommand } from "../../runtime/ort/cuda-packages.js";
 import { type DeviceChoice, deviceName } from "../../runtime/ort/device-choice.js";
-import type { CudaSearch } from "../../runtime/ort/find-cuda.js";
+import { examineCuda } from "../../runtime/ort/installation/choose-device.js";
+import type { CudaDriver } from "../../runtime/ort/installation/cuda-driver.js";
+import type { InstallCommand } from "../../runtime/ort/installation/cuda-packages.js";
+import type { CudaSearch } from "../../runtime/ort/installation/find-cuda.js";
 import { VERSION } from "../../runtime/ort/library.js";
 import { size } from "./pull-progress.js";
 

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { basename } from "node:path";
-import { askDriver } from "../../runtime/ort/cuda-driver.js";
+import { askDriver } from "../../runtime/ort/installation/cuda-driver.js";
 import { GPU_PRECISIONS } from "./ceilings.js";
 import type { Section } from "./section.js";
 

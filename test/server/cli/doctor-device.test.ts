@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { z } from "zod";
-import { askDriver } from "../../../runtime/ort/cuda-driver.js";
+import { askDriver } from "../../../runtime/ort/installation/cuda-driver.js";
 import { goldenFolder } from "../../golden-tensors.js";
 import {
   cudaFiles,
@@ -15,7 +15,7 @@ import {
   npmPackage,
   ortLibrary,
   writeFiles,
-} from "../../runtime/ort/fake-cuda.js";
+} from "../../runtime/ort/installation/fake-cuda.js";
 
 const MAIN = fileURLToPath(new URL("../../../server/cli/main.js", import.meta.url));
 const MODEL = resolve(goldenFolder("architectures/llama"));

@@ -1,7 +1,7 @@
-import { SetupError } from "../errors.js";
+import { SetupError } from "../../errors.js";
+import type { DeviceChoice } from "../device-choice.js";
 import { askDriver, type CudaDriver, type Gpu } from "./cuda-driver.js";
 import { installProvider } from "./cuda-packages.js";
-import type { DeviceChoice } from "./device-choice.js";
 import { type CudaInstallation, type CudaPlaces, type CudaSearch, installationOf, searchCuda } from "./find-cuda.js";
 
 /** Where a model runs. */

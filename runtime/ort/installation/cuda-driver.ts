@@ -1,5 +1,5 @@
 import type { LibraryHandle } from "koffi";
-import { keepLoaded, openLibrary } from "./c-library.js";
+import { keepLoaded, openLibrary } from "../c-library.js";
 
 /** A GPU that the driver offers to this process (CUDA_VISIBLE_DEVICES hides some). */
 export interface Gpu {

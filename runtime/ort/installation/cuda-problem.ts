@@ -1,7 +1,7 @@
+import { VERSION } from "../library.js";
 import type { CudaLibrary } from "./cuda-libraries.js";
 import { type InstallCommand, installLibraries, installProvider, systemPackages } from "./cuda-packages.js";
 import type { CudaProvider } from "./cuda-providers.js";
-import { VERSION } from "./library.js";
 
 /** A sentence with the remedy, null where nothing is missing; and commands each of which brings something. */
 interface Problem {

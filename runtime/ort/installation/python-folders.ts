@@ -1,6 +1,6 @@
 import { existsSync, realpathSync } from "node:fs";
 import { basename, delimiter, dirname, join } from "node:path";
-import { namesIn } from "../../models/cache/cache-owner.js";
+import { namesIn } from "../../../models/cache/cache-owner.js";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import { listEntries, prune } from "../../../models/cache/cache-entry.js";
-import { SetupError } from "../../../runtime/errors.js";
-import { type CudaPlaces, installationOf, searchCuda } from "../../../runtime/ort/find-cuda.js";
+import { listEntries, prune } from "../../../../models/cache/cache-entry.js";
+import { SetupError } from "../../../../runtime/errors.js";
+import { type CudaPlaces, installationOf, searchCuda } from "../../../../runtime/ort/installation/find-cuda.js";
 import { cudaFiles, library, npmPackage, ortLibrary, providerFiles, writeFiles } from "./fake-cuda.js";
 
 const home = realpathSync(mkdtempSync(join(tmpdir(), "lambdatap-cuda-")));
@@ -273,7 +273,7 @@ describe("the folder of links", () => {
   beforeEach(() => write({ ...npmPackage("project"), ...pip(13) }));
 
   test("is made once, by whoever comes first, and again where a link is gone", async () => {
-    const module = new URL("../../../runtime/ort/find-cuda.js", import.meta.url).href;
+    const module = new URL("../../../../runtime/ort/installation/find-cuda.js", import.meta.url).href;
     const code = `import { installationOf, searchCuda } from ${JSON.stringify(module)};
       const machine = ${JSON.stringify(machine)};
       process.stdout.write(installationOf(searchCuda(machine), machine.cacheRoot).library);`;

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
-import { namesIn } from "../../models/cache/cache-owner.js";
+import { namesIn } from "../../../models/cache/cache-owner.js";
 import { loadingOrder } from "./cuda-packages.js";
 import type { CudaProvider } from "./cuda-providers.js";
 import { ElfError, readElfLibrary } from "./elf-library.js";

@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, describe, expect, test } from "vitest";
-import { chooseDevice } from "../../../runtime/ort/choose-device.js";
-import { askDriver } from "../../../runtime/ort/cuda-driver.js";
-import { type DeviceChoice, deviceName, parseDevice } from "../../../runtime/ort/device-choice.js";
+import { type DeviceChoice, deviceName, parseDevice } from "../../../../runtime/ort/device-choice.js";
+import { chooseDevice } from "../../../../runtime/ort/installation/choose-device.js";
+import { askDriver } from "../../../../runtime/ort/installation/cuda-driver.js";
 import { cudaFiles, fakeDriver, library, npmPackage, writeFiles } from "./fake-cuda.js";
 
 const home = mkdtempSync(join(tmpdir(), "lambdatap-device-"));
@@ -21,7 +21,7 @@ writeFiles(home, {
 
 /** What a choice comes to in a process that sees the driver; JSON, or the name and message of an error. */
 async function choose(choice: DeviceChoice, folder: string): Promise<unknown> {
-  const module = new URL("../../../runtime/ort/choose-device.js", import.meta.url).href;
+  const module = new URL("../../../../runtime/ort/installation/choose-device.js", import.meta.url).href;
   const libraries = ["driver", "cuda"].map((name) => join(home, name)).join(":");
   const places = { cacheRoot: join(home, "cache"), env: { LD_LIBRARY_PATH: libraries }, root: join(home, "none") };
   const given = JSON.stringify({ ...places, workingDirectory: join(home, folder) });

@@ -1,5 +1,5 @@
 import { dirname, resolve } from "node:path";
-import { libraryPath, VERSION } from "./library.js";
+import { libraryPath, VERSION } from "../library.js";
 
 /** The npm package that carries the provider of our version for CUDA 13. */
 export const NPM_PACKAGE = { name: "com.github.asus4.onnxruntime.linux-x64-gpu", version: "0.4.9" };

@@ -1,9 +1,9 @@
-import { SetupError } from "../errors.js";
+import { SetupError } from "../../errors.js";
+import { libraryPath } from "../library.js";
 import { type CudaLibrary, findLibraries } from "./cuda-libraries.js";
 import type { InstallCommand } from "./cuda-packages.js";
 import { missing, unsupported, withoutLibraries, withoutProvider } from "./cuda-problem.js";
 import { type CudaProvider, findProviders } from "./cuda-providers.js";
-import { libraryPath } from "./library.js";
 import { libraryWithProvider } from "./provider-folder.js";
 
 /** Everything that CUDA needs besides the driver, found on this machine. */

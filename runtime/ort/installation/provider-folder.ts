@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readlinkSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { cacheError } from "../../models/cache/cache-error.js";
-import { temporaryName } from "../../models/cache/cache-owner.js";
+import { cacheError } from "../../../models/cache/cache-error.js";
+import { temporaryName } from "../../../models/cache/cache-owner.js";
 import { type CudaProvider, PROVIDER, SHARED } from "./cuda-providers.js";
 
 const CORE = "libonnxruntime.so.1";

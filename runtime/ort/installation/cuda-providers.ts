@@ -2,10 +2,10 @@ import { existsSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { z } from "zod";
-import { namesIn } from "../../models/cache/cache-owner.js";
+import { namesIn } from "../../../models/cache/cache-owner.js";
+import { VERSION } from "../library.js";
 import { NPM_PACKAGE } from "./cuda-packages.js";
 import { ElfError, type ElfLibrary, readElfLibrary } from "./elf-library.js";
-import { VERSION } from "./library.js";
 import { sitePackages } from "./python-folders.js";
 
 export const PROVIDER = "libonnxruntime_providers_cuda.so";

@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { ElfError, readElfLibrary } from "../../../runtime/ort/elf-library.js";
-import { libraryPath, VERSION } from "../../../runtime/ort/library.js";
+import { ElfError, readElfLibrary } from "../../../../runtime/ort/installation/elf-library.js";
+import { libraryPath, VERSION } from "../../../../runtime/ort/library.js";
 import { elfFile } from "./elf-file.js";
 
 const folder = mkdtempSync(join(tmpdir(), "lambdatap-elf-"));
