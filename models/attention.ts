@@ -115,10 +115,6 @@ export function attention(
   return graph.op("Attention", inputs, { scale: { float: scale }, ...(cap ? { softcap: { float: cap } } : {}) });
 }
 
-/** Cuts the second axis into pieces of the given sizes. */
-export const splitAxis1 = (graph: GraphBuilder, x: Value, sizes: readonly number[]): Value[] =>
-  graph.split(x, 1, sizes);
-
 export const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
 /** cap * tanh(x / cap) of float32, as Gemma 2 limits scores and logits. */

@@ -10,7 +10,6 @@ import {
   rotaryInputs,
   rotate,
   sinkKeysInput,
-  splitAxis1,
   sum,
   turnsSinks,
 } from "./attention.js";
@@ -49,7 +48,7 @@ export class DecodeAttention implements LayerAttention {
   /** With one token, [tokens, heads] and [heads, tokens] are the same memory. */
   splitHeads(projected: Value, heads: readonly number[], headDim: number): Value[] {
     const shape = this.graph.constant("int64", [4], [0, sum(heads), 1, headDim]);
-    return splitAxis1(this.graph, this.graph.op("Reshape", [projected, shape]), heads);
+    return this.graph.split(this.graph.op("Reshape", [projected, shape]), 1, heads);
   }
 
   attend(layer: number, sizes: AttentionSizes, { query, key, value }: QueryKeyValue): Value {

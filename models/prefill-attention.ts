@@ -14,7 +14,6 @@ import {
   rotate,
   sinkKeysInput,
   softcap,
-  splitAxis1,
   sum,
   turnsSinks,
 } from "./attention.js";
@@ -86,7 +85,7 @@ export class PrefillAttention implements LayerAttention {
   splitHeads(projected: Value, heads: readonly number[], headDim: number): Value[] {
     const shape = this.graph.constant("int64", [4], [0, 0, sum(heads), headDim]);
     const byHead = this.graph.op("Transpose", [this.graph.op("Reshape", [projected, shape])], { perm: [0, 2, 1, 3] });
-    return splitAxis1(this.graph, byHead, heads);
+    return this.graph.split(byHead, 1, heads);
   }
 
   attend(layer: number, sizes: AttentionSizes, { query, key, value }: QueryKeyValue): Value {

@@ -63,15 +63,13 @@ export class DecodeBindings implements Disposable {
     const { first, rows, tapped, edits, archive } = run;
     const ofCache = this.#bound.get(cache) ?? new Map<string, DecodeBinding>();
     this.#bound.set(cache, ofCache);
+    this.forgetStale(cache);
     const key = `${first}+${rows}${tapped ? "tapped" : ""}`;
-    for (const [known, bound] of ofCache) {
-      const fits = known !== key || (edits.every((each, row) => each === bound.edits[row]) && holds(bound, archive));
-      if (bound.generation === cache.generation && fits) continue;
-      bound[Symbol.dispose]();
-      ofCache.delete(known);
-    }
     const known = ofCache.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined && edits.every((each, row) => each === known.edits[row]) && holds(known, archive))
+      return known;
+    known?.[Symbol.dispose]();
+    ofCache.delete(key);
     const bound = this.#make(cache, run);
     ofCache.set(key, bound);
     return bound;

@@ -1,59 +1,20 @@
-import { basename, resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describeModel } from "../models/architectures/index.js";
-import { cacheRoot } from "../models/cache/compile-cache.js";
 import type { Conversation } from "../models/chat/chat-template.js";
 import { readTemplateFile } from "../models/chat/hugging-face-chat-template.js";
 import { type ChatTemplate, type ModelSource, openModelSource } from "../models/model-source.js";
 import { unnamedToken } from "../models/tokenizer/token-bytes.js";
-import type { Precision } from "../models/weights/block-format.js";
 import { admit } from "./admission.js";
 import { Chat } from "./chat.js";
 import { Encoder } from "./encoder.js";
+import { type LocalEngineOptions, threadOptions } from "./engine-options.js";
 import { DeviceLost, InvalidRequest, QueueFull, ShuttingDown } from "./errors.js";
 import { EventStream } from "./event-stream.js";
 import type { FeatureDescription } from "./features.js";
 import type { ChatPrompt, Engine, GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
-import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
-import type { DeviceChoice } from "./ort/device-choice.js";
+import type { EngineCommand, EngineReport } from "./messages.js";
 import { archivedTokens } from "./retrieval.js";
 import { fromFault } from "./thread-fault.js";
-
-export interface LocalEngineOptions {
-  /** Path of the model. */
-  readonly model: string;
-  /** Name in the API; default: the folder's. */
-  readonly id?: string | undefined;
-  readonly window?: number | undefined;
-  readonly sinks?: number | undefined;
-  readonly threads?: number | undefined;
-  /** Whether threads spin between operators: quicker, but a busy neighbour on the same cores costs more. */
-  readonly spin?: boolean | undefined;
-  /** Left out: the CPU. */
-  readonly device?: DeviceChoice | undefined;
-  /** ONNX Runtime's library built for CUDA, or its folder; left out: found. */
-  readonly ortLibrary?: string | undefined;
-  /** On a GPU, decode steps are recorded and replayed (CUDA graphs); default: yes. */
-  readonly cudaGraphs?: boolean | undefined;
-  readonly precision: Precision | "auto";
-  /** Sequences that run at once. */
-  readonly parallel: number;
-  /** Sequences that may wait besides. */
-  readonly queueLimit: number;
-  readonly stallTimeoutMs: number;
-  /** Memory that archives of texts that retrieve may take together, bytes; default: 1 GiB. */
-  readonly archiveBytes?: number | undefined;
-  /** Sparse autoencoders to attach; left out: those in the folder `saes` of the model's. */
-  readonly saes?: readonly { readonly id?: string | undefined; readonly folder: string }[] | undefined;
-  readonly saePrecision?: "f32" | "q8" | undefined;
-  /** Attach SAEs that say they were trained on another model. */
-  readonly saeAnyModel?: boolean | undefined;
-  /** File of a chat template, in place of the model's own. */
-  readonly chatTemplate?: string | undefined;
-  readonly cacheDir?: string | undefined;
-}
-
-const ARCHIVE_BYTES = 1 << 30;
 
 /** Who asked for a feature's description. */
 interface Waiting {
@@ -117,30 +78,8 @@ export class LocalEngine implements Engine {
     const template = templateOf(source, options.chatTemplate);
     // First, and not beside the engine's thread: a thread that is ended inside a native call takes the process along.
     const encoder = await Encoder.start(path, vocabSize);
-    const workerData: EngineThreadOptions = {
-      path,
-      id: options.id ?? basename(path),
-      precision: options.precision,
-      cacheRoot: options.cacheDir ?? cacheRoot(process.env),
-      window: options.window,
-      sinks: options.sinks,
-      threads: options.threads,
-      spin: options.spin ?? true,
-      device: options.device ?? { kind: "cpu" },
-      ortLibrary: options.ortLibrary === undefined ? undefined : resolve(options.ortLibrary),
-      cudaGraphs: options.cudaGraphs ?? true,
-      parallel: options.parallel,
-      stallTimeoutMs: options.stallTimeoutMs,
-      archiveBytes: options.archiveBytes ?? ARCHIVE_BYTES,
-      saes: {
-        folders: options.saes?.map(({ id, folder }) => ({ id, folder: resolve(folder) })),
-        precision: options.saePrecision ?? "f32",
-        anyModel: options.saeAnyModel ?? false,
-      },
-      hasChatTemplate: template !== null,
-    };
     const worker = new Worker(new URL("./engine-worker.js", import.meta.url), {
-      workerData,
+      workerData: threadOptions(path, options, template !== null),
       resourceLimits: { maxYoungGenerationSizeMb: 8 },
     });
     worker.on("message", (message: EngineReport) => {

@@ -6,14 +6,13 @@ import type { Recordings } from "./recordings.js";
 import { epsLbo, type RowReading, unreadable } from "./row-reading.js";
 import type { SaeResources } from "./sae-resources.js";
 
-const RUNS_BEFORE_RECORDING = 2;
-
 /** What rows are read with: `top` features are listed at most. */
 export interface ReadingChoice {
   readonly kind: ChosenActivation["kind"];
   readonly top: number;
 }
 
+const RUNS_BEFORE_RECORDING = 2;
 /** A recording saves launches, which matter less the more there is to compute. */
 const MOST_RECORDED_ROWS = 8;
 /** Elements of float32 that outputs begin at a multiple of, as CUDA's own allocations do. */
@@ -34,11 +33,12 @@ export class ReadingBlock implements Disposable {
   readonly #recordings: Recordings | null;
   /** By the value of `places`, which a recording keeps. */
   readonly #recorded = new Map<number, number | null>();
+  /** Runs before that, likewise. */
   readonly #runs = new Map<number, number>();
 
   /**
    * @param residuals [rows, dIn], which the caller owns and fills
-   * @param recordings of the session of this kind of graph
+   * @param recordings that all blocks of a reader share
    */
   constructor(resources: SaeResources, residuals: Tensor, { kind, top }: ReadingChoice, recordings: Recordings) {
     const [rows = 0] = residuals.shape;
@@ -125,12 +125,13 @@ export class ReadingBlock implements Disposable {
 
   /** Not before a run comes again and again: there are only so many recordings, and anybody may ask for any top-k. */
   #recording(places: number): number | null {
+    if (this.#recordings === null) return null;
     const known = this.#recorded.get(places);
     if (known !== undefined) return known;
     const runs = (this.#runs.get(places) ?? 0) + 1;
     this.#runs.set(places, runs);
     if (runs <= RUNS_BEFORE_RECORDING) return null;
-    const recording = this.#recordings?.next() ?? null;
+    const recording = this.#recordings.next();
     this.#recorded.set(places, recording);
     return recording;
   }

@@ -1,64 +1,30 @@
-import { create, toBinary } from "@bufbuild/protobuf";
+import type { NodeProto, TensorProto } from "onnx-buf";
 import {
-  type AttributeProto,
-  AttributeProtoSchema,
-  AttributeProto_AttributeType as AttributeType,
-  TensorProto_DataLocation as DataLocation,
-  TensorProto_DataType as DataType,
-  GraphProtoSchema,
-  ModelProtoSchema,
-  type NodeProto,
-  NodeProtoSchema,
-  OperatorSetIdProtoSchema,
-  StringStringEntryProtoSchema,
-  type TensorProto,
-  TensorProtoSchema,
-  type ValueInfoProto,
-  ValueInfoProtoSchema,
-} from "onnx-buf";
-import { narrowBF16, narrowF16 } from "../weights/half-precision.js";
+  type Attribute,
+  attributeList,
+  constantTensor,
+  type Dimension,
+  type ElementType,
+  externalTensor,
+  MICROSOFT,
+  modelFile,
+  nodeMessage,
+  ONNX_TYPE,
+  type TensorSpec,
+  type Value,
+  type WeightPlace,
+} from "./messages.js";
 
-/** Name of a tensor in a graph. "" stands for an optional input or output that is left out. */
-export type Value = string;
-export type Dimension = number | string;
-export type ElementType = "float32" | "float16" | "bfloat16" | "uint8" | "int32" | "int64" | "bool";
+export type { Attribute, Dimension, ElementType, TensorSpec, Value, WeightPlace };
+
 /** What the numbers of a forward pass are kept in. */
 export type ActivationType = "float32" | "float16" | "bfloat16";
 /** What a graph runs on. */
 export type DeviceKind = "cpu" | "cuda";
-/** Integers become INT, other numbers need `float`, because 1 may be either. */
-export type Attribute = number | string | readonly number[] | { readonly float: number };
-
-/** An input or output of a graph; a symbolic dimension is a name that inputs share. */
-export interface TensorSpec {
-  readonly name: Value;
-  readonly type: ElementType;
-  readonly shape: readonly Dimension[];
-}
-
-/** Where the bytes of a weight lie in the file beside the graph. */
-export interface WeightPlace {
-  readonly type: ElementType;
-  readonly shape: readonly number[];
-  readonly offset: number;
-  readonly bytes: number;
-}
-
-const OPSET = 24;
 /** Concat brings the sizes of its inputs over where they differ. */
 const BRINGS_OVER = new Set(["Concat", "GatherND"]);
 /** Of more, CUDA's Concat brings the places over. */
 const MOST_JOINED = 32;
-const MICROSOFT = "com.microsoft";
-const ONNX_TYPE: Record<ElementType, DataType> = {
-  float32: DataType.FLOAT,
-  float16: DataType.FLOAT16,
-  bfloat16: DataType.BFLOAT16,
-  uint8: DataType.UINT8,
-  int32: DataType.INT32,
-  int64: DataType.INT64,
-  bool: DataType.BOOL,
-};
 
 /** Writes one ONNX graph (opset 24 and ONNX Runtime's com.microsoft operators), node by node, in running order. */
 export class GraphBuilder {
@@ -102,15 +68,7 @@ export class GraphBuilder {
   constant(type: ElementType, shape: readonly number[], values: readonly number[]): Value {
     const name = `const_${type}_${shape.join("x")}_${values.join("_")}`;
     if (!this.#initializers.has(name)) {
-      this.#initializers.set(
-        name,
-        create(TensorProtoSchema, {
-          name,
-          dataType: ONNX_TYPE[type],
-          dims: shape.map(BigInt),
-          rawData: raw(type, values),
-        }),
-      );
+      this.#initializers.set(name, constantTensor(name, type, shape, values));
     }
     return name;
   }
@@ -122,20 +80,7 @@ export class GraphBuilder {
 
   /** A tensor whose bytes lie in `file`, beside the graph. */
   weight(name: string, place: WeightPlace, file: string): Value {
-    if (!this.#initializers.has(name)) {
-      const entry = (key: string, value: string | number) =>
-        create(StringStringEntryProtoSchema, { key, value: String(value) });
-      this.#initializers.set(
-        name,
-        create(TensorProtoSchema, {
-          name,
-          dataType: ONNX_TYPE[place.type],
-          dims: place.shape.map(BigInt),
-          dataLocation: DataLocation.EXTERNAL,
-          externalData: [entry("location", file), entry("offset", place.offset), entry("length", place.bytes)],
-        }),
-      );
-    }
+    if (!this.#initializers.has(name)) this.#initializers.set(name, externalTensor(name, place, file));
     return name;
   }
 
@@ -260,21 +205,12 @@ export class GraphBuilder {
 
   /** The graph as an ONNX file. */
   serialize(name: string): Uint8Array {
-    const graph = create(GraphProtoSchema, {
-      name,
-      node: this.#nodes,
-      initializer: [...this.#initializers.values()],
-      input: this.inputs.map(valueInfo),
-      output: this.outputs.map(valueInfo),
+    return modelFile(name, {
+      nodes: this.#nodes,
+      initializers: [...this.#initializers.values()],
+      inputs: this.inputs,
+      outputs: this.outputs,
     });
-    const opsets = [
-      create(OperatorSetIdProtoSchema, { domain: "", version: BigInt(OPSET) }),
-      create(OperatorSetIdProtoSchema, { domain: MICROSOFT, version: 1n }),
-    ];
-    return toBinary(
-      ModelProtoSchema,
-      create(ModelProtoSchema, { irVersion: 11n, producerName: "lambdatap", opsetImport: opsets, graph }),
-    );
   }
 
   #add(
@@ -284,14 +220,7 @@ export class GraphBuilder {
     output: string[],
     attributes: Readonly<Record<string, Attribute>>,
   ): void {
-    const node = create(NodeProtoSchema, {
-      name: `${opType}_${this.#nodes.length}`,
-      opType,
-      domain,
-      input: [...input],
-      output,
-      attribute: attributeList(attributes),
-    });
+    const node = nodeMessage(`${opType}_${this.#nodes.length}`, opType, domain, input, output, attributes);
     this.#nodes.push(node);
     for (const each of output) this.#producer.set(each, node);
   }
@@ -299,46 +228,4 @@ export class GraphBuilder {
   #temporary(): Value {
     return `t${this.#temporaries++}`;
   }
-}
-
-function attributeList(attributes: Readonly<Record<string, Attribute>>): AttributeProto[] {
-  return Object.entries(attributes).map(([name, value]) =>
-    create(AttributeProtoSchema, { name, ...attributeValue(value) }),
-  );
-}
-
-function attributeValue(value: Attribute) {
-  if (typeof value === "number") return { type: AttributeType.INT, i: BigInt(value) };
-  if (typeof value === "string") return { type: AttributeType.STRING, s: new TextEncoder().encode(value) };
-  if ("float" in value) return { type: AttributeType.FLOAT, f: value.float };
-  return { type: AttributeType.INTS, ints: value.map(BigInt) };
-}
-
-function valueInfo({ name, type, shape }: TensorSpec): ValueInfoProto {
-  const dim = shape.map((d) =>
-    typeof d === "string"
-      ? { value: { case: "dimParam" as const, value: d } }
-      : { value: { case: "dimValue" as const, value: BigInt(d) } },
-  );
-  return create(ValueInfoProtoSchema, {
-    name,
-    type: { value: { case: "tensorType", value: { elemType: ONNX_TYPE[type], shape: { dim } } } },
-  });
-}
-
-function raw(type: ElementType, values: readonly number[]): Uint8Array<ArrayBuffer> {
-  if (type === "float16" || type === "bfloat16") {
-    const halves = new Uint16Array(values.length);
-    (type === "float16" ? narrowF16 : narrowBF16)(Float32Array.from(values), halves);
-    return new Uint8Array(halves.buffer);
-  }
-  const typed =
-    type === "float32"
-      ? Float32Array.from(values)
-      : type === "int64"
-        ? BigInt64Array.from(values, BigInt)
-        : type === "int32"
-          ? Int32Array.from(values)
-          : Uint8Array.from(values);
-  return new Uint8Array(typed.buffer);
 }

@@ -93,8 +93,8 @@ export class Session implements Disposable {
             : api.CreateSessionWithPrepackedWeightsContainer(env, path, settings.pointer, prepacked.pointer, out),
         path,
       );
-    if (options.device?.isHost !== false) return new Session(create(), options, null);
-    const folder = temporaryFolder(path);
+    const { device = CPU } = options;
+    const folder = device.isHost ? null : temporaryFolder(path);
     if (folder === null) return new Session(create(), options, null);
     try {
       const optimized = join(folder, "optimized.onnx");
@@ -154,6 +154,7 @@ function sharesThreads(options: SessionOptions): boolean {
 
 function sessionOptions(options: SessionOptions): Handle {
   const { api } = library();
+  const { device = CPU } = options;
   if (!Number.isInteger(options.threads) || options.threads < 1) {
     throw new RangeError(`a session needs 1 thread or more, not ${options.threads}`);
   }
@@ -170,15 +171,15 @@ function sessionOptions(options: SessionOptions): Handle {
     check(api.DisableMemPattern(settings));
     const entries: Record<string, string> = {
       "session.intra_op.allow_spinning": options.spin === false ? "0" : "1",
-      "session.disable_prepacking": options.prepack === true && (options.device ?? CPU).isHost ? "0" : "1",
+      "session.disable_prepacking": options.prepack === true && device.isHost ? "0" : "1",
     };
-    if (options.device?.isHost === false) {
+    if (!device.isHost) {
       entries["session.record_ep_graph_assignment_info"] = "1";
       // It makes a Split again of what was cut one by one, see `GraphBuilder.split`.
       entries["optimization.disable_specified_optimizers"] = "GatherSliceToSplitFusion";
     }
     for (const [key, value] of Object.entries(entries)) check(api.AddSessionConfigEntry(settings, key, value), key);
-    options.device?.prepare(settings, options.replays === true);
+    device.prepare(settings, options.replays === true);
     for (const [name, tensor] of options.weights ?? []) check(api.AddInitializer(settings, name, tensor.pointer), name);
     return handle;
   } catch (error) {

@@ -1,4 +1,5 @@
-import { LocalEngine, type LocalEngineOptions } from "../../runtime/engine.js";
+import { LocalEngine } from "../../runtime/engine.js";
+import type { LocalEngineOptions } from "../../runtime/engine-options.js";
 import { parseCompletionRequest } from "../../server/openai/completion-request.js";
 import { toSequences } from "../../server/openai/sequences.js";
 import { type ProcessorTime, processorTimeOf } from "./thread-times.js";

@@ -6,7 +6,6 @@ import {
   type Rotary,
   rotate,
   softcap,
-  splitAxis1,
   sum,
 } from "../../models/attention.js";
 import { Forward } from "../../models/forward.js";
@@ -144,7 +143,7 @@ class GroupProducts implements LayerAttention {
 
   splitHeads(projected: Value, heads: readonly number[], headDim: number): Value[] {
     const shape = this.graph.constant("int64", [4], [0, sum(heads), 1, headDim]);
-    return splitAxis1(this.graph, this.graph.op("Reshape", [projected, shape]), heads);
+    return this.graph.split(this.graph.op("Reshape", [projected, shape]), 1, heads);
   }
 
   attend(layer: number, sizes: AttentionSizes, { query, key, value }: QueryKeyValue): Value {
