@@ -31,6 +31,14 @@ export function keepLoaded(path: string): void {
   else openLibrary(null).func("dlopen", "void *", ["str", "int"])(path, 1);
 }
 
+/**
+ * Sets a variable of the environment that native code of this process reads (POSIX). `process.env` of a worker thread is
+ * only a copy of it.
+ */
+export function setNativeEnvironment(name: string, value: string): void {
+  openLibrary(null).func("setenv", "int", ["str", "str", "int"])(name, value, 1);
+}
+
 export function zeroMemory(address: Pointer, bytes: number): void {
   cLibrary().memset(address, 0, bytes);
 }

@@ -32,7 +32,8 @@ function create({ threads, spin }: Threads): Pointer {
     check(api.SetGlobalInterOpNumThreads(options, 1));
     check(api.SetGlobalSpinControl(options, spin ? 1 : 0));
     const pointer = made((a, out) => a.CreateEnvWithGlobalThreadPools(4, "lambdatap", options, out));
-    check(api.DisableTelemetryEvents(pointer));
+    // Windows' tracing. Elsewhere telemetry was never started: see `disableTelemetry` of the library.
+    if (process.platform === "win32") check(api.DisableTelemetryEvents(pointer));
     return pointer;
   } finally {
     api.ReleaseThreadingOptions(options);

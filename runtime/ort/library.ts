@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import koffi from "koffi";
 import { SetupError } from "../errors.js";
 import { bindApi, type OrtApi, type Pointer } from "./api.js";
-import { keepLoaded, openLibrary } from "./c-library.js";
+import { keepLoaded, openLibrary, setNativeEnvironment } from "./c-library.js";
 
 /** The one version whose function table and operators this project is written against. */
 export const VERSION = "1.29.0";
@@ -91,6 +91,7 @@ function load(path: string): Library {
 
 function apiBase(path: string): Pointer[] {
   try {
+    disableTelemetry();
     const file = openLibrary(path);
     keepLoaded(path);
     return koffi.decode(file.func("OrtGetApiBase", "void *", [])(), koffi.array("void *", 2));
@@ -98,6 +99,14 @@ function apiBase(path: string): Pointer[] {
     const reason = error instanceof Error ? error.message : String(error);
     throw new SetupError(`ONNX Runtime could not be loaded from ${path}: ${reason}`);
   }
+}
+
+/**
+ * Keeps the library from collecting usage data. On Linux and macOS it writes a device id and a queue of uploads to the disk
+ * as soon as it is initialised, unless this variable is set by then; on Windows the environment turns its events off.
+ */
+function disableTelemetry(): void {
+  if (process.platform !== "win32") setNativeEnvironment("ORT_DISABLE_TELEMETRY", "1");
 }
 
 function checkWith(api: OrtApi, status: Pointer | null): void {
