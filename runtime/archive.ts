@@ -91,7 +91,8 @@ export class Archive implements Disposable {
     }
     this.#hidden[Symbol.dispose]();
     this.#hidden = this.#hiding(slots);
-    this.#hidden.fill(0, this.options.sinks, this.#shown - this.options.sinks);
+    // A text shorter than the starting tokens has nothing to show, and no place for it.
+    if (this.#shown > this.options.sinks) this.#hidden.fill(0, this.options.sinks, this.#shown - this.options.sinks);
     this.generation++;
   }
 

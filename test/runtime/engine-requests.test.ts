@@ -181,6 +181,17 @@ describe("a request that retrieves", () => {
     }
   });
 
+  it("goes on as one that does not, from a prompt of any length around the starting tokens", async () => {
+    const engine = await startEngine();
+    for (let length = 1; length <= engine.card.sinks + 2; length++) {
+      for (const sinks of [engine.card.sinks, 0]) {
+        const asked = { prompt: ids.slice(0, length), maxTokens: 2 };
+        const events = await run(engine, { ...asked, lambda: { sinks, retrieve: {} } });
+        expect(idsOf(events)).toEqual(idsOf(await run(engine, { ...asked, lambda: { sinks } })));
+      }
+    }
+  });
+
   it("waits for nobody's memory: it is refused while other texts hold it, and taken when they are gone", async () => {
     const engine = await startEngine({ archiveBytes: 250 * BYTES_OF_A_TOKEN });
     const asked = { prompt, maxTokens: 100, lambda: { retrieve: {} } };
