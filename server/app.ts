@@ -1,14 +1,15 @@
 import { Hono } from "hono";
 import type { Logger } from "pino";
-import { HttpError } from "./errors.js";
 import { type AppEnv, logExchanges } from "./exchange.js";
 import { type GuardRules, guard } from "./guard.js";
 import type { ModelRegistry } from "./model-registry.js";
 import { chatCompletions } from "./routes/chat-completions.js";
 import { type CompletionSettings, completions } from "./routes/completions.js";
+import { otherMethods, unknownUrl } from "./routes/endpoints.js";
 import { features } from "./routes/features.js";
 import { health } from "./routes/health.js";
 import { models } from "./routes/models.js";
+import { root } from "./routes/root.js";
 import { saes } from "./routes/saes.js";
 import { traces } from "./routes/traces.js";
 import type { TraceLoad } from "./traces/trace-server.js";
@@ -24,24 +25,13 @@ export interface AppOptions {
   readonly traceLoad?: () => TraceLoad;
 }
 
-const METHODS = {
-  "/v1/completions": "POST",
-  "/v1/chat/completions": "POST",
-  "/v1/features": "POST",
-  "/v1/models": "GET",
-  "/v1/models/:name{.+}": "GET",
-  "/v1/saes": "GET",
-  "/v1/saes/:path{.+}": "GET",
-  "/v1/traces": "GET",
-  "/v1/traces/schema.json": "GET",
-  "/health": "GET",
-};
-
 /** The whole HTTP interface as one fetch function; every error leaves it in OpenAI's shape. */
 export function createApp(options: AppOptions): Hono<AppEnv> {
   const isDraining = options.isDraining ?? (() => false);
-  const app = new Hono<AppEnv>();
+  // A slash at the end of a path is not meant to make another one of it.
+  const app = new Hono<AppEnv>({ strict: false });
   app.use(logExchanges(options.logger), guard(options.guard));
+  app.route("/", root(options.models));
   app.route("/", completions(options.models, options.completions));
   app.route("/", chatCompletions(options.models, options.completions));
   app.route("/", features(options.models, options.completions));
@@ -49,15 +39,9 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   app.route("/", saes(options.models));
   app.route("/", traces(isDraining));
   app.route("/", health(options.models, isDraining, options.traceLoad));
-
-  for (const [path, method] of Object.entries(METHODS)) {
-    app.all(path, (c) => {
-      const message = `${c.req.method} is not allowed on ${c.req.path}; use ${method}`;
-      throw new HttpError(405, "method_not_allowed", message, { Allow: method });
-    });
-  }
+  app.route("/", otherMethods());
   app.notFound((c) => {
-    throw new HttpError(404, "unknown_url", `Unknown request URL: ${c.req.method} ${c.req.path}`);
+    throw unknownUrl(c.req.method, c.req.path);
   });
   app.onError((error, c) => {
     const { status, headers, body } = c.var.exchange.fail(error);

@@ -2,6 +2,9 @@ import { InvalidRequest } from "../runtime/errors.js";
 import { ClientGone, HttpError } from "./errors.js";
 import { checkJsonBounds } from "./json-bounds.js";
 
+/** Also those that say which JSON it is; a charset behind it changes nothing (RFC 8259, section 11). */
+const JSON_TYPE = /^application\/(?:[^/]+\+)?json$/;
+
 /**
  * The JSON value in a request's body. Stops reading at the limit, so that no body is held that will be refused.
  * @throws HttpError 415 (media type), 413 (more than `maxBytes`); InvalidRequest where it is not JSON in UTF-8, or JSON that
@@ -9,14 +12,19 @@ import { checkJsonBounds } from "./json-bounds.js";
  */
 export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
   const mediaType = request.headers.get("content-type")?.split(";", 1)[0]?.trim().toLowerCase();
-  if (mediaType !== "application/json") {
-    throw new HttpError(415, "unsupported_media_type", "The body must be sent with Content-Type: application/json");
+  // No other type is taken for JSON: text/plain, a form's and none at all are what any web page may send anywhere unasked.
+  if (mediaType === undefined || !JSON_TYPE.test(mediaType)) {
+    const received = mediaType === undefined ? "none" : `'${mediaType}'`;
+    const how = "(curl: --json in place of -d)";
+    const message = `The body must be sent with Content-Type: application/json ${how}, received ${received}`;
+    throw new HttpError(415, "unsupported_media_type", message);
   }
   const encoding = request.headers.get("content-encoding") ?? "identity";
   if (encoding !== "identity") {
     throw new HttpError(415, "unsupported_media_type", `Content-Encoding '${encoding}' is not supported`);
   }
   const bytes = await readBytes(request, maxBytes);
+  if (bytes.length === 0) throw new InvalidRequest("The body is empty; expected a JSON object", null);
   try {
     checkJsonBounds(bytes);
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));

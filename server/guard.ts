@@ -61,7 +61,7 @@ export function guard(rules: GuardRules): MiddlewareHandler {
       c.header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
       return next();
     }
-    c.header("Access-Control-Allow-Methods", "GET, POST");
+    c.header("Access-Control-Allow-Methods", "GET, HEAD, POST");
     c.header("Access-Control-Allow-Headers", c.req.header("access-control-request-headers") ?? "Content-Type");
     c.header("Access-Control-Max-Age", "600");
     return c.body(null, 204);

@@ -57,7 +57,7 @@ export function createTraceServer(options: TraceOptions): TraceServer {
   };
   return {
     accepts({ method, url, headers }) {
-      if (draining || method !== "GET" || url?.split("?", 1)[0] !== TRACE_PATH) return false;
+      if (draining || method !== "GET" || url?.split("?", 1)[0]?.replace(/\/$/, "") !== TRACE_PATH) return false;
       if (headers.upgrade?.toLowerCase() !== "websocket" || refusal(headers.host, headers.origin) !== null)
         return false;
       return handshakeError((name) => headers[name]?.toString()) === null;

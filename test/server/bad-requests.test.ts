@@ -174,6 +174,14 @@ describe("a wrong body", () => {
     expect((await errorOf(response)).message).toContain("expected object");
   });
 
+  test("that is empty: 400 that says so", async () => {
+    expect((await errorOf(await post(""))).message).toContain("The body is empty");
+  });
+
+  test("with a byte order mark is read without it", async () => {
+    expect((await post('\uFEFF{"prompt": "a"}')).status).toBe(200);
+  });
+
   test("that is not UTF-8: 400", async () => {
     expect((await post(new Uint8Array([0x7b, 0xff, 0x7d]))).status).toBe(400);
   });
@@ -189,9 +197,16 @@ describe("a wrong body", () => {
     for (const type of ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"]) {
       expect((await post("{}", { "Content-Type": type })).status).toBe(415);
     }
-    expect((await post(new Uint8Array(2), {})).status).toBe(415);
+    const none = await post(new Uint8Array(2), {});
+    expect(none.status).toBe(415);
+    expect((await errorOf(none)).message).toContain("Content-Type: application/json");
     expect((await post("{}", { "Content-Type": "application/json", "Content-Encoding": "gzip" })).status).toBe(415);
-    expect((await post('{"prompt":"a"}', { "Content-Type": "Application/JSON; charset=utf-8" })).status).toBe(200);
+    for (const type of [
+      "Application/JSON; charset=utf-8",
+      "application/json;charset=latin1",
+      "application/vnd.api+json",
+    ])
+      expect((await post('{"prompt":"a"}', { "Content-Type": type })).status).toBe(200);
   });
 
   test("over the limit: 413", async () => {
@@ -259,18 +274,52 @@ describe("a wrong place", () => {
   test("unknown path: 404", async () => {
     const response = await app.request("/v1/nothing", { method: "POST" });
     expect(response.status).toBe(404);
-    expect((await errorOf(response)).code).toBe("unknown_url");
+    const error = await errorOf(response);
+    expect(error.code).toBe("unknown_url");
+    expect(error.message).toContain("GET / lists what is served");
   });
 
   test.each([
-    ["GET", "/v1/completions", "POST"],
-    ["DELETE", "/v1/models", "GET"],
-    ["POST", "/v1/models/org/words", "GET"],
-    ["GET", "/v1/features", "POST"],
-    ["POST", "/v1/saes", "GET"],
-    ["PUT", "/v1/saes/early", "GET"],
-    ["POST", "/v1/saes/early/features/1", "GET"],
-    ["PUT", "/health", "GET"],
+    ["/completions", "/v1/completions"],
+    ["/chat/completions", "/v1/chat/completions"],
+    ["/v1/v1/chat/completions", "/v1/chat/completions"],
+    ["/api/v1/completions/", "/v1/completions"],
+    ["/openai/deployments/gpt/chat/completions", "/v1/chat/completions"],
+    ["/models", "/v1/models"],
+    ["/models/org/words", "/v1/models/org/words"],
+    ["/saes/early/features/1", "/v1/saes/early/features/1"],
+    ["/traces", "/v1/traces"],
+    ["/v1/health", "/health"],
+  ])("%s: 404 that says where it is", async (path, meant) => {
+    const response = await app.request(path, { method: "POST" });
+    expect(response.status).toBe(404);
+    expect((await errorOf(response)).message).toContain(`did you mean ${meant}?`);
+  });
+
+  test("a slash at the end makes no other place", async () => {
+    for (const path of ["/v1/models/", "/v1/models/org/words/", "/v1/saes/early/", "/health/"])
+      expect((await app.request(path)).status).toBe(200);
+    expect((await app.request("/v1/completions/")).status).toBe(405);
+  });
+
+  test("HEAD is answered as GET, and OPTIONS says what is allowed", async () => {
+    const head = await app.request("/v1/models", { method: "HEAD" });
+    expect([head.status, await head.text()]).toEqual([200, ""]);
+    const options = await app.request("/v1/chat/completions", { method: "OPTIONS" });
+    expect([options.status, options.headers.get("allow")]).toEqual([204, "POST, OPTIONS"]);
+    expect((await app.request("/v1/nothing", { method: "OPTIONS" })).status).toBe(404);
+  });
+
+  test.each([
+    ["GET", "/v1/completions", "POST, OPTIONS"],
+    ["DELETE", "/v1/models", "GET, HEAD, OPTIONS"],
+    ["POST", "/v1/models/org/words", "GET, HEAD, OPTIONS"],
+    ["GET", "/v1/features", "POST, OPTIONS"],
+    ["POST", "/v1/saes", "GET, HEAD, OPTIONS"],
+    ["PUT", "/v1/saes/early", "GET, HEAD, OPTIONS"],
+    ["POST", "/v1/saes/early/features/1", "GET, HEAD, OPTIONS"],
+    ["POST", "/", "GET, HEAD, OPTIONS"],
+    ["PUT", "/health", "GET, HEAD, OPTIONS"],
   ])("%s %s: 405", async (method, path, allow) => {
     const response = await app.request(path, { method });
     expect(response.status).toBe(405);

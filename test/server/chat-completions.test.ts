@@ -305,7 +305,7 @@ describe("a chat request that cannot be served", () => {
 
   it("with another method is answered 405", async () => {
     const response = await appOf(scriptedEngine()).request("/v1/chat/completions");
-    expect([response.status, response.headers.get("allow")]).toEqual([405, "POST"]);
+    expect([response.status, response.headers.get("allow")]).toEqual([405, "POST, OPTIONS"]);
   });
 });
 

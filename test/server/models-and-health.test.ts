@@ -9,6 +9,22 @@ import { appOf, complete, until } from "./with-server.js";
 
 const ModelList = z.strictObject({ object: z.string(), data: z.array(z.looseObject({ id: z.string() })) });
 
+test("GET / says what this is, and every path it names is there", async () => {
+  const app = appOf(scriptedEngine(), { aliases: ["words"] });
+  const Index = z.object({ name: z.literal("lambdatap"), models: z.array(z.string()), endpoints: z.array(Endpoint) });
+  const { models, endpoints } = Index.parse(await (await app.request("/")).json());
+  expect(models).toEqual(["org/words", "words"]);
+  expect(endpoints.map(({ path }) => path)).toContain("/v1/chat/completions");
+  for (const { method, path } of endpoints) {
+    const response = await app.request(path.replace("/v1/models/{id}", "/v1/models/words").replace("{id}", "early"), {
+      method,
+    });
+    expect([path, response.status]).not.toEqual([path, 404]);
+    expect([path, response.status]).not.toEqual([path, 405]);
+  }
+});
+const Endpoint = z.object({ method: z.string(), path: z.string(), about: z.string() });
+
 describe("GET /v1/models", () => {
   const app = appOf(scriptedEngine(), { aliases: ["words", "gpt-3.5-turbo-instruct"] });
 
