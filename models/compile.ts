@@ -7,6 +7,7 @@ import { temporaryName } from "./cache/cache-owner.js";
 import { publish } from "./cache/compile-cache.js";
 import { contentHash } from "./cache/content-hash.js";
 import type { GenerationConfig } from "./config.js";
+import { ModelFormatError } from "./errors.js";
 import type { DecodeInterface, LensInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
 import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } from "./graphs.js";
 import type { HookName } from "./hooks.js";
@@ -83,6 +84,7 @@ export async function compileModel({
   const source = openModelSource(path);
   const model = describeModel(source.config());
   const generation = source.generation();
+  checkFrame(generation, model.shape, source.path);
   using checkpoint = withOptionalPrefix(source.openCheckpoint(), model.optionalPrefix ?? "");
   const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
   const precision = asked === "auto" ? ownPrecision(dtypes.values(), device, bfloat16) : asked;
@@ -116,6 +118,14 @@ export async function compileModel({
       keep(`prefill${asked.far ? "-far" : ""}-g${asked.sinks}`, buildPrefill(model, plan, { ...options, ...asked })),
     lens: () => keep("lens", buildLens(model, plan, { ...options, sinks: 0 })),
   };
+}
+
+/** @throws ModelFormatError where every text would have a token in or behind it that the model does not know. */
+function checkFrame({ frame }: GenerationConfig, { vocabSize }: ModelShape, path: string): void {
+  const strange = [...(frame?.before ?? []), ...(frame?.after ?? [])].find((id) => id >= vocabSize);
+  if (strange === undefined) return;
+  const reason = `its tokenizer puts token ${strange} around every text, but the model knows only ids below ${vocabSize}`;
+  throw new ModelFormatError(path, reason);
 }
 
 /** Writes a graph beside its weights, under a name that holds its hash, so that an older one is never taken for it. */

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { ModelFormatError } from "./errors.js";
 import { type JsonObject, readJsonObject } from "./model-file.js";
+import type { TextFrame } from "./tokenizer/text-frame.js";
 
 /** Fields as they stand in a file, with what an error must name: the file, and the field that holds them (none at the top). */
 export interface ConfigFields {
@@ -90,8 +91,8 @@ const GenerationFile = z.object({
 /** What a model's authors recommend; undefined where they say nothing. */
 export interface GenerationConfig {
   readonly bosTokenId?: number | undefined;
-  /** Whether texts begin with it; left out: they do. */
-  readonly addsBos?: boolean | undefined;
+  /** What stands around every text; left out: nothing. */
+  readonly frame?: TextFrame | undefined;
   readonly eosTokenIds?: readonly number[] | undefined;
   readonly temperature?: number | undefined;
   readonly topP?: number | undefined;

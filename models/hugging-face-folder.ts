@@ -4,7 +4,7 @@ import { readFolderChatTemplate } from "./chat/hugging-face-chat-template.js";
 import { readConfig, readGenerationConfig } from "./config.js";
 import { readJsonObject } from "./model-file.js";
 import type { ModelSource } from "./model-source.js";
-import { folderAddsBos } from "./tokenizer/adds-bos.js";
+import { readFramingTokens } from "./tokenizer/text-frame.js";
 import { openCheckpoint } from "./weights/checkpoint.js";
 
 /** A folder as transformers saves it: config.json, safetensors, tokenizer.json, generation_config.json. */
@@ -14,7 +14,11 @@ export function openFolder(path: string): ModelSource {
     path,
     configFile: join(path, "config.json"),
     config: () => readConfig(path),
-    generation: () => ({ ...readGenerationConfig(path), addsBos: folderAddsBos(path) }),
+    generation: () => {
+      const { bosTokenId, ...config } = readGenerationConfig(path);
+      const framing = readFramingTokens(path);
+      return { ...config, frame: framing.frame, bosTokenId: framing.bosTokenId ?? bosTokenId };
+    },
     tokenizer: () => (existsSync(tokenizerFile) ? { file: tokenizerFile, value: readJsonObject(tokenizerFile) } : null),
     chatTemplate: () => readFolderChatTemplate(path),
     openCheckpoint: () => openCheckpoint(path),

@@ -3,6 +3,7 @@ import { availableParallelism } from "node:os";
 import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { compileModel } from "../models/compile.js";
+import { NO_FRAME } from "../models/tokenizer/text-frame.js";
 import { TokenBytes } from "../models/tokenizer/token-bytes.js";
 import { activationBytes, precisionProblem } from "../models/weights/block-format.js";
 import { archivedBytes, retrievingLayers } from "./archive.js";
@@ -105,7 +106,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     device: device.name,
     hardware: device.description,
     bosTokenId: generation.bosTokenId ?? shape.bosTokenId,
-    addsBos: generation.addsBos ?? true,
+    frame: generation.frame ?? NO_FRAME,
     eosTokenIds,
     hasTokenizer: tokens !== null,
     hasChatTemplate: tokens !== null && asked.hasChatTemplate,

@@ -1,5 +1,6 @@
 import type { Conversation } from "../models/chat/chat-template.js";
 import type { HookName } from "../models/hooks.js";
+import type { TextFrame } from "../models/tokenizer/text-frame.js";
 import type { Precision } from "../models/weights/block-format.js";
 import type { FeatureDescription, FeatureEdit, FeatureRequest, SaeCard, SaeReading } from "./features.js";
 
@@ -157,8 +158,8 @@ export interface ModelCard {
   /** What the GPU calls itself; "" for the CPU. */
   readonly hardware: string;
   readonly bosTokenId: number | null;
-  /** Whether texts begin with it. */
-  readonly addsBos: boolean;
+  /** Ids of the special tokens that the tokenizer puts around every text. */
+  readonly frame: TextFrame;
   readonly eosTokenIds: readonly number[];
   readonly hasTokenizer: boolean;
   /** Whether conversations can be made prompts. */

@@ -4,7 +4,7 @@ import { ggufConfig } from "./gguf-config.js";
 import { readGgufFiles } from "./gguf-files.js";
 import type { MetadataFields } from "./metadata-fields.js";
 import { type SpecialTokens, specialTokens } from "./special-tokens.js";
-import { addsBos, tokenizerJson } from "./tokenizer-json.js";
+import { ggufFrame, tokenizerJson } from "./tokenizer-json.js";
 
 /**
  * A model in a GGUF file, or in several of which `path` is the first. The headers are read now, the rest when asked for.
@@ -18,11 +18,12 @@ export function openGguf(path: string): ModelSource {
     configFile: path,
     config: () => ggufConfig(model),
     generation: () => {
-      const { bos, eos, endOfTurn, endOfMessage } = tokensOf(fields);
+      const tokens = tokensOf(fields);
+      const { bos, eos, endOfTurn, endOfMessage } = tokens;
       const ends = [eos, endOfTurn, endOfMessage].filter((id) => id !== null);
       return {
         bosTokenId: bos ?? undefined,
-        addsBos: addsBos(fields),
+        frame: ggufFrame(fields, tokens),
         eosTokenIds: ends.length > 0 ? [...new Set(ends)] : undefined,
       };
     },

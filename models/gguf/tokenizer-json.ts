@@ -1,7 +1,9 @@
 import type { JsonObject } from "../model-file.js";
+import { NO_FRAME, type TextFrame } from "../tokenizer/text-frame.js";
 import { bytePairTokenizer, preTokenizer } from "./byte-pair-tokenizer.js";
 import type { MetadataFields } from "./metadata-fields.js";
 import { sentencePieceTokenizer } from "./sentencepiece-tokenizer.js";
+import type { SpecialTokens } from "./special-tokens.js";
 
 interface Kind {
   readonly json: (fields: MetadataFields) => JsonObject;
@@ -21,11 +23,14 @@ const KINDS: ReadonlyMap<string, Kind> = new Map([
  */
 export const tokenizerJson = (fields: MetadataFields): JsonObject | null => kindOf(fields)?.json(fields) ?? null;
 
-/** Whether the model expects the beginning-of-text token before a prompt. */
-export const addsBos = (fields: MetadataFields): boolean => {
+/** The tokens that the file puts around a text. */
+export function ggufFrame(fields: MetadataFields, { bos, eos }: SpecialTokens): TextFrame {
   const kind = kindOf(fields);
-  return kind !== null && (fields.flag("tokenizer.ggml.add_bos_token", null) ?? kind.addsBos(fields));
-};
+  if (kind === null) return NO_FRAME;
+  const addsBos = fields.flag("tokenizer.ggml.add_bos_token", null) ?? kind.addsBos(fields);
+  const addsEos = fields.flag("tokenizer.ggml.add_eos_token", false);
+  return { before: addsBos && bos !== null ? [bos] : [], after: addsEos && eos !== null ? [eos] : [] };
+}
 
 function kindOf(fields: MetadataFields): Kind | null {
   const name = fields.text("tokenizer.ggml.model", null);

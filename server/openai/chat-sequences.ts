@@ -1,3 +1,4 @@
+import { NO_FRAME } from "../../models/tokenizer/text-frame.js";
 import type { Engine, GenerationEvent } from "../../runtime/generation.js";
 import type { ChatRequest } from "./chat-request.js";
 import { type CompletionWork, toChoices, workOf } from "./sequences.js";
@@ -21,7 +22,7 @@ export async function toChatSequences(
   const choiceOf = toChoices(request, engine.card, maxTokensLimit);
   const { ids, turnEndIds } = await engine.chatPrompt(request.conversation, signal);
   const ends = request.ignore_eos ? [] : turnEndIds.filter((id) => !request.stop_token_ids?.includes(id));
-  const work = workOf([{ ids, text: "", added: 0 }], request.n ?? 1, (prompt, copy) => {
+  const work = workOf([{ ids, text: "", frame: NO_FRAME }], request.n ?? 1, (prompt, copy) => {
     const choice = choiceOf(prompt, copy);
     return { ...choice, stopTokenIds: [...choice.stopTokenIds, ...ends] };
   });

@@ -79,19 +79,21 @@ function startChoice<L>(
   engine: Engine,
   form: LogprobsForm<L>,
 ) {
-  const { ids, text, added } = work.promptOf(index);
+  const { ids, text, frame } = work.promptOf(index);
   const write = form.writer((tokens) => engine.tokenTexts(tokens));
   const echoed = request.echo ? cutText(text) : null;
   return {
     /** Prompt tokens with their log-probabilities, and about the text up to their end (it has no control tokens; they have names). */
     piece({ start, logprobs }: Extract<GenerationEvent, { type: "prompt" }>): ChoiceDelta<L> {
       const tokens = ids.slice(start, start + logprobs.length);
-      const hidden = start === 0 ? added : 0;
-      const characters = engine.tokenTexts(tokens.slice(hidden)).reduce((sum, token) => sum + textLength(token), 0);
+      const textEnd = ids.length - frame.after.length;
+      const inText = (i: number) => start + i >= frame.before.length && start + i < textEnd;
+      const texts = engine.tokenTexts(tokens.filter((_, i) => inText(i)));
+      const characters = texts.reduce((sum, token) => sum + textLength(token), 0);
       return {
         ...nothing(index),
         text: echoed?.next(characters) ?? "",
-        logprobs: write(tokens, logprobs, hidden),
+        logprobs: write(tokens, logprobs, inText),
       };
     },
     readings(event: Extract<GenerationEvent, { type: "features" }>): ChoiceDelta<L> {

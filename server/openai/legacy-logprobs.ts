@@ -23,7 +23,7 @@ export const legacyLogprobs: LogprobsForm<LegacyLogprobs> = { none: noLogprobs, 
  */
 function writer(tokenTexts: Engine["tokenTexts"]): LogprobsWriter<LegacyLogprobs> {
   let offset = 0;
-  return (ids, logprobs, hidden = 0) => {
+  return (ids, logprobs, inText = () => true) => {
     const piece = noLogprobs();
     const texts = tokenTexts(ids);
     for (const [i, text] of texts.entries()) {
@@ -32,7 +32,7 @@ function writer(tokenTexts: Engine["tokenTexts"]): LogprobsWriter<LegacyLogprobs
       piece.token_logprobs.push(entry && toWireLogprob(entry.logprob));
       piece.top_logprobs.push(entry && topByText(entry, text, tokenTexts));
       piece.text_offset.push(offset);
-      if (i >= hidden) offset += textLength(text);
+      if (inText(i)) offset += textLength(text);
     }
     return piece;
   };

@@ -1,10 +1,10 @@
 import type { Engine, TokenLogprobs } from "../../runtime/generation.js";
 
-/** Tokens of one choice, in order. `hidden` of them at the start are no part of the choice's text. */
+/** Tokens of one choice, in order. Those that are not `inText` are no part of the choice's text; left out: all are. */
 export type LogprobsWriter<L> = (
   ids: readonly number[],
   logprobs: readonly (TokenLogprobs | null)[],
-  hidden?: number,
+  inText?: (i: number) => boolean,
 ) => L;
 
 /** How one of OpenAI's interfaces writes the log-probabilities of a choice. */

@@ -1,3 +1,4 @@
+import { NO_FRAME, type TextFrame } from "../../models/tokenizer/text-frame.js";
 import { InvalidRequest } from "../../runtime/errors.js";
 import type { Engine, ModelCard } from "../../runtime/generation.js";
 import type { Prompt } from "./prompt.js";
@@ -7,28 +8,28 @@ export interface TokenizedPrompt {
   readonly ids: readonly number[];
   /** What `echo` gives back. */
   readonly text: string;
-  /** 1 where we put a beginning-of-text token in front, which is no part of `text`. */
-  readonly added: 0 | 1;
+  /** What we put around the text's own ids; no part of `text`. */
+  readonly frame: TextFrame;
 }
 
 /**
- * Token ids as they are, a text with a beginning-of-text token in front where the model's texts begin with one; the empty
- * text is that token where there is one.
+ * Token ids as they are, a text with the special tokens around it that the tokenizer puts there; the empty text is the
+ * beginning-of-text token where there is one.
  * @throws InvalidRequest naming the prompt that this model cannot read.
  */
 export async function tokenize(prompt: Prompt, engine: Engine, echo: boolean): Promise<TokenizedPrompt> {
-  const { bosTokenId, addsBos, hasTokenizer } = engine.card;
+  const { bosTokenId, frame, hasTokenizer } = engine.card;
   if ("ids" in prompt) {
     checkIds(prompt.ids, prompt.at, engine.card);
-    return { ids: prompt.ids, text: echo ? engine.decode(prompt.ids) : "", added: 0 };
+    return { ids: prompt.ids, text: echo ? engine.decode(prompt.ids) : "", frame: NO_FRAME };
   }
   if (prompt.text !== "" && !hasTokenizer) {
     throw new InvalidRequest("this model has no tokenizer; send token ids", prompt.at);
   }
-  const ids = prompt.text === "" ? [] : await engine.encode(prompt.text);
-  if (bosTokenId !== null && (addsBos || ids.length === 0))
-    return { ids: [bosTokenId, ...ids], text: prompt.text, added: 1 };
-  if (ids.length > 0) return { ids, text: prompt.text, added: 0 };
+  const own = prompt.text === "" ? [] : await engine.encode(prompt.text);
+  const ids = [...frame.before, ...own, ...frame.after];
+  if (ids.length > 0) return { ids, text: prompt.text, frame };
+  if (bosTokenId !== null) return { ids: [bosTokenId], text: "", frame: { before: [bosTokenId], after: [] } };
   throw new InvalidRequest("this model has no beginning-of-text token, so it needs a prompt", prompt.at);
 }
 

@@ -34,7 +34,9 @@ function toModelObject({ name, engine: { card } }: NamedModel) {
       has_tokenizer: card.hasTokenizer,
       has_chat_template: card.hasChatTemplate,
       bos_token_id: card.bosTokenId,
-      adds_bos: card.addsBos,
+      adds_bos: card.frame.before.length > 0,
+      tokens_before: card.frame.before,
+      tokens_after: card.frame.after,
       eos_token_ids: card.eosTokenIds,
       sampling: {
         temperature: card.sampling.temperature ?? 1,

@@ -60,6 +60,14 @@ const resultOf = async (child: Pick<ChildProcess, "stdout">) =>
   JSON.parse(child.stdout ? await text(child.stdout) : "null");
 
 describe("a model that is compiled", () => {
+  it("knows the tokens that its tokenizer puts around every text, or is refused", async () => {
+    const { folder, cacheRoot } = modelAndCache();
+    const post_processor = { type: "RobertaProcessing", cls: ["<s>", 299], sep: ["</s>", 300] };
+    writeFileSync(join(folder, "tokenizer.json"), JSON.stringify({ post_processor }));
+    const compiled = compileModel({ path: folder, cacheRoot, precision: "f32" });
+    await expect(compiled).rejects.toThrow(/puts token 300 around every text, but the model knows only ids below 300/);
+  });
+
   it("is found the second time: not one weight is read", async () => {
     const { folder, cacheRoot } = modelAndCache();
     const first = await compileAndRun(folder, cacheRoot);

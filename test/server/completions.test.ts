@@ -27,7 +27,7 @@ describe("a completion", () => {
   });
 
   test("without a prompt is refused where the model has no BOS", async () => {
-    const app = appOf(scriptedEngine({ card: { bosTokenId: null } }));
+    const app = appOf(scriptedEngine({ card: { bosTokenId: null, frame: { before: [], after: [] } } }));
     expect(await errorOf(await complete(app, {}))).toMatchObject({ param: "prompt", type: "invalid_request_error" });
     const refused = await complete(app, { prompt: ["a", ""] });
     expect(refused.status).toBe(400);
@@ -184,6 +184,27 @@ describe("echo", () => {
       " w100",
       " w101",
     ]);
+  });
+});
+
+describe("a tokenizer that puts tokens around a text", () => {
+  const app = () => appOf(scriptedEngine({ card: { frame: { before: [0, 7], after: [1] } } }));
+
+  test("puts them around a prompt, and they are no part of the echoed text", async () => {
+    const body = await completionOf(
+      await complete(app(), { prompt: "Once upon", echo: true, logprobs: 0, max_tokens: 2, return_token_ids: true }),
+    );
+    const choice = body.choices[0];
+    expect(choice?.text).toBe("Once upon w100 w101");
+    expect(choice?.logprobs?.tokens).toEqual(["<bos>", " w7", "Once", " upon", "<eos>", " w100", " w101"]);
+    expect(choice?.logprobs?.text_offset).toEqual([0, 0, 0, 4, 9, 9, 14]);
+    const empty = await complete(app(), { prompt: "", max_tokens: 0 });
+    expect((await completionOf(empty)).usage?.prompt_tokens).toBe(3);
+  });
+
+  test("but not around token ids", async () => {
+    const body = await completionOf(await complete(app(), { prompt: [5, 6], echo: true, max_tokens: 0 }));
+    expect(body.choices[0]?.text).toBe(" w5 w6");
   });
 });
 

@@ -57,6 +57,8 @@ describe("GET /v1/models", () => {
         has_chat_template: true,
         bos_token_id: 0,
         adds_bos: true,
+        tokens_before: [0],
+        tokens_after: [],
         eos_token_ids: [1],
         sampling: { temperature: 0.8, top_p: 0.95, top_k: 0 },
       },

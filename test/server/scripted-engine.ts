@@ -65,7 +65,7 @@ export const CARD: ModelCard = {
   device: "cpu",
   hardware: "",
   bosTokenId: 0,
-  addsBos: true,
+  frame: { before: [0], after: [] },
   eosTokenIds: [1],
   hasTokenizer: true,
   hasChatTemplate: true,

@@ -48,14 +48,16 @@ describe("config of a GGUF file", () => {
       "tokenizer.chat_template": "{{ bos_token }}",
     };
     const found = source({ metadata: tokens });
-    expect(found.generation()).toEqual({ bosTokenId: 3, addsBos: true, eosTokenIds: [5, 6] });
+    expect(found.generation()).toEqual({ bosTokenId: 3, frame: { before: [3], after: [] }, eosTokenIds: [5, 6] });
     expect(found.config().values).toMatchObject({ bos_token_id: 3 });
     expect(found.chatTemplate()).toMatchObject({
       template: "{{ bos_token }}",
       tokens: { bos_token: "t3", eos_token: "t5", pad_token: "t7" },
     });
     const silent = source({ metadata: { ...tokens, "tokenizer.ggml.add_bos_token": false } });
-    expect(silent.generation()).toMatchObject({ bosTokenId: 3, addsBos: false });
+    expect(silent.generation()).toMatchObject({ bosTokenId: 3, frame: { before: [], after: [] } });
+    const ended = source({ metadata: { ...tokens, "tokenizer.ggml.add_eos_token": true } });
+    expect(ended.generation()).toMatchObject({ frame: { before: [3], after: [5] } });
     expect(silent.chatTemplate()?.tokens).toMatchObject({ bos_token: "t3" });
     expect(() => source({ metadata: { ...tokens, "tokenizer.ggml.eot_token_id": id(48) } }).generation()).toThrow(
       /eot_token_id is 48 \(uint32\), but it must be the id of a token, from 0 to 47/,

@@ -45,7 +45,7 @@ describe.skipIf(path === undefined)("SmolLM2 as a GGUF file", () => {
       expect(values[key], key).toEqual(file[key]);
     expect(values.rms_norm_eps).toBe(Math.fround(1e-5));
     expect(source && describeModel(source.config()).shape).toMatchObject({ layers: 30, headDim: 64, bosTokenId: 1 });
-    expect(source?.generation()).toEqual({ bosTokenId: 1, addsBos: false, eosTokenIds: [2] });
+    expect(source?.generation()).toEqual({ bosTokenId: 1, frame: { before: [], after: [] }, eosTokenIds: [2] });
     expect(source?.chatTemplate()?.tokens).toMatchObject({ bos_token: "<|im_start|>", eos_token: "<|im_end|>" });
   });
 

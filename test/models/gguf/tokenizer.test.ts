@@ -57,7 +57,7 @@ describe.each([
 
   it("says whether a prompt begins with a token of its own", () => {
     expect(openModelSource(path).generation()).toMatchObject({
-      addsBos: add_bos,
+      frame: { before: add_bos ? [bos] : [], after: [] },
       ...(add_bos ? { bosTokenId: bos } : {}),
     });
   });
