@@ -1,6 +1,7 @@
 import { InvalidRequest } from "../../runtime/errors.js";
 import type { Engine, ModelCard, SamplingParams, SequenceRequest } from "../../runtime/generation.js";
 import type { CompletionRequest } from "./completion-request.js";
+import { copySeed } from "./copy-seed.js";
 import { checkEdits } from "./edits.js";
 import { toFeatureRequest } from "./feature-request.js";
 import type { GenerationRequest } from "./generation-fields.js";
@@ -48,7 +49,7 @@ export function workOf(prompts: readonly TokenizedPrompt[], n: number, choiceOf:
 }
 
 /**
- * The meaning of a request's fields on this model: defaults of its generation_config.json, choices with seed, seed + 1, ...
+ * The meaning of a request's fields on this model: defaults of its generation_config.json, choices with seeds of their own.
  * @throws InvalidRequest naming the field that this model cannot serve, before any prompt is tokenised.
  */
 export function toChoices(request: GenerationRequest, card: ModelCard, maxTokensLimit?: number): ChoiceOf {
@@ -84,13 +85,8 @@ function toSampling(request: GenerationRequest, card: ModelCard, copy: number): 
     presencePenalty: request.presence_penalty ?? 0,
     frequencyPenalty: request.frequency_penalty ?? 0,
     logitBias: request.logit_bias ?? [],
-    seed: copySeed(request.seed, copy),
+    seed: typeof request.seed === "number" ? copySeed(request.seed, copy) : undefined,
   };
-}
-
-/** seed + copy, folded into the integers that a number holds exactly: beyond 2^53, seed + 1 would be seed again. */
-function copySeed(seed: number | null | undefined, copy: number): number | undefined {
-  return seed === null || seed === undefined ? undefined : Number(BigInt.asIntN(53, BigInt(seed) + BigInt(copy)));
 }
 
 function limited(maxTokens: number | null, limit: number | undefined): number | null {

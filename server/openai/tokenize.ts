@@ -13,12 +13,12 @@ export interface TokenizedPrompt {
 }
 
 /**
- * Token ids as they are, a text with the special tokens around it that the tokenizer puts there; the empty text is the
- * beginning-of-text token where there is one.
+ * Token ids as they are, a text with the special tokens around it that the tokenizer puts there, those in front only where
+ * it does not begin with them; the empty text is the beginning-of-text token where there is one.
  * @throws InvalidRequest naming the prompt that this model cannot read.
  */
 export async function tokenize(prompt: Prompt, engine: Engine, echo: boolean): Promise<TokenizedPrompt> {
-  const { bosTokenId, frame, hasTokenizer } = engine.card;
+  const { bosTokenId, hasTokenizer } = engine.card;
   if ("ids" in prompt) {
     checkIds(prompt.ids, prompt.at, engine.card);
     return { ids: prompt.ids, text: echo ? engine.decode(prompt.ids) : "", frame: NO_FRAME };
@@ -27,6 +27,9 @@ export async function tokenize(prompt: Prompt, engine: Engine, echo: boolean): P
     throw new InvalidRequest("this model has no tokenizer; send token ids", prompt.at);
   }
   const own = prompt.text === "" ? [] : await engine.encode(prompt.text);
+  const { before, after } = engine.card.frame;
+  const begun = before.every((id, i) => own[i] === id);
+  const frame = { before: begun ? [] : before, after };
   const ids = [...frame.before, ...own, ...frame.after];
   if (ids.length > 0) return { ids, text: prompt.text, frame };
   if (bosTokenId !== null) return { ids: [bosTokenId], text: "", frame: { before: [bosTokenId], after: [] } };

@@ -45,7 +45,19 @@ describe("a completion", () => {
     ]);
   });
 
-  test("of several prompts and copies has choice prompt * n + copy, seeds counted on, prompts counted once", async () => {
+  test("puts no second BOS before a text that begins with one, as templates of other servers write it", async () => {
+    const engine = scriptedEngine();
+    const body = { prompt: ["<bos> upon", " upon <bos>"], max_tokens: 1, echo: true, logprobs: 0 };
+    const { choices } = await completionOf(await complete(appOf(engine), body));
+    expect(engine.requests[0]?.map(({ prompt }) => prompt)).toEqual([
+      [0, 2],
+      [0, 2, 3],
+    ]);
+    expect(choices[0]?.text).toBe("<bos> upon w100");
+    expect(choices[0]?.logprobs?.text_offset).toEqual([0, 5, 10]);
+  });
+
+  test("of several prompts and copies has choice prompt * n + copy, seeds by copy, prompts counted once", async () => {
     const engine = scriptedEngine();
     const prompt = ["Once upon", [2, 3, 4]];
     const body = await completionOf(await complete(appOf(engine), { prompt, n: 3, seed: -5, max_tokens: 2 }));
@@ -54,7 +66,17 @@ describe("a completion", () => {
     const sequences = engine.requests[0] ?? [];
     expect(sequences.map((sequence) => sequence.prompt.length)).toEqual([3, 3, 3, 3, 3, 3]);
     expect(sequences.map(({ prompt: ids }) => ids[0])).toEqual([0, 0, 0, 2, 2, 2]);
-    expect(sequences.map(({ sampling }) => sampling.seed)).toEqual([-5, -4, -3, -5, -4, -3]);
+    const [own, second, third] = sequences.map(({ sampling }) => sampling.seed);
+    expect(own).toBe(-5);
+    expect(sequences.map(({ sampling }) => sampling.seed)).toEqual([own, second, third, own, second, third]);
+  });
+
+  test("has copies that are not those of the next seed", async () => {
+    const engine = scriptedEngine();
+    for (let seed = 0; seed < 10; seed++) await complete(appOf(engine), { prompt: "a", n: 10, seed, max_tokens: 0 });
+    const seeds = engine.requests.flat().map(({ sampling }) => sampling.seed);
+    expect(new Set(seeds).size).toBe(100);
+    expect(seeds.slice(0, 2)).toEqual([0, 8_411_718_770_426_228]);
   });
 
   test("with a seed beyond 2^53 still gives each copy another seed", async () => {
