@@ -58,7 +58,7 @@ export function guard(rules: GuardRules): MiddlewareHandler {
     c.header("Access-Control-Allow-Origin", origin);
     c.header("Vary", "Origin");
     if (c.req.method !== "OPTIONS" || c.req.header("access-control-request-method") === undefined) {
-      c.header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
+      c.header("Access-Control-Expose-Headers", "X-Request-Id, X-Ignored-Fields, Retry-After");
       return next();
     }
     c.header("Access-Control-Allow-Methods", "GET, HEAD, POST");

@@ -26,6 +26,10 @@ export interface StartFrame {
    * Ids of the SAEs that read its tokens
    */
   saes: string[];
+  /**
+   * Fields of the message that this server does not know
+   */
+  ignored_fields?: string[];
 }
 /**
  * A token of the prompt; only with features.prompt
@@ -249,9 +253,7 @@ export interface GenerateMessage {
    * Text, token ids, or several of either
    */
   prompt?: (string | number[] | (string | number[])[]) | null;
-  suffix?: "" | null;
   max_tokens?: number | null;
-  best_of?: number | null;
   echo?: boolean | null;
   logprobs?: number | null;
 }

@@ -26,7 +26,8 @@ export async function serve(options: ServeOptions): Promise<number> {
       logger,
       guard: { boundHost: options.host, allowedHosts: options.allowedHost, allowedOrigins: options.allowedOrigin },
     };
-    const limits = { maxBodyBytes: options.maxBodyMb * 2 ** 20, maxTokensLimit: options.maxTokensLimit };
+    const { maxTokensLimit, strictFields } = options;
+    const limits = { maxBodyBytes: options.maxBodyMb * 2 ** 20, maxTokensLimit, strictFields };
     const traces = createTraceServer({ ...common, ...limits });
     const app = createApp({
       ...common,

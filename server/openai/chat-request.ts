@@ -1,15 +1,11 @@
 import * as z from "zod";
 import { type Conversation, RESERVED_VARIABLES } from "../../models/chat/chat-template.js";
 import { ChatMessages } from "./chat-messages.js";
+import { checkFields, type FieldRules } from "./check-fields.js";
 import { flag, type GenerationRequest, generationFields, wrongMinTokens } from "./generation-fields.js";
 import { parseBody } from "./parse.js";
 
 const maxTokens = z.int().min(0).nullish();
-/** What asks for nothing: clients send these fields with their defaults. */
-const only = <const V extends string | false>(values: readonly V[], error: string) =>
-  z.literal([...values], { error }).nullish();
-const noTools = z.array(z.unknown()).max(0, { error: "tools are not available yet; leave them out" }).nullish();
-const NO_CALLS = "there are no tools to choose from";
 
 /** Variables of the template besides its own (vLLM). */
 const TemplateVariables = z.record(z.string(), z.json()).check(({ value, issues }) => {
@@ -21,7 +17,7 @@ const TemplateVariables = z.record(z.string(), z.json()).check(({ value, issues 
 
 /**
  * The body of POST /v1/chat/completions: OpenAI's fields, vLLM's that concern the template, and those of every generation.
- * Fields that would change the answer and cannot be obeyed are taken only in the form that asks for nothing.
+ * `checkFields` has the others.
  */
 const ChatBody = z
   .object({
@@ -33,18 +29,8 @@ const ChatBody = z
     top_logprobs: z.int().min(0).max(20).nullish(),
     add_generation_prompt: flag,
     continue_final_message: flag,
-    chat_template: z.null({ error: "the server has the template (--chat-template); leave it out" }).optional(),
     chat_template_kwargs: TemplateVariables.nullish(),
-    tools: noTools,
-    tool_choice: only(["none", "auto"], NO_CALLS),
-    functions: noTools,
-    function_call: only(["none", "auto"], NO_CALLS),
-    response_format: z.object({ type: z.literal("text", { error: "only text is available" }) }).nullish(),
-    modalities: z.array(z.literal("text", { error: "only text is available" })).nullish(),
-    audio: z.null({ error: "only text is available" }).optional(),
-    prediction: z.null({ error: "not available" }).optional(),
-    web_search_options: z.null({ error: "not available" }).optional(),
-    echo: only([false], "the messages cannot be repeated; leave it out"),
+    reasoning_effort: z.enum(["none", "minimal", "low", "medium", "high", "xhigh", "max"]).nullish(),
   })
   .check(({ value, issues }) => {
     const refuse = (field: string, message: string) =>
@@ -68,7 +54,8 @@ export interface ChatRequest extends GenerationRequest {
 }
 
 /** @throws InvalidRequest naming the first field that is wrong, as a path: "messages[0].content[1].type". */
-export function parseChatRequest(body: unknown): ChatRequest {
+export function parseChatRequest(body: unknown, rules: FieldRules = { strict: false }): ChatRequest {
+  checkFields(body, ChatBody.shape, rules);
   const parsed = parseBody(ChatBody, body);
   const continued = parsed.continue_final_message === true;
   return {
@@ -81,7 +68,13 @@ export function parseChatRequest(body: unknown): ChatRequest {
       addGenerationPrompt: parsed.add_generation_prompt ?? !continued,
       continueFinalMessage: continued,
       tools: null,
-      variables: parsed.chat_template_kwargs ?? {},
+      variables: { ...effort(parsed.reasoning_effort), ...parsed.chat_template_kwargs },
     },
   };
+}
+
+/** OpenAI's wish for more or less thinking, as vLLM tells it to the template. */
+function effort(reasoningEffort: string | null | undefined): Conversation["variables"] {
+  if (reasoningEffort === null || reasoningEffort === undefined) return {};
+  return { reasoning_effort: reasoningEffort, enable_thinking: reasoningEffort !== "none" };
 }

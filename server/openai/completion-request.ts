@@ -1,12 +1,10 @@
 import * as z from "zod";
+import { checkFields, type FieldRules } from "./check-fields.js";
 import { flag, generationFields, wrongMinTokens } from "./generation-fields.js";
 import { parseBody } from "./parse.js";
 import { readPrompts } from "./prompt.js";
 
-/**
- * The body of POST /v1/completions: OpenAI's fields, vLLM's that concern generation, ours. Fields that nobody here knows
- * are ignored, as OpenAI-compatible servers do.
- */
+/** The body of POST /v1/completions: OpenAI's fields, vLLM's that concern generation, ours. `checkFields` has the others. */
 export const CompletionRequest = z
   .object({
     ...generationFields,
@@ -14,24 +12,18 @@ export const CompletionRequest = z
       .unknown()
       .transform((prompt, ctx) => readPrompts(prompt, ctx, "prompt"))
       .prefault(null),
-    suffix: z.literal("", { error: "text cannot be inserted before a suffix; leave it out" }).nullish(),
     max_tokens: z.int().min(0).nullable().default(16),
-    best_of: z.int().min(0).nullish(),
     echo: flag,
     logprobs: z.int().min(0).max(20).nullable().default(null),
   })
   .check(({ value, issues }) => {
-    const refuse = (field: string, message: string) =>
-      issues.push({ code: "custom", message, input: value, path: [field] });
-    if (value.best_of && value.best_of !== (value.n ?? 1)) {
-      refuse("best_of", "choosing the best of more than n is not supported; leave it out");
-    }
     const wrong = wrongMinTokens(value.min_tokens, value.max_tokens);
-    if (wrong !== null) refuse("min_tokens", wrong);
+    if (wrong !== null) issues.push({ code: "custom", message: wrong, input: value, path: ["min_tokens"] });
   });
 export type CompletionRequest = z.output<typeof CompletionRequest>;
 
 /** @throws InvalidRequest naming the first field that is wrong, as a path: "lm_infinite.window", "prompt[1]". */
-export function parseCompletionRequest(body: unknown): CompletionRequest {
+export function parseCompletionRequest(body: unknown, rules: FieldRules = { strict: false }): CompletionRequest {
+  checkFields(body, CompletionRequest.shape, rules);
   return parseBody(CompletionRequest, body);
 }

@@ -1,6 +1,7 @@
 import { Hono } from "hono";
 import { readJson } from "../body.js";
 import type { AppEnv } from "../exchange.js";
+import { fieldRules } from "../ignored-fields.js";
 import type { ModelRegistry } from "../model-registry.js";
 import type { AnswerHead } from "../openai/answer.js";
 import { checkWholeAnswer } from "../openai/answer-size.js";
@@ -17,6 +18,8 @@ export interface CompletionSettings {
   readonly pingMs: number;
   /** Largest max_tokens; undefined: no limit. */
   readonly maxTokensLimit?: number | undefined;
+  /** Whether fields that nobody knows are refused. */
+  readonly strictFields?: boolean;
   /** Says which build answered; begins with "b". */
   readonly systemFingerprint: string;
 }
@@ -24,7 +27,8 @@ export interface CompletionSettings {
 /** POST /v1/completions (OpenAI; fields beyond OpenAI's are those of CompletionRequest). */
 export function completions(models: ModelRegistry, settings: CompletionSettings): Hono<AppEnv> {
   return new Hono<AppEnv>().post("/v1/completions", async (c) => {
-    const request = parseCompletionRequest(await readJson(c.req.raw, settings.maxBodyBytes));
+    const body = await readJson(c.req.raw, settings.maxBodyBytes);
+    const request = parseCompletionRequest(body, fieldRules(c, settings.strictFields));
     const { name, engine } = models.get(request.model);
     const work = await toSequences(request, engine, settings.maxTokensLimit);
     if (!request.stream) checkWholeAnswer(work.sequences, engine.card);

@@ -62,6 +62,7 @@ export const StartFrame = z
     model: z.string(),
     prompt_tokens: z.int().min(0),
     saes: z.array(z.string()).describe("Ids of the SAEs that read its tokens"),
+    ignored_fields: z.array(z.string()).optional().describe("Fields of the message that this server does not know"),
   })
   .meta({ id: "StartFrame", description: "One per choice, all of them before any other frame of the generation" });
 

@@ -1,6 +1,7 @@
 import type { Engine, GenerationEvent } from "../../runtime/generation.js";
 import { GenerationFailed } from "../errors.js";
 import type { ModelRegistry } from "../model-registry.js";
+import { ignoredFieldsHeader } from "../openai/check-fields.js";
 import { parseCompletionRequest } from "../openai/completion-request.js";
 import { type CompletionWork, toSequences } from "../openai/sequences.js";
 import type { ServerFrame } from "./frames.js";
@@ -17,12 +18,16 @@ export interface Trace {
   readonly events: AsyncIterable<GenerationEvent>;
   /** Aborted when the generation is cancelled or its socket closes. */
   readonly signal: AbortSignal;
+  /** Fields of the message that nobody knows. */
+  readonly ignoredFields: readonly string[];
 }
 
 export interface TraceLimits {
   readonly models: ModelRegistry;
   /** Largest max_tokens; undefined: no limit. */
   readonly maxTokensLimit?: number | undefined;
+  /** Whether fields that nobody knows are refused. */
+  readonly strictFields?: boolean;
 }
 
 /**
@@ -33,11 +38,16 @@ export interface TraceLimits {
 export async function submitTrace(
   id: string,
   body: Readonly<Record<string, unknown>>,
-  { models, maxTokensLimit }: TraceLimits,
+  { models, maxTokensLimit, strictFields = false }: TraceLimits,
   signal: AbortSignal,
   log: TraceLog,
 ): Promise<Trace> {
-  const parsed = parseCompletionRequest({ features: {}, logprobs: 0, ...body });
+  let ignoredFields: readonly string[] = [];
+  const ignored = (names: readonly string[]) => {
+    ignoredFields = names;
+    log.note({ ignoredFields: ignoredFieldsHeader(names) });
+  };
+  const parsed = parseCompletionRequest({ features: {}, logprobs: 0, ...body }, { strict: strictFields, ignored });
   const { name, engine } = models.get(parsed.model);
   log.note({ model: name });
   const readable = Object.hasOwn(body, "features") || engine.card.saes.length > 0;
@@ -49,7 +59,7 @@ export async function submitTrace(
   };
   const work = await toSequences(request, engine, maxTokensLimit);
   log.note({ promptTokens: work.promptTokens });
-  return { id, model: name, engine, work, events: engine.generate(work.sequences, signal), signal };
+  return { id, model: name, engine, work, events: engine.generate(work.sequences, signal), signal, ignoredFields };
 }
 
 /**
@@ -81,10 +91,11 @@ export async function runTrace(trace: Trace, outbox: Outbox, log: TraceLog): Pro
  * tokens sent of every choice that has not ended. Returns whether the events came to their end.
  */
 async function sendEvents(trace: Trace, open: Map<number, number>, outbox: Outbox, log: TraceLog): Promise<boolean> {
-  const { id, model, work, signal } = trace;
+  const { id, model, work, signal, ignoredFields } = trace;
+  const ignored = ignoredFields.length === 0 ? {} : { ignored_fields: [...ignoredFields] };
   for (const [index, { prompt, features }] of work.sequences.entries()) {
     const saes = [...(features?.saes ?? [])];
-    await outbox.send({ type: "start", id, index, model, prompt_tokens: prompt.length, saes });
+    await outbox.send({ type: "start", id, index, model, prompt_tokens: prompt.length, saes, ...ignored });
   }
   for await (const event of trace.events) {
     const { index } = event;
