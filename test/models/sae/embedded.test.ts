@@ -11,6 +11,8 @@ import { maxDifference } from "../../golden-tensors.js";
 import { openSmallLlama, type Run } from "./small-llama.js";
 
 const MODEL = join("models", "default");
+const BOS = 0;
+const WIDTH = 192;
 const HeldOut = z.object({ l0_mean: z.number(), eps_lbo_mean: z.number(), variance_unexplained: z.number() });
 const Greedy = z.object({ cases: z.array(z.object({ prompt_ids: z.array(z.int()) })) });
 
@@ -27,8 +29,12 @@ describe("the embedded model's SAEs, on pages of a book", () => {
     const logits = reference.readF32(name).subarray(0, 4096);
     expect(maxDifference(llama(first?.prompt_ids ?? []).logits, logits)).toBeLessThan(1e-3);
     const book = readFileSync(join("test", "data", "the-wind-in-the-willows.txt"), "utf8");
-    const ids = openTokenizer(MODEL, 4096)?.encode(book.slice(60_000, 70_000)) ?? [];
-    for (const start of [0, 256]) runs.push(llama(ids.slice(start, start + 256)));
+    const tokenizer = openTokenizer(MODEL, 4096);
+    for (const place of [60_000, 62_000, 64_000, 66_000]) {
+      const paragraph = book.indexOf("\n\n", place) + 2;
+      const ids = tokenizer?.encode(book.slice(paragraph, paragraph + 2_000)) ?? [];
+      runs.push(llama([BOS, ...ids.slice(0, 255)]));
+    }
   });
 
   describe.each([1, 3, 5])("after block %i", (layer) => {
@@ -45,8 +51,11 @@ describe("the embedded model's SAEs, on pages of a book", () => {
 
     it("have about as many features and as small an eps_lbo as on their own held-out books", () => {
       const heldOut = HeldOut.parse(sae.metadata.heldout);
-      const rows = runs.flatMap(({ residuals }) => readFeatures(sae, residuals[layer] ?? new Float32Array()));
-      expect(rows).toHaveLength(512);
+      // As the SAEs were trained: BOS, then a paragraph's beginning, without the residual of BOS itself.
+      const rows = runs.flatMap(({ residuals }) =>
+        readFeatures(sae, (residuals[layer] ?? new Float32Array()).subarray(WIDTH)),
+      );
+      expect(rows).toHaveLength(4 * 255);
       expect(within(0.2, mean(rows.map(({ l0 }) => l0)), heldOut.l0_mean)).toBe(true);
       expect(within(0.5, mean(rows.map(({ epsLbo }) => epsLbo ?? Number.NaN)), heldOut.eps_lbo_mean)).toBe(true);
     });
