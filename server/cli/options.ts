@@ -138,6 +138,11 @@ export const ServeOptions = z.object({
     "memory of each model for keys that requests with lm_infinite.retrieve keep",
   ),
   maxTokensLimit: value(integer(1).optional(), "tokens", "largest max_tokens of a request; default: no limit"),
+  defaultMaxTokens: value(
+    integer(1).optional(),
+    "tokens",
+    "max_tokens of a chat that names none; default: what the trained length leaves beside the prompt, at least 256",
+  ),
   strictFields: toggle("refuse fields of a request that nobody knows, in place of naming them in X-Ignored-Fields"),
   stallTimeout: value(
     number.pipe(z.number().gt(0)).prefault("60"),

@@ -26,8 +26,8 @@ export async function serve(options: ServeOptions): Promise<number> {
       logger,
       guard: { boundHost: options.host, allowedHosts: options.allowedHost, allowedOrigins: options.allowedOrigin },
     };
-    const { maxTokensLimit, strictFields } = options;
-    const limits = { maxBodyBytes: options.maxBodyMb * 2 ** 20, maxTokensLimit, strictFields };
+    const { maxTokensLimit, defaultMaxTokens, strictFields } = options;
+    const limits = { maxBodyBytes: options.maxBodyMb * 2 ** 20, maxTokensLimit, defaultMaxTokens, strictFields };
     const traces = createTraceServer({ ...common, ...limits });
     const app = createApp({
       ...common,

@@ -3,9 +3,8 @@ import { type Conversation, RESERVED_VARIABLES } from "../../models/chat/chat-te
 import { ChatMessages } from "./chat-messages.js";
 import { checkFields, type FieldRules } from "./check-fields.js";
 import { flag, type GenerationRequest, generationFields, wrongMinTokens } from "./generation-fields.js";
+import { MaxTokens } from "./max-tokens.js";
 import { parseBody } from "./parse.js";
-
-const maxTokens = z.int().min(0).nullish();
 
 /** Variables of the template besides its own (vLLM). */
 const TemplateVariables = z.record(z.string(), z.json()).check(({ value, issues }) => {
@@ -23,8 +22,9 @@ const ChatBody = z
   .object({
     ...generationFields,
     messages: ChatMessages,
-    max_tokens: maxTokens,
-    max_completion_tokens: maxTokens,
+    max_tokens: MaxTokens.optional(),
+    /** OpenAI's name for it since 2024; it wins, as in vLLM. */
+    max_completion_tokens: MaxTokens.optional(),
     logprobs: flag,
     top_logprobs: z.int().min(0).max(20).nullish(),
     add_generation_prompt: flag,
@@ -35,10 +35,7 @@ const ChatBody = z
   .check(({ value, issues }) => {
     const refuse = (field: string, message: string) =>
       issues.push({ code: "custom", message, input: value, path: [field] });
-    const { max_tokens: old, max_completion_tokens: most } = value;
-    if (typeof old === "number" && typeof most === "number" && old !== most)
-      refuse("max_completion_tokens", `expected the same as max_tokens (${old}), or one of them`);
-    const wrong = wrongMinTokens(value.min_tokens, most ?? old ?? null);
+    const wrong = wrongMinTokens(value.min_tokens, chosenMaxTokens(value));
     if (wrong !== null) refuse("min_tokens", wrong);
     if (value.top_logprobs && !value.logprobs) refuse("top_logprobs", "expected logprobs: true with it");
     if (value.add_generation_prompt && value.continue_final_message)
@@ -47,6 +44,14 @@ const ChatBody = z
         "expected without add_generation_prompt: a message goes on, or a new one begins",
       );
   });
+
+/** The newer field wins where both have a number, as in vLLM; undefined where nothing is said. */
+const chosenMaxTokens = ({ max_tokens: old, max_completion_tokens: most }: MaxTokensFields) =>
+  most ?? (old === undefined ? most : old);
+interface MaxTokensFields {
+  readonly max_tokens?: number | null | undefined;
+  readonly max_completion_tokens?: number | null | undefined;
+}
 
 /** What is asked: of the template, and of the model. */
 export interface ChatRequest extends GenerationRequest {
@@ -60,7 +65,7 @@ export function parseChatRequest(body: unknown, rules: FieldRules = { strict: fa
   const continued = parsed.continue_final_message === true;
   return {
     ...parsed,
-    max_tokens: parsed.max_completion_tokens ?? parsed.max_tokens ?? null,
+    max_tokens: chosenMaxTokens(parsed),
     logprobs: parsed.logprobs ? (parsed.top_logprobs ?? 0) : null,
     echo: false,
     conversation: {

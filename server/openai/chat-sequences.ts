@@ -1,6 +1,7 @@
 import { NO_FRAME } from "../../models/tokenizer/text-frame.js";
 import type { Engine, GenerationEvent } from "../../runtime/generation.js";
 import type { ChatRequest } from "./chat-request.js";
+import type { TokenLimits } from "./max-tokens.js";
 import { type CompletionWork, toChoices, workOf } from "./sequences.js";
 
 /** What a chat request asks of the engine, and which of its end tokens the client need not hear of. */
@@ -17,9 +18,9 @@ export async function toChatSequences(
   request: ChatRequest,
   engine: Engine,
   signal: AbortSignal,
-  maxTokensLimit?: number,
+  limits?: TokenLimits,
 ): Promise<ChatWork> {
-  const choiceOf = toChoices(request, engine.card, maxTokensLimit);
+  const choiceOf = toChoices(request, engine.card, limits);
   const { ids, turnEndIds } = await engine.chatPrompt(request.conversation, signal);
   const ends = request.ignore_eos ? [] : turnEndIds.filter((id) => !request.stop_token_ids?.includes(id));
   const work = workOf([{ ids, text: "", frame: NO_FRAME }], request.n ?? 1, (prompt, copy) => {

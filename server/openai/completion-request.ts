@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { checkFields, type FieldRules } from "./check-fields.js";
 import { flag, generationFields, wrongMinTokens } from "./generation-fields.js";
+import { MaxTokens } from "./max-tokens.js";
 import { parseBody } from "./parse.js";
 import { readPrompts } from "./prompt.js";
 
@@ -12,7 +13,7 @@ export const CompletionRequest = z
       .unknown()
       .transform((prompt, ctx) => readPrompts(prompt, ctx, "prompt"))
       .prefault(null),
-    max_tokens: z.int().min(0).nullable().default(16),
+    max_tokens: MaxTokens.default(16),
     echo: flag,
     logprobs: z.int().min(0).max(20).nullable().default(null),
   })

@@ -76,7 +76,8 @@ export const generationFields = {
 const GenerationFields = z.object(generationFields);
 /** What is asked of every choice, however the request was worded. */
 export interface GenerationRequest extends z.output<typeof GenerationFields> {
-  readonly max_tokens: number | null;
+  /** null: until a stop; undefined: as the server has it. */
+  readonly max_tokens: number | null | undefined;
   /** The prompt comes back in front of the text. */
   readonly echo?: boolean | null | undefined;
   /** Alternatives per token; null: no log-probabilities. */
@@ -84,6 +85,11 @@ export interface GenerationRequest extends z.output<typeof GenerationFields> {
 }
 
 /** Why the two fields do not go together, or null. */
-export function wrongMinTokens(minTokens: number | null | undefined, maxTokens: number | null): string | null {
-  return maxTokens !== null && (minTokens ?? 0) > maxTokens ? `expected at most max_tokens (${maxTokens})` : null;
+export function wrongMinTokens(
+  minTokens: number | null | undefined,
+  maxTokens: number | null | undefined,
+): string | null {
+  return typeof maxTokens === "number" && (minTokens ?? 0) > maxTokens
+    ? `expected at most max_tokens (${maxTokens})`
+    : null;
 }

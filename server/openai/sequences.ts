@@ -1,4 +1,3 @@
-import { InvalidRequest } from "../../runtime/errors.js";
 import type { Engine, ModelCard, SamplingParams, SequenceRequest } from "../../runtime/generation.js";
 import type { CompletionRequest } from "./completion-request.js";
 import { copySeed } from "./copy-seed.js";
@@ -6,6 +5,7 @@ import { checkEdits } from "./edits.js";
 import { toFeatureRequest } from "./feature-request.js";
 import type { GenerationRequest } from "./generation-fields.js";
 import { toLambdaOptions } from "./lambda-infinite.js";
+import { answerTokens, type TokenLimits } from "./max-tokens.js";
 import { checkId, checkIds, type TokenizedPrompt, tokenize } from "./tokenize.js";
 
 /** What a request asks of the engine. Sequence prompt * n + k is choice prompt * n + k. */
@@ -24,9 +24,9 @@ export interface CompletionWork {
 export async function toSequences(
   request: CompletionRequest,
   engine: Engine,
-  maxTokensLimit?: number,
+  limits?: TokenLimits,
 ): Promise<CompletionWork> {
-  const choiceOf = toChoices(request, engine.card, maxTokensLimit);
+  const choiceOf = toChoices(request, engine.card, limits);
   const prompts = await Promise.all(request.prompt.map((prompt) => tokenize(prompt, engine, request.echo === true)));
   return workOf(prompts, request.n ?? 1, choiceOf);
 }
@@ -52,15 +52,14 @@ export function workOf(prompts: readonly TokenizedPrompt[], n: number, choiceOf:
  * The meaning of a request's fields on this model: defaults of its generation_config.json, choices with seeds of their own.
  * @throws InvalidRequest naming the field that this model cannot serve, before any prompt is tokenised.
  */
-export function toChoices(request: GenerationRequest, card: ModelCard, maxTokensLimit?: number): ChoiceOf {
+export function toChoices(request: GenerationRequest, card: ModelCard, limits: TokenLimits = {}): ChoiceOf {
   checkIds(request.stop_token_ids ?? [], "stop_token_ids", card);
   for (const [id] of request.logit_bias ?? []) checkId(id, `logit_bias.${id}`, card);
   const features = request.features ? toFeatureRequest(request.features, card) : null;
   checkEdits(request.edits ?? [], card);
-  const maxTokens = limited(request.max_tokens, maxTokensLimit);
   return ({ ids }, copy) => ({
     prompt: ids,
-    maxTokens,
+    maxTokens: answerTokens(request, ids.length, card, limits),
     minTokens: request.min_tokens ?? 0,
     ignoreEos: request.ignore_eos ?? false,
     stopTokenIds: request.stop_token_ids ?? [],
@@ -87,11 +86,4 @@ function toSampling(request: GenerationRequest, card: ModelCard, copy: number): 
     logitBias: request.logit_bias ?? [],
     seed: typeof request.seed === "number" ? copySeed(request.seed, copy) : undefined,
   };
-}
-
-function limited(maxTokens: number | null, limit: number | undefined): number | null {
-  if (limit === undefined) return maxTokens;
-  if (maxTokens === null) return limit;
-  if (maxTokens <= limit) return maxTokens;
-  throw new InvalidRequest(`this server generates at most ${limit} tokens`, "max_tokens");
 }

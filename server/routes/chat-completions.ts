@@ -21,7 +21,7 @@ export function chatCompletions(models: ModelRegistry, settings: CompletionSetti
     const request = parseChatRequest(body, fieldRules(c, settings.strictFields));
     const { name, engine } = models.get(request.model);
     const { signal } = c.req.raw;
-    const work = await toChatSequences(request, engine, signal, settings.maxTokensLimit).catch((error: unknown) => {
+    const work = await toChatSequences(request, engine, signal, settings).catch((error: unknown) => {
       throw signal.aborted ? new ClientGone("The client hung up") : error;
     });
     if (!request.stream) checkWholeAnswer(work.sequences, engine.card);

@@ -9,15 +9,14 @@ import { choiceDeltas, type Tally } from "../openai/choice-deltas.js";
 import { completion, completionChunks } from "../openai/completion.js";
 import { parseCompletionRequest } from "../openai/completion-request.js";
 import { legacyLogprobs } from "../openai/legacy-logprobs.js";
+import type { TokenLimits } from "../openai/max-tokens.js";
 import { toSequences } from "../openai/sequences.js";
 import { replyTo } from "../reply.js";
 
-export interface CompletionSettings {
+export interface CompletionSettings extends TokenLimits {
   readonly maxBodyBytes: number;
   /** Silence on a stream after which a comment line is sent. */
   readonly pingMs: number;
-  /** Largest max_tokens; undefined: no limit. */
-  readonly maxTokensLimit?: number | undefined;
   /** Whether fields that nobody knows are refused. */
   readonly strictFields?: boolean;
   /** Says which build answered; begins with "b". */
@@ -30,7 +29,7 @@ export function completions(models: ModelRegistry, settings: CompletionSettings)
     const body = await readJson(c.req.raw, settings.maxBodyBytes);
     const request = parseCompletionRequest(body, fieldRules(c, settings.strictFields));
     const { name, engine } = models.get(request.model);
-    const work = await toSequences(request, engine, settings.maxTokensLimit);
+    const work = await toSequences(request, engine, settings);
     if (!request.stream) checkWholeAnswer(work.sequences, engine.card);
     const head: AnswerHead = {
       id: `cmpl-${c.var.exchange.id}`,

@@ -3,6 +3,7 @@ import { GenerationFailed } from "../errors.js";
 import type { ModelRegistry } from "../model-registry.js";
 import { ignoredFieldsHeader } from "../openai/check-fields.js";
 import { parseCompletionRequest } from "../openai/completion-request.js";
+import type { TokenLimits } from "../openai/max-tokens.js";
 import { type CompletionWork, toSequences } from "../openai/sequences.js";
 import type { ServerFrame } from "./frames.js";
 import type { Outbox } from "./outbox.js";
@@ -22,10 +23,8 @@ export interface Trace {
   readonly ignoredFields: readonly string[];
 }
 
-export interface TraceLimits {
+export interface TraceLimits extends TokenLimits {
   readonly models: ModelRegistry;
-  /** Largest max_tokens; undefined: no limit. */
-  readonly maxTokensLimit?: number | undefined;
   /** Whether fields that nobody knows are refused. */
   readonly strictFields?: boolean;
 }
@@ -38,7 +37,7 @@ export interface TraceLimits {
 export async function submitTrace(
   id: string,
   body: Readonly<Record<string, unknown>>,
-  { models, maxTokensLimit, strictFields = false }: TraceLimits,
+  limits: TraceLimits,
   signal: AbortSignal,
   log: TraceLog,
 ): Promise<Trace> {
@@ -47,8 +46,11 @@ export async function submitTrace(
     ignoredFields = names;
     log.note({ ignoredFields: ignoredFieldsHeader(names) });
   };
-  const parsed = parseCompletionRequest({ features: {}, logprobs: 0, ...body }, { strict: strictFields, ignored });
-  const { name, engine } = models.get(parsed.model);
+  const parsed = parseCompletionRequest(
+    { features: {}, logprobs: 0, ...body },
+    { strict: limits.strictFields ?? false, ignored },
+  );
+  const { name, engine } = limits.models.get(parsed.model);
   log.note({ model: name });
   const readable = Object.hasOwn(body, "features") || engine.card.saes.length > 0;
   const request = {
@@ -57,7 +59,7 @@ export async function submitTrace(
     logprobs: parsed.logprobs === null ? null : 0,
     features: readable ? parsed.features : null,
   };
-  const work = await toSequences(request, engine, maxTokensLimit);
+  const work = await toSequences(request, engine, limits);
   log.note({ promptTokens: work.promptTokens });
   return { id, model: name, engine, work, events: engine.generate(work.sequences, signal), signal, ignoredFields };
 }

@@ -22,7 +22,7 @@ describe("a wrong field is refused with 400 that names it", () => {
     [{ prompt: [[1], [2, 99999]] }, "prompt[1][1]"],
     [{ model: 5 }, "model"],
     [{ suffix: "end" }, "suffix"],
-    [{ max_tokens: -1 }, "max_tokens"],
+    [{ max_tokens: -2 }, "max_tokens"],
     [{ max_tokens: "20" }, "max_tokens"],
     [{ max_tokens: 1.5 }, "max_tokens"],
     [{ max_tokens: 5, min_tokens: 6 }, "min_tokens"],

@@ -63,7 +63,26 @@ describe("POST /v1/chat/completions", () => {
     }
   });
 
-  it("generates until a stop where no length is asked for, within the server's limit", async () => {
+  it("ends by itself where no length is named: at the trained length, after 256 tokens, or as the server has it", async () => {
+    const engine = scriptedEngine({ card: { trainedLength: 1000 } });
+    const asked = async (body: object, defaultMaxTokens?: number, maxTokensLimit?: number) => {
+      const app = appOf(engine, { settings: { defaultMaxTokens, maxTokensLimit } });
+      await chat(app, { max_tokens: undefined, stream: true, ...body });
+      return engine.requests.pop()?.[0]?.maxTokens;
+    };
+    const long = { messages: [{ role: "user", content: "long ".repeat(900) }] };
+    expect(await asked({})).toBe(996);
+    expect(await asked(long)).toBe(256);
+    expect(await asked(long, 20)).toBe(20);
+    expect(await asked({}, 20, 10)).toBe(10);
+    expect(await asked({ min_tokens: 30 }, 20)).toBe(30);
+    expect(await asked({ max_tokens: 7 }, 20)).toBe(7);
+    expect(await asked({ max_tokens: null }, 20)).toBe(null);
+    expect(await asked({ max_tokens: -1 }, 20)).toBe(null);
+    expect(await asked({ max_completion_tokens: null }, 20)).toBe(null);
+  });
+
+  it("generates until a stop where that is asked for, within the server's limit", async () => {
     const engine = scriptedEngine();
     const limited = appOf(engine, { settings: { maxTokensLimit: 5 } });
     expect(await (await chat(limited, { max_tokens: null })).json()).toMatchObject({ usage: { completion_tokens: 5 } });
@@ -74,12 +93,16 @@ describe("POST /v1/chat/completions", () => {
         yield endEvent(sequence, index, 0, "stop");
       },
     });
-    expect((await chat(appOf(until), { max_tokens: undefined })).status).toBe(200);
+    expect((await chat(appOf(until), { max_tokens: null })).status).toBe(200);
   });
 
-  it("takes max_completion_tokens as max_tokens", async () => {
-    const body = { max_tokens: undefined, max_completion_tokens: 2 };
-    expect(await (await chat(appOf(scriptedEngine()), body)).json()).toMatchObject({ usage: { completion_tokens: 2 } });
+  it("takes max_completion_tokens as max_tokens, and before it", async () => {
+    for (const tokens of [
+      { max_tokens: undefined, max_completion_tokens: 2 },
+      { max_tokens: 5, max_completion_tokens: 2 },
+      { max_tokens: 2, max_completion_tokens: null },
+    ])
+      expect((await answerOf(appOf(scriptedEngine()), tokens)).usage.completion_tokens).toBe(2);
   });
 
   it("gives log-probabilities with bytes and the likeliest tokens, whole and streamed alike", async () => {
@@ -260,7 +283,8 @@ const REFUSED: Record<string, object> = {
   modalities: { modalities: ["audio"] },
   top_logprobs: { top_logprobs: 3 },
   logprobs: { logprobs: 3 },
-  max_completion_tokens: { max_completion_tokens: 4 },
+  max_tokens: { max_tokens: -2 },
+  max_completion_tokens: { max_completion_tokens: 1.5 },
   min_tokens: { min_tokens: 4 },
   continue_final_message: { continue_final_message: true, add_generation_prompt: true },
   chat_template: { chat_template: "{{ messages }}" },

@@ -116,7 +116,7 @@ test("messages that the server takes are as the published schema has them; those
     { type: "stop", id: "a" },
     { type: "cancel", id: 5 },
     { ...generate, prompt: 5 },
-    { ...generate, max_tokens: -1 },
+    { ...generate, max_tokens: -2 },
     { ...generate, logit_bias: { "5": 101 } },
     { ...generate, features: { tops: 5 } },
     { ...generate, features: { saes: [5] } },

@@ -1,0 +1,43 @@
+import * as z from "zod";
+import { InvalidRequest } from "../../runtime/errors.js";
+import type { ModelCard } from "../../runtime/generation.js";
+import type { GenerationRequest } from "./generation-fields.js";
+
+/** What the server says of the length of answers. */
+export interface TokenLimits {
+  /** Largest max_tokens; undefined: no limit. */
+  readonly maxTokensLimit?: number | undefined;
+  /** max_tokens of a chat that names none; undefined: what the trained length leaves beside the prompt. */
+  readonly defaultMaxTokens?: number | undefined;
+}
+
+/** A prompt as long as what the model was trained on gets an answer, too. */
+const SHORTEST_DEFAULT = 256;
+
+/** `max_tokens` on the wire; null, and -1 as llama.cpp has it, are until a stop. */
+export const MaxTokens = z
+  .int()
+  .min(-1)
+  .nullable()
+  .transform((tokens) => (tokens === -1 ? null : tokens));
+
+/**
+ * Tokens that a prompt of so many is answered with at most; null: until a stop.
+ * @throws InvalidRequest where the server does not generate as many.
+ */
+export function answerTokens(
+  { max_tokens: asked, min_tokens }: Pick<GenerationRequest, "max_tokens" | "min_tokens">,
+  promptTokens: number,
+  { trainedLength }: ModelCard,
+  { maxTokensLimit = Number.POSITIVE_INFINITY, defaultMaxTokens }: TokenLimits,
+): number | null {
+  if (typeof asked === "number" && asked > maxTokensLimit)
+    throw new InvalidRequest(`this server generates at most ${maxTokensLimit} tokens`, "max_tokens");
+  const least = min_tokens ?? 0;
+  if (least > maxTokensLimit)
+    throw new InvalidRequest(`this server generates at most ${maxTokensLimit} tokens`, "min_tokens");
+  const usual = defaultMaxTokens ?? Math.max(SHORTEST_DEFAULT, trainedLength - promptTokens);
+  const most = asked === undefined ? Math.max(least, usual) : (asked ?? Number.POSITIVE_INFINITY);
+  const limited = Math.min(most, maxTokensLimit);
+  return limited === Number.POSITIVE_INFINITY ? null : limited;
+}
