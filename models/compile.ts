@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import type { DescribedModel } from "./architectures/architecture.js";
 import { describeModel } from "./architectures/index.js";
 import { cacheError } from "./cache/cache-error.js";
 import { temporaryName } from "./cache/cache-owner.js";
@@ -13,8 +14,10 @@ import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } fr
 import type { HookName } from "./hooks.js";
 import { openModelSource } from "./model-source.js";
 import type { ActivationType, DeviceKind, WeightPlace } from "./onnx/graph.js";
+import { openStored, type StoredModel } from "./stored-model.js";
 import { activationsOf, ownPrecision, type Precision } from "./weights/block-format.js";
-import { withOptionalPrefix } from "./weights/checkpoint.js";
+import { unreadSentence } from "./weights/tensor-names.js";
+import type { WeightPlan } from "./weights/weight-plan.js";
 import { writeWeights } from "./weights/weights-file.js";
 
 /** Raised when the bytes of a weights file would come out differently from the same model and plan. */
@@ -57,6 +60,8 @@ export interface CompiledModel {
   /** What activations, keys and values are kept in. */
   readonly activations: ActivationType;
   readonly generation: GenerationConfig;
+  /** Where its files disagree, a sentence each. */
+  readonly notices: readonly string[];
   readonly weights: {
     readonly path: string;
     readonly bytes: number;
@@ -82,10 +87,12 @@ export async function compileModel({
   onProgress,
 }: CompileOptions): Promise<CompiledModel> {
   const source = openModelSource(path);
-  const model = describeModel(source.config());
+  const asConfigured = describeModel(source.config());
   const generation = source.generation();
-  checkFrame(generation, model.shape, source.path);
-  using checkpoint = withOptionalPrefix(source.openCheckpoint(), model.optionalPrefix ?? "");
+  checkFrame(generation, asConfigured.shape, source.path);
+  const stored = openStored(source, asConfigured);
+  const { model } = stored;
+  using checkpoint = stored.checkpoint;
   const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
   const precision = asked === "auto" ? ownPrecision(dtypes.values(), device, bfloat16) : asked;
   const { plan, hooks } = planWeights(model, { precision, dtypes });
@@ -112,12 +119,20 @@ export async function compileModel({
     precision,
     activations: activationsOf(precision),
     generation,
+    notices: noticesOf(asConfigured, stored, plan),
     weights: { path: join(entry, WEIGHTS_FILE), bytes: plan.bytes, places: plan.places },
     decode: (asked) => keep(`decode-g${asked.sinks}`, buildDecode(model, plan, { ...options, ...asked })),
     prefill: (asked) =>
       keep(`prefill${asked.far ? "-far" : ""}-g${asked.sinks}`, buildPrefill(model, plan, { ...options, ...asked })),
     lens: () => keep("lens", buildLens(model, plan, { ...options, sinks: 0 })),
   };
+}
+
+function noticesOf(configured: DescribedModel, { model, checkpoint }: StoredModel, plan: WeightPlan): string[] {
+  const { embedding, head } = model.names;
+  const untied = `tie_word_embeddings is true, but ${embedding} and ${head} are stored with different values: both are used`;
+  const unread = unreadSentence(checkpoint, model.names, plan);
+  return [...(model === configured ? [] : [untied]), ...(unread === null ? [] : [unread])];
 }
 
 /** @throws ModelFormatError where every text would have a token in or behind it that the model does not know. */

@@ -12,6 +12,7 @@ import { parametersOf, partsOf, readThrough, typesOf } from "./inspect-weights.j
 import { type ModelSource, openModelSource } from "./model-source.js";
 import type { DeviceKind } from "./onnx/graph.js";
 import { openSae } from "./sae/index.js";
+import { openStored } from "./stored-model.js";
 import { openTokenizer } from "./tokenizer/tokenizer.js";
 import {
   activationBytes,
@@ -20,7 +21,7 @@ import {
   type Precision,
   precisionProblem,
 } from "./weights/block-format.js";
-import { withOptionalPrefix } from "./weights/checkpoint.js";
+import { unreadSentence } from "./weights/tensor-names.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
 
 /** One thing that loading a model depends on. `refused`: loading would end with the reason. */
@@ -106,16 +107,16 @@ const UNKNOWN = { architecture: null, parameters: null, precision: null, stored:
 
 async function inspectParts(
   source: ModelSource,
-  model: DescribedModel | null,
+  configured: DescribedModel | null,
   options: InspectOptions,
   checks: readonly Check[],
   check: CheckOne,
 ): Promise<Inspection> {
-  const dtypes = storedTypes(source);
+  const { model, dtypes } = asStored(source, configured);
   const precision = options.precision === "auto" ? ownPrecision(dtypes.values(), options.device) : options.precision;
   const planned = model === null ? null : planWeights(model, { precision, dtypes });
   await check("generation", () => ({ found: source.generation(), finding: "defaults of sampling and end tokens" }));
-  const stored = await inspectWeights(source, model?.optionalPrefix ?? "", planned?.plan ?? null, options, check);
+  const stored = await inspectWeights(source, model, planned?.plan ?? null, options, check);
   if (model !== null) await check("tokenizer", () => describeTokenizer(source, model.shape.vocabSize));
   await check("chat template", () => describeTemplate(source));
   const inspection = { path: source.path, checks, ...UNKNOWN, stored };
@@ -136,29 +137,38 @@ async function inspectParts(
   };
 }
 
-/** How each tensor is stored; nothing where the weights cannot be opened, which a check of its own says. */
-function storedTypes(source: ModelSource): ReadonlyMap<string, string> {
+/** The model as its tensors have it, and how each is stored; nothing of them where they cannot be opened, which a check says. */
+function asStored(
+  source: ModelSource,
+  configured: DescribedModel | null,
+): { readonly model: DescribedModel | null; readonly dtypes: ReadonlyMap<string, string> } {
   try {
-    using checkpoint = source.openCheckpoint();
-    return new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
+    const { model, checkpoint } = openWeights(source, configured);
+    using opened = checkpoint;
+    return { model, dtypes: new Map([...opened.names()].map((name) => [name, opened.dtype(name)])) };
   } catch {
-    return new Map();
+    return { model: configured, dtypes: new Map() };
   }
 }
 
+const openWeights = (source: ModelSource, model: DescribedModel | null) =>
+  model === null ? { model, checkpoint: source.openCheckpoint() } : openStored(source, model);
+
 async function inspectWeights(
   source: ModelSource,
-  optionalPrefix: string,
+  model: DescribedModel | null,
   plan: WeightPlan | null,
   { quick, onProgress }: InspectOptions,
   check: CheckOne,
 ): Promise<Inspection["stored"]> {
   const opened = await check("weights", () => {
-    const found = withOptionalPrefix(source.openCheckpoint(), optionalPrefix);
+    const found = openWeights(source, model).checkpoint;
     try {
       for (const { tensor, shape } of partsOf(plan)) found.expect(tensor, shape);
       const types = Object.entries(typesOf(found)).map(([type, count]) => `${count} ${type}`);
-      return { found, finding: `${[...found.names()].length} tensors (${types.join(", ")})` };
+      const unread = model && plan ? unreadSentence(found, model.names, plan) : null;
+      const finding = `${[...found.names()].length} tensors (${types.join(", ")})`;
+      return { found, finding: unread === null ? finding : `${finding}; ${unread}` };
     } catch (error) {
       found.close();
       throw error;

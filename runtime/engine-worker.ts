@@ -68,6 +68,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     cacheRoot,
     onProgress,
   });
+  for (const sentence of model.notices) report({ type: "notice", line: `${path}: ${sentence}.` });
   const { shape, generation } = model;
   const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);
   const sinks = asked.sinks ?? DEFAULT_SINKS;

@@ -1,31 +1,45 @@
 import type { ConfigFields } from "../config.js";
 import type { Forward } from "../forward.js";
 import type { ModelShape } from "../graph-interface.js";
+import type { TensorNames } from "../weights/tensor-names.js";
 
 /** A family of models: how its config is read, and its forward pass. One file each. */
-export interface Architecture<Config> {
+export interface Architecture<Config extends Tying> {
   readonly modelType: string;
-  /** What names of tensors start with and a checkpoint may leave out, as one that was saved without its head does. */
-  readonly optionalPrefix?: string;
+  readonly names: TensorNames;
   /** @throws ModelFormatError naming the field */
   readConfig(fields: ConfigFields): Config;
   shape(config: Config): ModelShape;
   forward(pass: Forward, config: Config): void;
 }
 
-/** An architecture with its config: all that the rest of the project knows of a family. */
-export interface DescribedModel extends Pick<Architecture<unknown>, "modelType" | "optionalPrefix"> {
-  readonly shape: ModelShape;
-  forward(pass: Forward): void;
+/** What every config says of its output matrix; left out: it is never the embedding. */
+export interface Tying {
+  readonly tieWordEmbeddings?: boolean;
 }
 
-export function describeWith<Config>(architecture: Architecture<Config>, fields: ConfigFields): DescribedModel {
-  const config = architecture.readConfig(fields);
-  const { modelType, optionalPrefix } = architecture;
+/** An architecture with its config: all that the rest of the project knows of a family. */
+export interface DescribedModel {
+  readonly modelType: string;
+  readonly names: TensorNames;
+  readonly shape: ModelShape;
+  forward(pass: Forward): void;
+  /** The same model with an output matrix of its own; null where it has one. */
+  readonly untied: (() => DescribedModel) | null;
+}
+
+export const describeWith = <Config extends Tying>(
+  architecture: Architecture<Config>,
+  fields: ConfigFields,
+): DescribedModel => described(architecture, architecture.readConfig(fields));
+
+function described<Config extends Tying>(architecture: Architecture<Config>, config: Config): DescribedModel {
+  const { modelType, names } = architecture;
   return {
     modelType,
-    ...(optionalPrefix === undefined ? {} : { optionalPrefix }),
+    names,
     shape: architecture.shape(config),
     forward: (pass) => architecture.forward(pass, config),
+    untied: config.tieWordEmbeddings ? () => described(architecture, { ...config, tieWordEmbeddings: false }) : null,
   };
 }

@@ -65,7 +65,7 @@ function readBloomConfig(config: ConfigFields): BloomConfig {
 /** BLOOM: ALiBi, and a norm on the embedding. BigScience 2022, arXiv 2211.05100. */
 export const bloom: Architecture<BloomConfig> = {
   modelType: "bloom",
-  optionalPrefix: "transformer.",
+  names: { base: "transformer.", embedding: "transformer.word_embeddings.weight", head: "lm_head.weight" },
   readConfig: readBloomConfig,
   shape: (c) => alikeLayers(c, { kind: "alibi", slopes: alibiSlopes(c.heads) }),
   forward(pass, c) {

@@ -2,29 +2,36 @@ import type { AttentionSizes, QueryKeyValue } from "../attention.js";
 import type { Embedding, Forward, Gain } from "../forward.js";
 import { hook } from "../hooks.js";
 import type { Value } from "../onnx/graph.js";
+import type { TensorNames } from "../weights/tensor-names.js";
 import type { DecoderConfig } from "./decoder-config.js";
 
-/** What its tensors' names start with, and whether gains of norms are stored as their distance from 1. */
+export const DECODER_NAMES: TensorNames = {
+  base: "model.",
+  embedding: "model.embed_tokens.weight",
+  head: "lm_head.weight",
+};
+
+/** Where its tensors are in the whole model, and whether gains of norms are stored as their distance from 1. */
 interface DecoderOptions {
-  readonly prefix?: string;
+  readonly base?: string;
   readonly plusOne?: boolean;
 }
 
 /** A decoder whose tensors are named as Llama's are, in the words that Llama's relatives are written in. */
-export function decoder(pass: Forward, c: DecoderConfig, { prefix = "", plusOne = false }: DecoderOptions = {}) {
-  const embedding = `${prefix}model.embed_tokens`;
+export function decoder(pass: Forward, c: DecoderConfig, { base = "model", plusOne = false }: DecoderOptions = {}) {
+  const embedding = `${base}.embed_tokens`;
   return {
     /** [batch, tokens, d]. */
     embed: (as: Embedding = {}) => pass.embed(embedding, c.vocabSize, c.hiddenSize, as),
     layers: Array.from(
       { length: c.layers },
-      (_, layer) => new DecoderLayer(pass, c, layer, `${prefix}model.layers.${layer}`, { plusOne }),
+      (_, layer) => new DecoderLayer(pass, c, layer, `${base}.layers.${layer}`, { plusOne }),
     ),
     /** The last norm and the output head; logits are limited to +-cap. */
     unembed(h: Value, cap: number | null = null): void {
       const tied = c.tieWordEmbeddings;
-      const name = tied ? embedding : `${prefix}lm_head`;
-      pass.unembed(pass.rmsNorm(h, `${prefix}model.norm`, c.rmsNormEps, { plusOne }), {
+      const name = tied ? embedding : "lm_head";
+      pass.unembed(pass.rmsNorm(h, `${base}.norm`, c.rmsNormEps, { plusOne }), {
         name,
         vocab: c.vocabSize,
         tied,

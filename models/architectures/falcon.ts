@@ -16,7 +16,7 @@ const NORMS = {
 /** Falcon: few key-value heads; attention and MLP side by side, or ALiBi and one after the other (RW). Almazrouei et al. 2023, arXiv 2311.16867. */
 export const falcon: Architecture<FalconConfig> = {
   modelType: "falcon",
-  optionalPrefix: "transformer.",
+  names: { base: "transformer.", embedding: "transformer.word_embeddings.weight", head: "lm_head.weight" },
   readConfig: readFalconConfig,
   shape: (c) => alikeLayers(c, c.positions),
   forward(pass, c) {

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { type ConfigFields, parseFields, positive } from "../config.js";
 import type { Architecture } from "./architecture.js";
-import { decoder } from "./decoder.js";
+import { DECODER_NAMES, decoder } from "./decoder.js";
 import { type DecoderConfig, decoderShape, readDecoder, rotary, withDefaults } from "./decoder-config.js";
 import { layerWindows } from "./layer-geometry.js";
 
@@ -52,6 +52,7 @@ export function readGemmaScores(config: ConfigFields): Pick<GemmaConfig, "scale"
  */
 export const gemma2: Architecture<GemmaConfig> = {
   modelType: "gemma2",
+  names: DECODER_NAMES,
   readConfig(fields) {
     const config = withDefaults(fields, DEFAULTS);
     const c = readDecoder(config, "hidden_activation");

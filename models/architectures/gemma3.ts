@@ -3,7 +3,7 @@ import { type ConfigFields, fieldError, parseFields, positive, whole } from "../
 import type { Forward } from "../forward.js";
 import { isJsonObject } from "../model-file.js";
 import type { Architecture } from "./architecture.js";
-import { decoder } from "./decoder.js";
+import { DECODER_NAMES, decoder } from "./decoder.js";
 import { decoderShape, readDecoder, rotary, withDefaults } from "./decoder-config.js";
 import { GEMMA_DEFAULTS, type GemmaConfig, readGemmaScores } from "./gemma2.js";
 import { layerWindows } from "./layer-geometry.js";
@@ -32,21 +32,38 @@ const Gemma3File = z.object({ sliding_window_pattern: whole(1, 2 ** 40), rope_lo
  */
 export const gemma3Text: Architecture<GemmaConfig> = {
   modelType: "gemma3_text",
+  names: DECODER_NAMES,
   readConfig: readGemma3,
   shape: (c) => decoderShape(c, true),
-  forward: (pass, c) => forward(pass, c, ""),
+  forward: (pass, c) => forward(pass, c, "model"),
 };
+
+/** The text model's place in the whole one. */
+const WRAPPED = "model.language_model";
 
 /** Gemma 3 as it is published with its eyes: the text model in it. */
 export const gemma3: Architecture<GemmaConfig> = {
   modelType: "gemma3",
+  names: {
+    base: "model.",
+    embedding: `${WRAPPED}.embed_tokens.weight`,
+    head: "lm_head.weight",
+    renamed: [
+      ["language_model.model.", `${WRAPPED}.`],
+      ["language_model.", `${WRAPPED}.`],
+      ["language_model.lm_head.", "lm_head."],
+      // As transformers 5.10 to 5.23 saved it.
+      ["language_model.model.model.", `${WRAPPED}.`],
+      ["model.language_model.model.", `${WRAPPED}.`],
+    ],
+  },
   readConfig: (fields) => readGemma3(textConfig(fields)),
   shape: (c) => decoderShape(c, true),
-  forward: (pass, c) => forward(pass, c, "language_model."),
+  forward: (pass, c) => forward(pass, c, WRAPPED),
 };
 
-function forward(pass: Forward, c: GemmaConfig, prefix: string): void {
-  const { embed, layers, unembed } = decoder(pass, c, { prefix, plusOne: true });
+function forward(pass: Forward, c: GemmaConfig, base: string): void {
+  const { embed, layers, unembed } = decoder(pass, c, { base, plusOne: true });
   let h = embed({ scale: Math.sqrt(c.hiddenSize) });
   for (const layer of layers) {
     h = layer.enter(h);
@@ -89,8 +106,15 @@ function textConfig(config: ConfigFields): ConfigFields {
   if (!isJsonObject(values)) throw fieldError(config, ["text_config"], "it must be an object");
   const text = { file: config.file, at: "text_config", values };
   parseFields(TextModel, text);
-  const tokens = Object.entries(outer).filter(([name]) => name === "bos_token_id" || name === "eos_token_id");
-  return withDefaults(text, Object.fromEntries(tokens));
+  const { bos_token_id, eos_token_id, tie_word_embeddings: tied } = outer;
+  if (
+    typeof tied === "boolean" &&
+    typeof values.tie_word_embeddings === "boolean" &&
+    tied !== values.tie_word_embeddings
+  )
+    throw fieldError(text, ["tie_word_embeddings"], `it is ${tied} outside of text_config`);
+  const beside = Object.entries({ bos_token_id, eos_token_id, tie_word_embeddings: tied });
+  return withDefaults(text, Object.fromEntries(beside.filter(([, value]) => value !== undefined)));
 }
 
 const TextModel = z.object({

@@ -100,7 +100,12 @@ function readGptNeoXConfig(config: ConfigFields): GptNeoXConfig {
  */
 export const gptNeoX: Architecture<GptNeoXConfig> = {
   modelType: "gpt_neox",
-  optionalPrefix: "gpt_neox.",
+  names: {
+    base: "gpt_neox.",
+    embedding: "gpt_neox.embed_in.weight",
+    head: "embed_out.weight",
+    renamed: [["lm_head.", "embed_out."]],
+  },
   readConfig: readGptNeoXConfig,
   shape: (c) => alikeLayers(c, { kind: "rotary", rope: c.rope, rotaryDim: c.rotaryDim }),
   forward(pass, c) {

@@ -73,7 +73,7 @@ function readGpt2Config(config: ConfigFields): Gpt2Config {
  */
 export const gpt2: Architecture<Gpt2Config> = {
   modelType: "gpt2",
-  optionalPrefix: "transformer.",
+  names: { base: "transformer.", embedding: "transformer.wte.weight", head: "lm_head.weight" },
   readConfig: readGpt2Config,
   shape: (c) => alikeLayers(c, { kind: "none" }, c.trainedLength),
   forward(pass, c) {

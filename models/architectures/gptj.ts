@@ -40,6 +40,7 @@ interface GptJConfig extends ModelSizes {
   readonly activation: Activation;
   /** Even, at most headDim. */
   readonly rotaryDim: number;
+  readonly tieWordEmbeddings: false;
 }
 
 function readGptJConfig(config: ConfigFields): GptJConfig {
@@ -59,6 +60,7 @@ function readGptJConfig(config: ConfigFields): GptJConfig {
     epsilon: found.layer_norm_epsilon,
     activation: found.activation_function,
     rotaryDim: found.rotary_dim,
+    tieWordEmbeddings: false,
     ...textTokens(config, found),
   };
 }
@@ -69,7 +71,7 @@ function readGptJConfig(config: ConfigFields): GptJConfig {
  */
 export const gptJ: Architecture<GptJConfig> = {
   modelType: "gptj",
-  optionalPrefix: "transformer.",
+  names: { base: "transformer.", embedding: "transformer.wte.weight", head: "lm_head.weight" },
   readConfig: readGptJConfig,
   shape: (c) =>
     alikeLayers(c, {

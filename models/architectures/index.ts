@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { type ConfigFields, modelType, parseFields } from "../config.js";
-import { type Architecture, type DescribedModel, describeWith } from "./architecture.js";
+import { type Architecture, type DescribedModel, describeWith, type Tying } from "./architecture.js";
 import { bloom } from "./bloom.js";
 import { falcon } from "./falcon.js";
 import { gemma2 } from "./gemma2.js";
@@ -18,7 +18,7 @@ import { qwen3 } from "./qwen3.js";
 import { smollm3 } from "./smollm3.js";
 
 const describe =
-  <Config>(architecture: Architecture<Config>) =>
+  <Config extends Tying>(architecture: Architecture<Config>) =>
   (fields: ConfigFields): DescribedModel =>
     describeWith(architecture, fields);
 

@@ -1,5 +1,5 @@
 import type { Architecture } from "./architecture.js";
-import { decoder } from "./decoder.js";
+import { DECODER_NAMES, decoder } from "./decoder.js";
 import { type DecoderConfig, decoderShape, readDecoder, rotary, withDefaults } from "./decoder-config.js";
 
 /** What transformers' class has where a config says nothing. */
@@ -8,6 +8,7 @@ const DEFAULTS = { rms_norm_eps: 1e-6, max_position_embeddings: 2048 };
 /** Llama 1-3: pre-norm blocks, rotary positions, grouped-query attention, SwiGLU. Touvron et al. 2023, arXiv 2302.13971. */
 export const llama: Architecture<DecoderConfig> = {
   modelType: "llama",
+  names: DECODER_NAMES,
   readConfig(fields) {
     const config = withDefaults(fields, DEFAULTS);
     const c = readDecoder(config);

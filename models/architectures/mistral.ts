@@ -1,4 +1,5 @@
 import type { Architecture } from "./architecture.js";
+import { DECODER_NAMES } from "./decoder.js";
 import { type DecoderConfig, decoderShape, readDecoder, rotary, withDefaults } from "./decoder-config.js";
 import { layerWindows } from "./layer-geometry.js";
 import { llama } from "./llama.js";
@@ -14,6 +15,7 @@ const DEFAULTS = {
 /** Mistral 7B and Nemo: Llama, in 7B's first release with a sliding window in every layer. Jiang et al. 2023, arXiv 2310.06825. */
 export const mistral: Architecture<DecoderConfig> = {
   modelType: "mistral",
+  names: DECODER_NAMES,
   readConfig(fields) {
     const config = withDefaults(fields, DEFAULTS);
     const c = readDecoder(config);

@@ -96,7 +96,7 @@ function attentionSection(config: ConfigFields): ConfigFields {
  */
 export const mpt: Architecture<MptConfig> = {
   modelType: "mpt",
-  optionalPrefix: "transformer.",
+  names: { base: "transformer.", embedding: "transformer.wte.weight", head: "lm_head.weight" },
   readConfig: readMptConfig,
   shape: (c) => alikeLayers(c, { kind: "alibi", slopes: c.slopes }),
   forward(pass, c) {

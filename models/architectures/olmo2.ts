@@ -1,5 +1,5 @@
 import type { Architecture } from "./architecture.js";
-import { decoder } from "./decoder.js";
+import { DECODER_NAMES, decoder } from "./decoder.js";
 import { type DecoderConfig, decoderShape, readDecoder, rotary, withDefaults } from "./decoder-config.js";
 
 /** What transformers' class has where a config says nothing. */
@@ -11,6 +11,7 @@ const DEFAULTS = { rms_norm_eps: 1e-5, max_position_embeddings: 2048 };
  */
 export const olmo2: Architecture<DecoderConfig> = {
   modelType: "olmo2",
+  names: DECODER_NAMES,
   readConfig(fields) {
     const config = withDefaults(fields, DEFAULTS);
     const c = readDecoder(config);

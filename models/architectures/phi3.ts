@@ -1,6 +1,6 @@
 import { fieldError } from "../config.js";
 import type { Architecture } from "./architecture.js";
-import { decoder } from "./decoder.js";
+import { DECODER_NAMES, decoder } from "./decoder.js";
 import { type DecoderConfig, decoderShape, readDecoder, rotary, withDefaults } from "./decoder-config.js";
 import { layerWindows } from "./layer-geometry.js";
 
@@ -14,6 +14,7 @@ const DEFAULTS = { rms_norm_eps: 1e-5, max_position_embeddings: 4096, original_m
  */
 export const phi3: Architecture<DecoderConfig> = {
   modelType: "phi3",
+  names: DECODER_NAMES,
   readConfig(fields) {
     const config = withDefaults(fields, DEFAULTS);
     const c = readDecoder(config);

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { type ConfigFields, parseFields, whole } from "../config.js";
 import type { Geometry } from "../graph-interface.js";
 import type { Architecture } from "./architecture.js";
+import { DECODER_NAMES } from "./decoder.js";
 import {
   type DecoderConfig,
   type DecoderSizes,
@@ -28,6 +29,7 @@ const QwenFile = z.object({ max_window_layers: whole(0, 2 ** 40) });
 /** Qwen2 and Qwen2.5: Llama, with a bias on queries, keys and values. Yang et al. 2024, arXiv 2407.10671. */
 export const qwen2: Architecture<DecoderConfig> = {
   modelType: "qwen2",
+  names: DECODER_NAMES,
   readConfig(fields) {
     const config = withDefaults(fields, QWEN_DEFAULTS);
     const c = readDecoder(config);

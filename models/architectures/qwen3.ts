@@ -1,11 +1,12 @@
 import type { Architecture } from "./architecture.js";
-import { decoder } from "./decoder.js";
+import { DECODER_NAMES, decoder } from "./decoder.js";
 import { type DecoderConfig, decoderShape, readDecoder, withDefaults } from "./decoder-config.js";
 import { QWEN_DEFAULTS, qwenLayers } from "./qwen2.js";
 
 /** Qwen3: Llama, with a norm over each head of the queries and keys before they are rotated. Yang et al. 2025, arXiv 2505.09388. */
 export const qwen3: Architecture<DecoderConfig> = {
   modelType: "qwen3",
+  names: DECODER_NAMES,
   readConfig(fields) {
     const config = withDefaults(fields, { ...QWEN_DEFAULTS, head_dim: 128 });
     const c = readDecoder(config);

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { type ConfigFields, fieldError, parseFields, whole } from "../config.js";
 import type { Positions } from "../graph-interface.js";
 import type { Architecture } from "./architecture.js";
+import { DECODER_NAMES } from "./decoder.js";
 import { type DecoderConfig, decoderShape, readDecoder, rotary, withDefaults } from "./decoder-config.js";
 import { layerWindows } from "./layer-geometry.js";
 import { llama } from "./llama.js";
@@ -29,6 +30,7 @@ const NONE: Positions = { kind: "none" };
 /** SmolLM3: Llama, with rotary positions in three layers out of four and none in the fourth. Yang et al. 2025, arXiv 2501.18795. */
 export const smollm3: Architecture<DecoderConfig> = {
   modelType: "smollm3",
+  names: DECODER_NAMES,
   readConfig(fields) {
     const config = withDefaults(fields, DEFAULTS);
     const c = readDecoder(config);

@@ -54,29 +54,6 @@ export function openCheckpoint(folder: string): Checkpoint {
   throw new ModelFormatError(single, "there is no such file, nor a model.safetensors.index.json");
 }
 
-/** The same weights, where tensors that are not found under a name with this prefix are looked for without it. */
-export function withOptionalPrefix(checkpoint: Checkpoint, prefix: string): Checkpoint {
-  const stored = (name: string): string => {
-    const short = name.startsWith(prefix) ? name.slice(prefix.length) : name;
-    return !checkpoint.has(name) && checkpoint.has(short) ? short : name;
-  };
-  return {
-    folder: checkpoint.folder,
-    files: checkpoint.files,
-    names: () => checkpoint.names(),
-    has: (name) => checkpoint.has(stored(name)),
-    shape: (name) => checkpoint.shape(stored(name)),
-    file: (name) => checkpoint.file(stored(name)),
-    dtype: (name) => checkpoint.dtype(stored(name)),
-    readF32: (name, start, count) => checkpoint.readF32(stored(name), start, count),
-    readF32Into: (name, start, out) => checkpoint.readF32Into(stored(name), start, out),
-    readBlocks: (name, row, rows) => checkpoint.readBlocks(stored(name), row, rows),
-    expect: (name, shape) => checkpoint.expect(stored(name), shape),
-    close: () => checkpoint.close(),
-    [Symbol.dispose]: () => checkpoint.close(),
-  };
-}
-
 function openShards(folder: string, index: string): Checkpoint {
   const { weight_map } = readJsonObject(index);
   if (!isJsonObject(weight_map)) throw new ModelFormatError(index, "there is no weight_map in it");

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { describeModel } from "../../models/architectures/index.js";
 import type { CompiledGraph, CompiledModel } from "../../models/compile.js";
 import { openModelSource } from "../../models/model-source.js";
-import { withOptionalPrefix } from "../../models/weights/checkpoint.js";
+import { openStored } from "../../models/stored-model.js";
 import { Binding } from "../../runtime/ort/binding.js";
 import { PrepackedWeights, Session } from "../../runtime/ort/session.js";
 import { Tensor } from "../../runtime/ort/tensor.js";
@@ -171,8 +171,9 @@ export class FullRunner implements Disposable {
 /** Writes the graph beside the model's weights. */
 function build(path: string, kind: FullKind, { weights, precision }: CompiledModel): CompiledGraph<FullInterface> {
   const source = openModelSource(path);
-  const model = describeModel(source.config());
-  using checkpoint = withOptionalPrefix(source.openCheckpoint(), model.optionalPrefix ?? "");
+  const stored = openStored(source, describeModel(source.config()));
+  const { model } = stored;
+  using checkpoint = stored.checkpoint;
   const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
   const graph = buildFull(model, kind, { precision, dtypes, weightsFile: "weights.bin" });
   const file = join(dirname(weights.path), `full-${kind}.onnx`);

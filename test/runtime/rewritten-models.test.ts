@@ -54,6 +54,10 @@ describe("a checkpoint whose names lack their prefix is the same model", () => {
     ["gptj", "transformer."],
     ["mpt", "transformer."],
     ["falcon", "transformer."],
+    ["llama", "model."],
+    ["qwen3", "model."],
+    ["phi3", "model."],
+    ["gemma2", "model."],
   ])("%s without %s", async (name, prefix) => {
     const path = rewritten(name, {}, (tensor) => [{ ...tensor, name: tensor.name.replace(prefix, "") }]);
     expect(maxDifference(await logitsOf(path, name), goldenLogits(name))).toBeLessThan(2e-4);
@@ -64,6 +68,80 @@ describe("a checkpoint whose names lack their prefix is the same model", () => {
     const path = rewritten("gpt2", {}, (tensor) => (tensor.name === lost ? [] : [tensor]));
     await expect(logitsOf(path, "gpt2")).rejects.toThrow(`model.safetensors: tensor "${lost}" is missing`);
   });
+});
+
+describe("a Gemma 3 out of its vision wrapper is the same model, however its tensors are spelled", () => {
+  it.each([
+    ["language_model.model.", "language_model.lm_head."],
+    ["model.language_model.", "lm_head."],
+    ["language_model.", "lm_head."],
+    ["model.language_model.model.", "lm_head."],
+  ])("%s %s", async (base, head) => {
+    const text_config = { ...readConfig(goldenFolder("architectures/gemma3_text")).values };
+    const path = rewritten("gemma3_text", { model_type: "gemma3", text_config }, (tensor) => [
+      { ...tensor, name: tensor.name.replace(/^model\./, base).replace(/^lm_head\./, head) },
+    ]);
+    expect(maxDifference(await logitsOf(path, "gemma3_text"), goldenLogits("gemma3_text"))).toBeLessThan(2e-4);
+  });
+
+  it("but a text model whose tensors have the wrapper's names is refused, as its config has no wrapper", async () => {
+    const path = rewritten("gemma3_text", {}, (tensor) => [{ ...tensor, name: `language_model.${tensor.name}` }]);
+    await expect(logitsOf(path, "gemma3_text")).rejects.toThrow('tensor "model.embed_tokens.weight" is missing');
+  });
+});
+
+describe("a tied model", () => {
+  const HEAD = "lm_head.weight";
+  const EMBEDDING = "model.embed_tokens.weight";
+  const noticesOf = async (path: string) =>
+    (await compileModel({ path, precision: "f32", cacheRoot: temporaryFolder() })).notices;
+
+  it("may be stored under the head's name", async () => {
+    const path = rewritten("llama3", {}, (tensor) => [tensor.name === EMBEDDING ? { ...tensor, name: HEAD } : tensor]);
+    expect(maxDifference(await logitsOf(path, "llama3"), goldenLogits("llama3"))).toBeLessThan(2e-4);
+  });
+
+  it("may have a copy of the embedding as its head", async () => {
+    const path = rewritten("llama3", {}, (tensor) =>
+      tensor.name === EMBEDDING ? [tensor, { ...tensor, name: HEAD }] : [tensor],
+    );
+    expect(await noticesOf(path)).toEqual([]);
+    expect(maxDifference(await logitsOf(path, "llama3"), goldenLogits("llama3"))).toBeLessThan(2e-4);
+  });
+
+  it("has another head if one is stored, and says so", async () => {
+    const path = rewritten("llama", { tie_word_embeddings: true }, (tensor) => [tensor]);
+    expect(maxDifference(await logitsOf(path, "llama"), goldenLogits("llama"))).toBeLessThan(2e-4);
+    expect(await noticesOf(path)).toEqual([
+      `tie_word_embeddings is true, but ${EMBEDDING} and ${HEAD} are stored with different values: both are used`,
+    ]);
+  });
+
+  it("is not made of one that is not: without a head it is refused", async () => {
+    const path = rewritten("llama", {}, (tensor) => (tensor.name === HEAD ? [] : [tensor]));
+    await expect(logitsOf(path, "llama")).rejects.toThrow(`tensor "${HEAD}" is missing`);
+  });
+
+  it("without either matrix is refused, naming the embedding", async () => {
+    const path = rewritten("llama3", {}, (tensor) => (tensor.name === EMBEDDING ? [] : [tensor]));
+    await expect(logitsOf(path, "llama3")).rejects.toThrow(`tensor "${EMBEDDING}" is missing`);
+  });
+
+  it("as GPT-NeoX may have its head under transformers 5's name", async () => {
+    const path = rewritten("gpt_neox", {}, (tensor) => [
+      { ...tensor, name: tensor.name.replace(/^embed_out\./, "lm_head.") },
+    ]);
+    expect(maxDifference(await logitsOf(path, "gpt_neox"), goldenLogits("gpt_neox"))).toBeLessThan(2e-4);
+  });
+});
+
+it("tensors that an architecture does not have are named, and not read", async () => {
+  const path = rewritten("llama", {}, (tensor) => {
+    const bias = { name: "model.layers.0.self_attn.q_proj.bias", shape: [1], values: Float32Array.of(1) };
+    return tensor.name === "model.norm.weight" ? [tensor, bias] : [tensor];
+  });
+  const { notices } = await compileModel({ path, precision: "f32", cacheRoot: temporaryFolder() });
+  expect(notices).toEqual([expect.stringMatching(/are not read: model\.layers\.0\.self_attn\.q_proj\.bias$/)]);
 });
 
 describe("a head that is stored, and is the embedding, is the same as a tied one", () => {

@@ -29,6 +29,7 @@ export function randomCompiledModel({ name, sizes }: Shape, precision: GpuPrecis
     precision,
     activations: activationsOf(precision),
     generation: {},
+    notices: [],
     weights: { path, bytes: plan.bytes, places: plan.places },
     hooks,
     decode: (asked) => written(folder, "decode", buildDecode(model, plan, { ...options, ...asked })),

@@ -2,7 +2,7 @@ import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ModelFormatError } from "../../../models/errors.js";
-import { openCheckpoint, withOptionalPrefix } from "../../../models/weights/checkpoint.js";
+import { openCheckpoint } from "../../../models/weights/checkpoint.js";
 import { temporaryFolder, thrownBy, writeSafetensors } from "./write-safetensors.js";
 
 const GOLDEN = "test/golden/architectures";
@@ -122,29 +122,6 @@ describe("a checkpoint", () => {
     });
     expect(() => weights.expect(embedding, [32])).toThrow(ModelFormatError);
     expect(() => weights.expect(embedding, [32, 16, 1])).toThrow(ModelFormatError);
-  });
-
-  it("has its tensors under their names without a prefix too, where it may be left out", () => {
-    using whole = openCheckpoint(join(GOLDEN, "gpt2"));
-    using weights = withOptionalPrefix(openCheckpoint(join(GOLDEN, "gpt2_noprefix")), "transformer.");
-    for (const name of whole.names()) {
-      expect(weights.has(name)).toBe(true);
-      weights.expect(name, whole.shape(name));
-      expect(weights.readF32(name)).toEqual(whole.readF32(name));
-    }
-    expect(weights.has("wte.weight")).toBe(true);
-    expect(weights.has("transformer.lm_head.weight")).toBe(false);
-    expect(() => weights.shape("transformer.lm_head.weight")).toThrow('tensor "transformer.lm_head.weight" is missing');
-    expect(() => weights.expect("transformer.wte.weight", [1])).toThrow('tensor "wte.weight" has shape [128, 32]');
-  });
-
-  it("keeps a tensor under its whole name apart from one without the prefix", () => {
-    const folder = temporaryFolder();
-    const entry = (begin: number) => ({ dtype: "F32", shape: [1], data_offsets: [begin, begin + 4] });
-    const numbers = new Uint8Array(new Float32Array([1, 2]).buffer);
-    writeSafetensors(join(folder, "model.safetensors"), { "a.w": entry(0), w: entry(4) }, numbers);
-    using weights = withOptionalPrefix(openCheckpoint(folder), "a.");
-    expect([...weights.readF32("a.w"), ...weights.readF32("w")]).toEqual([1, 2]);
   });
 
   it("does not mind shards that the index does not name, nor tensors it leaves out", () => {
