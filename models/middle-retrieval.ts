@@ -11,7 +11,7 @@ import type { ArchiveInputs, MiddleInputs } from "./graph-interface.js";
 import type { GraphBuilder, Value } from "./onnx/graph.js";
 
 /**
- * Middle retrieval of LM-Infinite (arXiv 2308.16137, section 3.3; DESIGN: "Middle retrieval"): each query head of one token
+ * Middle retrieval of LM-Infinite (arXiv 2308.16137, section 3.3): each query head of one token
  * finds the k keys of largest score among all that have left the window, with the query rotated to one distance from all
  * of them, and they enter the softmax at that score, beside the keys in the cache. In layers with a lambda window only.
  * An archive whose keys are all hidden changes nothing, so from which layer on keys are retrieved is left to its owner.

@@ -31,13 +31,13 @@ export interface SamplingParams {
   readonly seed?: number | undefined;
 }
 
-/** Middle retrieval (LM-Infinite, arXiv 2308.16137, section 3.3). Left-out fields take the authors' values, scaled to the model. */
+/** Middle retrieval (LM-Infinite, arXiv 2308.16137, section 3.3). The authors have k 5 and half the window as distance. */
 export interface RetrieveOptions {
-  /** Evicted keys that each query head finds by score; default 5. */
+  /** Evicted keys that each query head finds by score; default 20. */
   readonly k?: number | undefined;
   /** First layer that retrieves, from 0; default: an eighth of the layers. */
   readonly fromLayer?: number | undefined;
-  /** Distance at which retrieved keys stand, where positions rotate; default: half the window. */
+  /** Distance at which retrieved keys stand, where positions rotate; default: an eighth of the window, at least 16. */
   readonly distance?: number | undefined;
 }
 

@@ -10,11 +10,17 @@ export interface Retrieval {
   readonly distance: number;
 }
 
-/** The authors' k, and layers that do not retrieve of their model's 32; their distance of 2,048 is half of their window. */
-const K = 5;
+/**
+ * Defaults that find what lies far back on models that never saw the passkey task, too: more keys than the authors
+ * retrieve (5), at a smaller distance than their half a window.
+ */
+const K = 20;
+const SHARE_OF_WINDOW = 1 / 8;
+const SMALLEST_DISTANCE = 16;
+/** As the authors have it: 4 layers of their model's 32 do not retrieve. */
+const SHARE_WITHOUT = 4 / 32;
 /** The paper's sweep ends at 200. */
 export const MOST_RETRIEVED = 256;
-const SHARE_WITHOUT = 4 / 32;
 
 /** What a request left out. */
 export function toRetrieval(
@@ -25,7 +31,7 @@ export function toRetrieval(
   return {
     k: k ?? Math.min(K, window),
     fromLayer: fromLayer ?? Math.round(layers * SHARE_WITHOUT),
-    distance: distance ?? Math.floor(window / 2),
+    distance: distance ?? Math.min(window, Math.max(SMALLEST_DISTANCE, Math.floor(window * SHARE_OF_WINDOW))),
   };
 }
 
