@@ -1,3 +1,4 @@
+import { BOUNDS, LONGEST_STOP, MOST_STOPS } from "./contract/request-bounds.js";
 import { InvalidRequest } from "./errors.js";
 import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS } from "./features.js";
 import type { LambdaOptions, ModelCard, SamplingParams, SequenceRequest } from "./generation.js";
@@ -26,6 +27,7 @@ export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fu
     const rules = [
       ...lengthRules(sequence, card),
       ...samplingRules(sequence.sampling),
+      ...stopRules(sequence),
       ...lambdaRules(sequence.lambda, prompt.length, card, fullLength),
       ...retrieveRules(sequence, card),
       ...featureRules(sequence, card),
@@ -55,19 +57,42 @@ function lengthRules(
 
 function samplingRules(sampling: SamplingParams): Rule[] {
   const { temperature, topP, topK, minP, repetitionPenalty, presencePenalty, frequencyPenalty, seed } = sampling;
+  const { bias } = BOUNDS;
   const isShare = (value: number) => value >= 0 && value <= 1;
   return [
-    [Number.isFinite(temperature) && temperature >= 0, "temperature", "a number of 0 or more"],
+    bounded(temperature, BOUNDS.temperature, "temperature"),
     [isShare(topP), "top_p", "a number from 0 to 1"],
     [isCount(topK), "top_k", "an integer of 0 or more"],
     [isShare(minP), "min_p", "a number from 0 to 1"],
-    [Number.isFinite(repetitionPenalty) && repetitionPenalty > 0, "repetition_penalty", "a number above 0"],
-    [Number.isFinite(presencePenalty), "presence_penalty", "a number"],
-    [Number.isFinite(frequencyPenalty), "frequency_penalty", "a number"],
-    [sampling.logitBias.every(([, bias]) => Number.isFinite(bias)), "logit_bias", "numbers by token id"],
+    bounded(repetitionPenalty, BOUNDS.repetitionPenalty, "repetition_penalty"),
+    bounded(presencePenalty, BOUNDS.penalty, "presence_penalty"),
+    bounded(frequencyPenalty, BOUNDS.penalty, "frequency_penalty"),
+    [
+      sampling.logitBias.every(([, value]) => isWithin(value, bias)),
+      "logit_bias",
+      `numbers from ${bias.least} to ${bias.most} by token id`,
+    ],
     [seed === undefined || Number.isSafeInteger(seed), "seed", "an integer"],
   ];
 }
+
+function stopRules({ stop }: SequenceRequest): Rule[] {
+  const short = stop.length <= MOST_STOPS && stop.every((text) => text.length <= LONGEST_STOP);
+  return [[short, "stop", `at most ${MOST_STOPS} strings of at most ${LONGEST_STOP} characters`]];
+}
+
+interface Bounds {
+  readonly least: number;
+  readonly most: number;
+}
+
+const isWithin = (value: number, { least, most }: Bounds): boolean => value >= least && value <= most; // NaN is not
+
+const bounded = (value: number, bounds: Bounds, param: string): Rule => [
+  isWithin(value, bounds),
+  param,
+  `a number from ${bounds.least} to ${bounds.most}`,
+];
 
 function lambdaRules(lambda: LambdaOptions, length: number, card: ModelCard, fullLength: number): Rule[] {
   const { window, sinks, mode } = lambda;

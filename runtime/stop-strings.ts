@@ -27,7 +27,7 @@ export class StopStrings {
 
   /** @param held what an earlier instance with the same stop strings held back (`held`) */
   constructor(stops: readonly string[], held = "") {
-    this.#root = prefixTree(stops);
+    this.#root = treeOf(stops);
     this.#held = this.#root;
     this.push(held);
   }
@@ -72,6 +72,17 @@ function follow(prefix: Prefix, unit: number): Prefix {
     if (!from.fallback) return from;
     from = from.fallback;
   }
+}
+
+/** Choices of a request share their stop strings, and what is made of them. */
+const trees = new WeakMap<readonly string[], Prefix>();
+
+function treeOf(stops: readonly string[]): Prefix {
+  const known = trees.get(stops);
+  if (known !== undefined) return known;
+  const tree = prefixTree(stops);
+  trees.set(stops, tree);
+  return tree;
 }
 
 function prefixTree(stops: readonly string[]): Prefix {

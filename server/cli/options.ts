@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { PRECISIONS } from "../../models/weights/block-format.js";
+import { BOUNDS } from "../../runtime/contract/request-bounds.js";
 import { type DeviceChoice, parseDevice } from "../../runtime/ort/device-choice.js";
 import { flag } from "./flags.js";
 import { Activation, ColorBy, ColorRange, Edit } from "./trace/flags.js";
@@ -179,11 +180,11 @@ export const GenerateOptions = z.object({
     "tokens to generate at most; none: until the model stops",
   ),
   temperature: value(number.pipe(z.number().min(0).max(100)).optional(), "t", "0 is greedy; default: the model's own"),
-  topP: value(number.pipe(z.number().gt(0).max(1)).optional(), "p", "keep the likeliest tokens that reach p together"),
+  topP: value(number.pipe(z.number().min(0).max(1)).optional(), "p", "keep the likeliest tokens that reach p together"),
   topK: value(integer(0).optional(), "k", "keep the k likeliest tokens; 0 keeps all"),
   minP: value(number.pipe(z.number().min(0).max(1)).optional(), "p", "drop tokens below this share of the likeliest"),
   repetitionPenalty: value(
-    number.pipe(z.number().gt(0).max(100)).optional(),
+    number.pipe(z.number().min(BOUNDS.repetitionPenalty.least).max(BOUNDS.repetitionPenalty.most)).optional(),
     "f",
     "weakens tokens that were there; 1 is off",
   ),

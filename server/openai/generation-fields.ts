@@ -1,10 +1,12 @@
 import * as z from "zod";
+import { BOUNDS, LONGEST_STOP, MOST_STOPS } from "../../runtime/contract/request-bounds.js";
 import { Edits } from "./edits.js";
 import { FeatureFields } from "./feature-request.js";
 import { LambdaInfinite } from "./lambda-infinite.js";
 
 export const flag = z.boolean().nullish();
 const count = z.int().min(0).nullish();
+const within = ({ least, most }: { readonly least: number; readonly most: number }) => z.number().min(least).max(most);
 
 const StreamOptions = z.object({
   include_usage: flag,
@@ -13,11 +15,14 @@ const StreamOptions = z.object({
   include_obfuscation: flag,
 });
 
+const StopString = z.string().max(LONGEST_STOP, { error: `expected at most ${LONGEST_STOP} characters` });
+
+/** The empty string stops nothing: clients send it for none. */
 const Stop = z
-  .union([z.string().min(1), z.array(z.string().min(1)).max(16)], {
-    error: "expected a non-empty string, or an array of at most 16 of them",
+  .union([StopString, z.array(StopString).max(MOST_STOPS, { error: `expected at most ${MOST_STOPS} strings` })], {
+    error: `expected a string, or an array of at most ${MOST_STOPS} of them`,
   })
-  .transform((stop) => (typeof stop === "string" ? [stop] : stop));
+  .transform((stop) => (typeof stop === "string" ? [stop] : stop).filter((text) => text !== ""));
 
 /** Counted by zod before it looks at them: a million wrong ones would take it a second. */
 const StopTokenIds = z.array(z.int().min(0)).max(1024, { error: "expected at most 1024 token ids" });
@@ -30,7 +35,7 @@ const fewBiases = (value: unknown): boolean => Object.keys(Object(value)).length
 const LogitBias = z
   .unknown()
   .refine(fewBiases, { error: `expected at most ${MOST_BIASES} biases` })
-  .pipe(z.record(z.string(), z.number().min(-100).max(100)))
+  .pipe(z.record(z.string(), within(BOUNDS.bias)))
   .transform((biases, ctx) => {
     const pairs: [number, number][] = [];
     for (const [key, bias] of Object.entries(biases)) {
@@ -57,13 +62,13 @@ export const generationFields = {
   ignore_eos: flag,
   stream: flag,
   stream_options: StreamOptions.nullish(),
-  temperature: z.number().min(0).max(100).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
+  temperature: within(BOUNDS.temperature).nullish(),
+  top_p: z.number().min(0).max(1).nullish(),
   top_k: z.int().min(-1).nullish(),
   min_p: z.number().min(0).max(1).nullish(),
-  frequency_penalty: z.number().min(-2).max(2).nullish(),
-  presence_penalty: z.number().min(-2).max(2).nullish(),
-  repetition_penalty: z.number().gt(0).max(100).nullish(),
+  frequency_penalty: within(BOUNDS.penalty).nullish(),
+  presence_penalty: within(BOUNDS.penalty).nullish(),
+  repetition_penalty: within(BOUNDS.repetitionPenalty).nullish(),
   logit_bias: LogitBias.nullish(),
   lm_infinite: LambdaInfinite.nullish(),
   return_token_ids: flag,

@@ -75,9 +75,11 @@ export function toChoices(request: GenerationRequest, card: ModelCard, limits: T
 }
 
 function toSampling(request: GenerationRequest, card: ModelCard, copy: number): SamplingParams {
+  const topP = request.top_p ?? card.sampling.topP ?? 1;
   return {
-    temperature: request.temperature ?? card.sampling.temperature ?? 1,
-    topP: request.top_p ?? card.sampling.topP ?? 1,
+    // Nothing but the likeliest token reaches a share of 0.
+    temperature: topP === 0 ? 0 : (request.temperature ?? card.sampling.temperature ?? 1),
+    topP,
     topK: Math.max(0, request.top_k ?? card.sampling.topK ?? 0),
     minP: request.min_p ?? 0,
     repetitionPenalty: request.repetition_penalty ?? 1,

@@ -97,6 +97,14 @@ describe("a completion", () => {
     expect(engine.requests[1]?.[0]?.sampling).toMatchObject({ temperature: 0, topP: 0.5, topK: 0 });
   });
 
+  test("takes top_p 0 for greedy, and an empty stop string for none", async () => {
+    const engine = scriptedEngine();
+    for (const stop of ["", [], [""], ["", "a", ""]])
+      await complete(appOf(engine), { prompt: "a", max_tokens: 1, temperature: 1, top_p: 0, stop });
+    expect(engine.requests.map(([first]) => first?.stop)).toEqual([[], [], [], ["a"]]);
+    expect(engine.requests[0]?.[0]?.sampling).toMatchObject({ temperature: 0, topP: 0 });
+  });
+
   test("passes every field on", async () => {
     const engine = scriptedEngine();
     const response = await complete(appOf(engine), {
