@@ -1,4 +1,4 @@
-import { BOUNDS, LONGEST_STOP, MOST_STOPS } from "./contract/request-bounds.js";
+import { BOUNDS, LONGEST_STOP, MOST_SEQUENCES, MOST_STOPS } from "./contract/request-bounds.js";
 import { InvalidRequest } from "./errors.js";
 import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS } from "./features.js";
 import type { LambdaOptions, ModelCard, SamplingParams, SequenceRequest } from "./generation.js";
@@ -14,6 +14,9 @@ type Rule = readonly [allowed: boolean, param: string, must: string];
  * @throws InvalidRequest naming the field that this model cannot run.
  */
 export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fullLength: number): AdmittedSequence[] {
+  if (sequences.length === 0) throw new InvalidRequest("there is nothing to generate", "prompt");
+  if (sequences.length > MOST_SEQUENCES)
+    throw new InvalidRequest(`a request brings at most ${MOST_SEQUENCES} sequences, not ${sequences.length}`, "prompt");
   const packed = new Map<readonly number[], Int32Array<ArrayBuffer>>();
   return sequences.map((sequence) => {
     const prompt = packed.get(sequence.prompt) ?? packTokens(sequence.prompt, card);

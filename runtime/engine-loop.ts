@@ -43,11 +43,25 @@ interface Request {
   pausedAt: number | null;
 }
 
-interface Scheduled {
-  readonly sequence: Sequence;
-  readonly geometry: LambdaGeometry;
-  readonly retrieval: Retrieval | null;
-  paused: boolean;
+/** A sequence that runs or waits. What it computes with is made at its first turn: thousands may wait. */
+class Scheduled {
+  paused = false;
+  /** null before its first turn. */
+  started: Sequence | null = null;
+
+  constructor(
+    /** Number of the request, and of the sequence in it. */
+    readonly request: number,
+    readonly index: number,
+    readonly geometry: LambdaGeometry,
+    readonly retrieval: Retrieval | null,
+    private readonly start: () => Sequence,
+  ) {}
+
+  get sequence(): Sequence {
+    this.started ??= this.start();
+    return this.started;
+  }
 }
 
 /** The engine's loop, on the thread that owns ONNX Runtime: each step gives one sequence one turn and sends its events. */
@@ -74,18 +88,11 @@ export class EngineLoop implements Disposable {
     [this.#chunks, this.#readChunks] = [chunkSize(), chunkSize()];
   }
 
-  /** Queues the sequences of a request; one that cannot be set up ends the request with errors. */
+  /** Queues the sequences of a request. */
   submit(id: number, asked: readonly AdmittedSequence[]): void {
-    try {
-      const sequences = asked.map((request, index) => this.#schedulable(id, index, request));
-      this.#requests.set(id, { sequences: new Set(sequences), ahead: 0, pausedAt: null });
-      for (const each of sequences) this.#scheduler.add(each);
-    } catch (error) {
-      this.send(
-        id,
-        asked.map((_, index) => ({ type: "error", index, error: this.#fault(error) })),
-      );
-    }
+    const sequences = asked.map((request, index) => this.#schedulable(id, index, request));
+    this.#requests.set(id, { sequences: new Set(sequences), ahead: 0, pausedAt: null });
+    for (const each of sequences) this.#scheduler.add(each);
   }
 
   /** Nobody reads this request any more. */
@@ -138,14 +145,18 @@ export class EngineLoop implements Disposable {
 
   #schedulable(id: number, index: number, request: AdmittedSequence): Scheduled {
     const geometry = this.#geometry(request.lambda);
+    const { retrieve } = request.lambda;
+    const retrieval = retrieve === undefined ? null : toRetrieval(retrieve, geometry.window, this.runner.model.shape);
+    return new Scheduled(id, index, geometry, retrieval, () => this.#sequence(id, index, request, geometry));
+  }
+
+  #sequence(id: number, index: number, request: AdmittedSequence, geometry: LambdaGeometry): Sequence {
     const longest = this.runner.model.shape.learnedPositions ?? Number.POSITIVE_INFINITY;
     const maxLength =
       geometry.window === Number.POSITIVE_INFINITY ? Math.min(longest, this.options.fullLength) : longest;
     const context = { ...this.options, window: geometry.window, maxLength, candidates: this.#candidates };
     const edits = request.edits.length === 0 ? null : this.options.saes.edits(request.edits);
-    const { retrieve } = request.lambda;
-    const retrieval = retrieve === undefined ? null : toRetrieval(retrieve, geometry.window, this.runner.model.shape);
-    return { sequence: new Sequence(id, index, request, edits, context), geometry, retrieval, paused: false };
+    return new Sequence(id, index, request, edits, context);
   }
 
   #geometry({ window, sinks, mode }: LambdaOptions): LambdaGeometry {
@@ -154,8 +165,8 @@ export class EngineLoop implements Disposable {
   }
 
   #turn(turn: Scheduled): void {
-    const { sequence } = turn;
     try {
+      const { sequence } = turn;
       const events =
         sequence.prefilled < sequence.prefillLength && this.#needsPrefill(sequence)
           ? this.#prefill(turn)
@@ -238,12 +249,12 @@ export class EngineLoop implements Disposable {
     return logits;
   }
 
-  #emit({ sequence }: Scheduled, events: GenerationEvent[]): void {
-    const request = this.#requests.get(sequence.request);
+  #emit(turn: Scheduled, events: GenerationEvent[]): void {
+    const request = this.#requests.get(turn.request);
     if (request === undefined) return;
     for (const event of events) request.ahead += eventCredit(event);
     if (request.ahead >= CREDIT) this.#pause(request, true);
-    this.send(sequence.request, events);
+    this.send(turn.request, events);
   }
 
   #pause(request: Request, paused: boolean): void {
@@ -252,16 +263,16 @@ export class EngineLoop implements Disposable {
   }
 
   #fail(turn: Scheduled, error: GenerationFault): void {
-    this.#emit(turn, [{ type: "error", index: turn.sequence.index, error }]);
+    this.#emit(turn, [{ type: "error", index: turn.index, error }]);
     this.#finish(turn);
   }
 
   #finish(turn: Scheduled): void {
-    this.#caches.release(turn.sequence);
+    if (turn.started !== null) this.#caches.release(turn.started);
     this.#scheduler.remove(turn);
-    const request = this.#requests.get(turn.sequence.request);
+    const request = this.#requests.get(turn.request);
     request?.sequences.delete(turn);
-    if (request?.sequences.size === 0) this.#requests.delete(turn.sequence.request);
+    if (request?.sequences.size === 0) this.#requests.delete(turn.request);
   }
 }
 

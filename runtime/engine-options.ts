@@ -23,7 +23,7 @@ export interface LocalEngineOptions {
   readonly precision: Precision | "auto";
   /** Sequences that run at once. */
   readonly parallel: number;
-  /** Sequences that may wait besides. */
+  /** Sequences that may wait besides, before another request is taken; it may bring more. */
   readonly queueLimit: number;
   readonly stallTimeoutMs: number;
   /** Memory that archives of texts that retrieve may take together, bytes; default: 1 GiB. */

@@ -13,7 +13,7 @@ import { EventStream } from "./event-stream.js";
 import type { FeatureDescription } from "./features.js";
 import type { ChatPrompt, Engine, GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
 import type { EngineCommand, EngineReport } from "./messages.js";
-import { archivedTokens } from "./retrieval.js";
+import { archivedAtOnce } from "./retrieval.js";
 import { fromFault } from "./thread-fault.js";
 
 /** Who asked for a feature's description. */
@@ -28,7 +28,7 @@ export class LocalEngine implements Engine {
   readonly #descriptions = new Map<number, Waiting>();
   readonly #exited: Promise<void>;
   #outstanding = 0;
-  /** Tokens that archives of running and waiting sequences hold or will hold. */
+  /** Tokens that the archives of all requests may come to hold at once. */
   #archived = 0;
   #requests = 0;
   #draining = false;
@@ -122,9 +122,9 @@ export class LocalEngine implements Engine {
   generate(sequences: readonly SequenceRequest[], signal: AbortSignal): AsyncIterable<GenerationEvent> {
     if (this.#draining) throw new ShuttingDown("the server is shutting down");
     if (this.#broken) throw this.#broken;
-    this.#checkRoom(sequences.length);
+    this.#checkRoom();
     const admitted = admit(sequences, this.card, this.fullLength);
-    const archived = admitted.reduce((sum, each) => sum + archivedTokens(each), 0);
+    const archived = archivedAtOnce(admitted, this.options.parallel);
     this.#checkArchive(archived);
     const request = this.#requests++;
     const onAbort = () => stream.abort(null);
@@ -198,18 +198,18 @@ export class LocalEngine implements Engine {
     this.#descriptions.clear();
   }
 
-  #checkRoom(more: number): void {
-    const room = this.options.parallel + this.options.queueLimit;
-    if (more === 0) throw new InvalidRequest("there is nothing to generate", "prompt");
-    if (more > room) throw new InvalidRequest(`${more} sequences are more than run or wait here, ${room}`, "n");
-    if (this.#outstanding + more <= room) return;
-    throw new QueueFull(`${this.#outstanding} sequences run or wait, and ${room} may; try again later`);
+  /** Counts what waits already, not what is asked for: a request of more sequences than may wait is taken by an idle engine. */
+  #checkRoom(): void {
+    const { parallel, queueLimit } = this.options;
+    if (this.#outstanding < parallel + queueLimit) return;
+    const { running, waiting } = this.load();
+    throw new QueueFull(`${running} sequences run and ${waiting} wait, of ${queueLimit} that may; try again later`);
   }
 
   #checkArchive(more: number): void {
     const room = this.card.archiveTokens ?? 0;
     if (more > room)
-      throw new InvalidRequest(`${more} tokens in all are more than archives hold, ${room}`, "lm_infinite.retrieve");
+      throw new InvalidRequest(`${more} tokens at once are more than archives hold, ${room}`, "lm_infinite.retrieve");
     if (this.#archived + more <= room) return;
     const taken = `archives of other texts hold ${this.#archived} of ${room} tokens`;
     throw new QueueFull(`${taken}, and this request needs ${more}; try again later`);

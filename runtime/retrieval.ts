@@ -41,3 +41,9 @@ export const archivedTokens = (sequence: {
   readonly prompt: ArrayLike<number>;
   readonly maxTokens: number | null;
 }): number => (sequence.lambda.retrieve === undefined ? 0 : sequence.prompt.length + (sequence.maxTokens ?? 0));
+
+/** The most that the archives of a request may come to keep together: no more than `parallel` of its sequences have one. */
+export function archivedAtOnce(sequences: readonly Parameters<typeof archivedTokens>[0][], parallel: number): number {
+  const largestFirst = sequences.map(archivedTokens).sort((a, b) => b - a);
+  return largestFirst.slice(0, parallel).reduce((sum, tokens) => sum + tokens, 0);
+}

@@ -10,6 +10,9 @@ export const BOUNDS = {
   bias: { least: -100, most: 100 },
 } as const;
 
+/** Sequences of a request: its prompts times its choices. */
+export const MOST_SEQUENCES = 2048;
+
 /** Stop strings of a request, and UTF-16 units of each. */
 export const MOST_STOPS = 16;
 export const LONGEST_STOP = 1024;

@@ -125,7 +125,11 @@ export const ServeOptions = z.object({
   host: value(z.string().min(1).default("127.0.0.1"), "address", "address to listen on; 0.0.0.0: all"),
   port: value(integer(0, 65535).prefault("8080"), "port", "port to listen on; 0 takes a free one"),
   parallel: value(integer(1, 4096).prefault("8"), "n", "sequences that run at once"),
-  queueLimit: value(integer(0).prefault("64"), "n", "sequences that may wait; more are answered 429"),
+  queueLimit: value(
+    integer(0).prefault("64"),
+    "n",
+    "sequences that may wait; while as many do, requests are answered 429",
+  ),
   archiveMb: value(
     number
       .pipe(

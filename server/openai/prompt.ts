@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { MOST_SEQUENCES } from "../../runtime/contract/request-bounds.js";
 
 /** One prompt of a request, and where in the body it stands ("prompt", "input[1]"). */
 export type Prompt =
@@ -7,9 +8,6 @@ export type Prompt =
 
 type Path = readonly number[];
 type Context = { issues: { push(issue: { code: "custom"; message: string; input: unknown; path: number[] }): void } };
-
-/** More prompts than this in one request are surely a mistake. */
-const MAX_PROMPTS = 1024;
 
 /**
  * A zod transform of the field that holds the prompts: string, string[], int[], int[][] (or strings and int[] mixed),
@@ -34,7 +32,7 @@ export function readPrompts(value: unknown, ctx: Context, field: "prompt" | "inp
   const items: readonly unknown[] = value;
   if (items.length === 0) return refuse("expected at least one prompt", []);
   if (typeof items[0] === "number") return [readIds(items, [], field)];
-  if (items.length > MAX_PROMPTS) return refuse(`expected at most ${MAX_PROMPTS} prompts`, []);
+  if (items.length > MOST_SEQUENCES) return refuse(`expected at most ${MOST_SEQUENCES} prompts`, []);
   return items.map((item, index) => {
     const at = `${field}[${index}]`;
     if (typeof item === "string") return { at, text: item };

@@ -1,3 +1,5 @@
+import { MOST_SEQUENCES } from "../../runtime/contract/request-bounds.js";
+import { InvalidRequest } from "../../runtime/errors.js";
 import type { Engine, ModelCard, SamplingParams, SequenceRequest } from "../../runtime/generation.js";
 import type { CompletionRequest } from "./completion-request.js";
 import { copySeed } from "./copy-seed.js";
@@ -27,8 +29,11 @@ export async function toSequences(
   limits?: TokenLimits,
 ): Promise<CompletionWork> {
   const choiceOf = toChoices(request, engine.card, limits);
+  const n = request.n ?? 1;
+  const most = Math.floor(MOST_SEQUENCES / request.prompt.length);
+  if (n > most) throw new InvalidRequest(`expected at most ${most} with ${request.prompt.length} prompts`, "n");
   const prompts = await Promise.all(request.prompt.map((prompt) => tokenize(prompt, engine, request.echo === true)));
-  return workOf(prompts, request.n ?? 1, choiceOf);
+  return workOf(prompts, n, choiceOf);
 }
 
 /** What a prompt's choice number `copy` asks of the engine. */

@@ -72,7 +72,20 @@ describe("many requests at once", () => {
     for await (const _ of first) break;
     expect(idsOf(await second)).toHaveLength(2);
     expect(idsOf(await run(engine, {}, {}))).toHaveLength(8);
-    expect(() => begin(engine, {}, {}, {})).toThrow(InvalidRequest);
+  });
+
+  it("are taken with more sequences than run or wait, by thousands, and next to nothing waits for them in memory", async () => {
+    const engine = await startEngine({ parallel: 2, queueLimit: 1 });
+    const asked = { maxTokens: 1, stop: Array.from({ length: 16 }, (_, i) => `${i}`.repeat(500)), stopTokenIds: ids };
+    const many = run(engine, ...Array<typeof asked>(2048).fill(asked));
+    expect(engine.load()).toEqual({ running: 2, waiting: 2046 });
+    expect(() => begin(engine, {})).toThrow(QueueFull);
+    const ends = (await many).filter(({ type }) => type === "end");
+    expect(ends.map(({ index }) => index).sort((a, b) => a - b)).toEqual(Array.from({ length: 2048 }, (_, i) => i));
+    expect(idsOf(await run(engine, {}))).toHaveLength(8);
+    const refusal = expect.objectContaining({ name: "InvalidRequest", param: "prompt" });
+    expect(() => begin(engine, ...Array<object>(2049).fill({}))).toThrow(refusal);
+    expect(() => begin(engine)).toThrow(refusal);
   });
 
   it("do not wait for a slow reader, who gets everything in the end", async () => {

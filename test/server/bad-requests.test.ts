@@ -87,7 +87,8 @@ describe("a wrong field is refused with 400 that names it", () => {
   });
 
   test("more prompts than anyone means", async () => {
-    expect((await errorOf(await complete(app, { prompt: Array(1025).fill("a") }))).param).toBe("prompt");
+    expect((await errorOf(await complete(app, { prompt: Array(2049).fill("a") }))).param).toBe("prompt");
+    expect((await errorOf(await complete(app, { prompt: Array(17).fill("a"), n: 128 }))).param).toBe("n");
   });
 
   test("a text for a model without tokenizer", async () => {
@@ -223,7 +224,7 @@ describe("a wrong body", () => {
 describe("a body as large as the server takes", () => {
   const LARGEST = 32 << 20;
   const engine = scriptedEngine({
-    room: 1024,
+    room: 2048,
     async *script(sequence, index) {
       yield endEvent(sequence, index, 0);
     },
@@ -252,10 +253,10 @@ describe("a body as large as the server takes", () => {
   });
 
   test("is taken: as many prompts as anyone means, in token ids or in words", async () => {
-    const ids = Array.from({ length: 8000 }, (_, i) => 100 + (i % 900));
-    for (const prompt of [ids, "é".repeat(15_000)]) {
-      expect((await complete(large, { prompt: Array(1024).fill(prompt) })).status).toBe(200);
-      expect(engine.requests.pop()).toHaveLength(1024);
+    const ids = Array.from({ length: 4000 }, (_, i) => 100 + (i % 900));
+    for (const prompt of [ids, "é".repeat(7500)]) {
+      expect((await complete(large, { prompt: Array(2048).fill(prompt) })).status).toBe(200);
+      expect(engine.requests.pop()).toHaveLength(2048);
     }
   });
 
