@@ -14,6 +14,7 @@ import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } fr
 import type { HookName } from "./hooks.js";
 import { openModelSource } from "./model-source.js";
 import type { ActivationType, DeviceKind, WeightPlace } from "./onnx/graph.js";
+import type { CuttingSae } from "./sae/edit-cut.js";
 import { openStored, type StoredModel } from "./stored-model.js";
 import { activationsOf, ownPrecision, type Precision } from "./weights/block-format.js";
 import { unreadSentence } from "./weights/tensor-names.js";
@@ -50,6 +51,7 @@ export interface GraphChoice {
   readonly retrieval?: boolean;
   readonly taps?: ReadonlySet<HookName>;
   readonly edits?: ReadonlySet<HookName>;
+  readonly cuttingSaes?: readonly CuttingSae[];
 }
 
 /** A model whose weights lie in the cache, in the layout of its graphs; graphs are written as they are asked for. */

@@ -1,10 +1,11 @@
 import { type Activation, activate } from "./activation.js";
 import { type LayerAttention, softcap } from "./attention.js";
 import type { EditInputs, PrefillInterface, TapOutput } from "./graph-interface.js";
-import type { HookName } from "./hooks.js";
+import { type HookName, otherName } from "./hooks.js";
 import { MatrixProducts, type ProductOptions } from "./matrix-products.js";
 import type { ActivationType, GraphBuilder, Value } from "./onnx/graph.js";
 import { editResidual } from "./residual-edit.js";
+import type { CuttingSae } from "./sae/edit-cut.js";
 import { inBlocks } from "./weights/block-format.js";
 import type { WeightPart } from "./weights/weight-part.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
@@ -38,6 +39,8 @@ export interface ForwardOptions extends ProductOptions {
   readonly taps: ReadonlySet<HookName>;
   /** Hooks at which features can be edited. */
   readonly edits: ReadonlySet<HookName>;
+  /** SAEs at those whose own cuts edits can ask for; default: none. */
+  readonly cuttingSaes?: readonly CuttingSae[];
   readonly hiddenSize: number;
 }
 
@@ -183,7 +186,7 @@ export class Forward {
    */
   tap(hook: HookName, x: Value): Value {
     const { graph, options } = this;
-    const { taps, edits, hiddenSize } = options;
+    const { taps, edits, hiddenSize, cuttingSaes = [] } = options;
     this.hooks.push(hook);
     const before = this.#edited.get(x);
     const unedited = before?.from ?? x;
@@ -198,7 +201,8 @@ export class Forward {
       this.edits.push({ ...before.inputs, hook });
       return x;
     }
-    const { edited, inputs } = editResidual(graph, hook, x, hiddenSize);
+    const saes = cuttingSaes.filter(({ hook: at }) => at === hook || at === otherName(hook));
+    const { edited, inputs } = editResidual(graph, hook, x, hiddenSize, saes);
     this.edits.push(inputs);
     this.#edited.set(edited, { from: x, inputs });
     return edited;

@@ -111,6 +111,20 @@ export interface EditInputs {
   readonly normalisation: Value;
   /** [batch, 6, edits], see EDIT_PARAMETERS. */
   readonly parameters: Value;
+  /** Of each SAE there that cuts. */
+  readonly cuts: readonly CutInputs[];
+}
+
+/** What tells which of the edited features an SAE's own cut keeps: the others count as not active. */
+export interface CutInputs {
+  /** The SAE's id. */
+  readonly sae: string;
+  /** Whether any edit asks for it, bool [1], on the host; if not, nothing is computed. */
+  readonly asked: Value;
+  /** The feature of each edit that does, int64 [batch, 1, edits]; of all others -1. */
+  readonly features: Value;
+  /** Inputs for the SAE's weights, by their names in the SAE's file. */
+  readonly weights: ReadonlyMap<string, Value>;
 }
 
 interface Names {

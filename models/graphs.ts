@@ -7,6 +7,7 @@ import type { HookName } from "./hooks.js";
 import { MiddleRetrieval } from "./middle-retrieval.js";
 import { type DeviceKind, GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
+import type { CuttingSae } from "./sae/edit-cut.js";
 import { activationsOf, type Precision } from "./weights/block-format.js";
 import { WeightPlan } from "./weights/weight-plan.js";
 
@@ -22,6 +23,8 @@ export interface GraphOptions {
   readonly taps: ReadonlySet<HookName>;
   /** Hooks at which features can be edited; empty: the graph has no edit inputs. */
   readonly edits: ReadonlySet<HookName>;
+  /** As of `ForwardOptions`. */
+  readonly cuttingSaes?: readonly CuttingSae[];
   /** Keys that have left the window can be retrieved; a prefill graph returns what an archive keeps. Default: no. */
   readonly retrieval?: boolean;
   readonly weightsFile: string;

@@ -13,3 +13,10 @@ export const hook = {
   mlpOut: (layer: number): HookName => `blocks.${layer}.hook_mlp_out`,
   residPost: (layer: number): HookName => `blocks.${layer}.hook_resid_post`,
 };
+
+/** The other name of one place in the residual stream: after a layer is before the next. null: it has one name. */
+export function otherName(name: HookName): HookName | null {
+  const [, number, kind] = /^blocks\.(\d+)\.(\w+)$/.exec(name) ?? [];
+  if (kind === "hook_resid_post") return hook.residPre(Number(number) + 1);
+  return kind === "hook_resid_pre" && number !== "0" ? hook.residPost(Number(number) - 1) : null;
+}

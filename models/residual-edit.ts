@@ -1,6 +1,7 @@
-import type { EditInputs } from "./graph-interface.js";
+import type { CutInputs, EditInputs } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import type { GraphBuilder, Value } from "./onnx/graph.js";
+import { type CuttingSae, cutWeights, keepsFeatures } from "./sae/edit-cut.js";
 
 /** Rows of `EditInputs.parameters`, in order. */
 export const EDIT_PARAMETERS = ["bias", "threshold", "gain", "offset", "slope", "shift"] as const;
@@ -12,24 +13,28 @@ const SMALLEST_LENGTH = 1e-30;
 
 /**
  * A residual stream x with features of sparse autoencoders edited (DESIGN 5, "Edits"), all of them read from x as it comes:
- * pre = (normalised x) w + bias; a = relu(gain * pre + offset) where pre > threshold, else 0; x += scale * (slope * a +
- * shift) * (decoder row), scale undoing the normalisation. x is [batch, tokens, d] of activations, and so is the result;
- * between them all is float32.
+ * pre = (normalised x) w + bias; a = relu(gain * pre + offset) where pre > threshold, else 0, and 0 where the cut of an SAE
+ * is asked and does not keep the feature; x += scale * (slope * a + shift) * (decoder row), scale undoing the normalisation.
+ * x is [batch, tokens, d] of activations, and so is the result; between them all is float32.
+ * @param saes whose cuts can be asked
  */
 export function editResidual(
   graph: GraphBuilder,
   hook: HookName,
   stream: Value,
   d: number,
+  saes: readonly CuttingSae[],
 ): { readonly edited: Value; readonly inputs: EditInputs } {
   const name = (part: string) => `edits.${hook}.${part}`;
   const count = name("count");
+  const cuts = saes.map((sae, i) => ({ sae, inputs: cutInputs(graph, name(`cut${i}`), sae, count) }));
   const inputs: EditInputs = {
     hook,
     encoder: graph.input(name("encoder"), "float32", ["batch", d, count]),
     decoder: graph.input(name("decoder"), "float32", ["batch", count, d]),
     normalisation: graph.input(name("normalisation"), "float32", ["batch", EDIT_NORMALISATIONS.length, count]),
     parameters: graph.input(name("parameters"), "float32", ["batch", EDIT_PARAMETERS.length, count]),
+    cuts: cuts.map((cut) => cut.inputs),
   };
   const x = graph.toFloat32(stream);
   const { factors, scales } = normalisations(graph, x, d); // [batch, tokens, 3] each
@@ -46,11 +51,40 @@ export function editResidual(
   const factor = graph.op("MatMul", [factors, inputs.normalisation]); // [batch, tokens, edits]
   const pre = add(mul(graph.op("MatMul", [x, inputs.encoder]), factor), bias);
   const active = graph.op("Relu", [add(mul(pre, gain), offset)]);
-  const a = graph.op("Where", [graph.op("Greater", [pre, threshold]), active, number(0)]);
+  const isActive = cuts.reduce(
+    (active, cut) => graph.op("And", [active, isKept(graph, cut.sae, cut.inputs, x)]),
+    graph.op("Greater", [pre, threshold]),
+  );
+  const a = graph.op("Where", [isActive, active, number(0)]);
   const scale = graph.op("MatMul", [scales, inputs.normalisation]);
   const delta = mul(add(mul(a, slope), shift), scale);
   const edited = graph.add(x, graph.op("MatMul", [delta, inputs.decoder]));
   return { edited: graph.toActivations(edited), inputs };
+}
+
+function cutInputs(graph: GraphBuilder, name: string, { id, outline }: CuttingSae, count: string): CutInputs {
+  return {
+    sae: id,
+    asked: graph.input(`${name}.asked`, "bool", [1]),
+    features: graph.input(`${name}.features`, "int64", ["batch", 1, count]),
+    weights: new Map(
+      [...cutWeights(outline)].map(([weight, shape]) => [weight, graph.input(`${name}.${weight}`, "float32", shape)]),
+    ),
+  };
+}
+
+/** False [batch, tokens, edits] where an edit asks for the cut and its feature is not kept. */
+function isKept(graph: GraphBuilder, { outline }: CuttingSae, { asked, features, weights }: CutInputs, x: Value) {
+  const weight = (name: string): Value => weights.get(name) ?? name;
+  return graph.when(
+    asked,
+    { type: "bool", shape: ["rows", "columns", "cells"] },
+    (then) => {
+      const isOther = then.op("Less", [features, then.constant("int64", [], [0])]);
+      return then.op("Or", [isOther, keepsFeatures(then, outline, x, features, weight)]);
+    },
+    (otherwise) => otherwise.constant("bool", [1, 1, 1], [1]),
+  );
 }
 
 /** What x is multiplied by in each kind of normalisation, and what undoes it. The mean is taken off by centred encoders. */

@@ -1,6 +1,6 @@
 import { BOUNDS, LONGEST_STOP, MOST_SEQUENCES, MOST_STOPS } from "./contract/request-bounds.js";
 import { InvalidRequest } from "./errors.js";
-import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS } from "./features.js";
+import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS, repeatedEdit } from "./features.js";
 import type { LambdaOptions, ModelCard, SamplingParams, SequenceRequest } from "./generation.js";
 import type { AdmittedSequence } from "./messages.js";
 import { archivedTokens, MOST_RETRIEVED, toRetrieval } from "./retrieval.js";
@@ -150,6 +150,7 @@ function featureRules({ features, edits }: SequenceRequest, { saes }: ModelCard)
     [edits.every(({ sae }) => known.has(sae)), "edits", names],
     [edits.every(isFeature), "edits", "of features that their SAEs have"],
     [edits.every(isValue), "edits", `of values from -${LARGEST_EDIT} to ${LARGEST_EDIT}`],
+    [repeatedEdit(edits) === null, "edits", "at most one of each feature, but for additions"],
   ];
   if (features === null) return rules;
   const { activation, top } = features;

@@ -3,8 +3,10 @@ import { join } from "node:path";
 import type { CompiledModel } from "../models/compile.js";
 import type { HookName } from "../models/hooks.js";
 import { type CompiledSae, compileSae } from "../models/sae/compile-sae.js";
+import { hasCut } from "../models/sae/edit-cut.js";
 import { SetupError } from "./errors.js";
 import type { FeatureEdit, FeatureRequest, SaeCard, SaeReading } from "./features.js";
+import type { PlacedSae } from "./graph-resources.js";
 import { CPU, type Device } from "./ort/device.js";
 import type { Tensor } from "./ort/tensor.js";
 import { type ResidualEdits, residualEdits } from "./residual-edits.js";
@@ -83,6 +85,15 @@ export class AttachedSaes implements Disposable {
 
   get hooks(): ReadonlySet<HookName> {
     return new Set(this.cards.map(({ hook }) => hook));
+  }
+
+  /** Those whose own cuts edits can ask for. */
+  get cutting(): readonly PlacedSae[] {
+    return [...this.#saes.values()].flatMap(({ card: { id, hook }, compiled: { description }, reader }) =>
+      hasCut(description.activation)
+        ? [{ id, hook, outline: description, weight: (name: string) => reader.weight(name) }]
+        : [],
+    );
   }
 
   /** @throws RangeError where there is no such SAE. */

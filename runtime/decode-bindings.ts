@@ -119,7 +119,7 @@ export class DecodeBindings implements Disposable {
       const logits = device.zeros("float32", [rows, cache.shape.vocabSize]);
       outputs.set(this.#names.logits, logits);
       const { hiddenSize } = this.#resources.model.shape;
-      for (const [name, tensor] of editTensors(this.#names.edits, edits, hiddenSize, device)) inputs.set(name, tensor);
+      for (const [name, tensor] of editTensors(this.#names.edits, edits, this.#resources)) inputs.set(name, tensor);
       const taps = tapTensors(tapped ? this.#names.taps : [], [rows, 1, hiddenSize], device);
       for (const [name, tensor] of taps) outputs.set(name, tensor);
       if (archive !== null) this.#bindArchive(archive, written, inputs);

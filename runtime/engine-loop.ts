@@ -12,6 +12,7 @@ import type { LambdaGeometry } from "./lambda-cache.js";
 import type { AdmittedSequence } from "./messages.js";
 import { gpuFailure } from "./ort/gpu-failure.js";
 import { OrtError } from "./ort/library.js";
+import { comparisons } from "./residual-edits.js";
 import { type Retrieval, toRetrieval } from "./retrieval.js";
 import type { Runner } from "./runner.js";
 import { Scheduler } from "./scheduler.js";
@@ -22,6 +23,8 @@ import type { Residuals, TapRows } from "./tap-outputs.js";
 const CREDIT = 128;
 /** Logits that a chunk may return at once, for log-probabilities of the prompt. */
 const PROMPT_LOGITS = 1 << 22;
+/** Numbers that a chunk may compute at once to see which edited features are kept. */
+const COMPARISONS = 1 << 24;
 /** Scores that a chunk's mask may have; only `mode: full` comes near. */
 const MASK_SCORES = 1 << 24;
 
@@ -195,6 +198,7 @@ export class EngineLoop implements Disposable {
     const shared = this.#scheduler.ready > 1;
     const affordable = Math.min(
       Math.max(1, Math.floor(MASK_SCORES / (cache.count(row) + left))),
+      Math.max(1, Math.floor(COMPARISONS / (comparisons(sequence.promptEdits) || 1))),
       wantsLogits ? Math.max(1, Math.floor(PROMPT_LOGITS / vocabSize)) : left,
     );
     const features = sequence.asked.features?.prompt === true ? sequence.asked.features : null;

@@ -80,7 +80,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const names = [id, ...folderNames(path)].filter((name) => name !== "");
   const places = { threads, spin, device, replays: asked.cudaGraphs };
   const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, ...places });
-  const runner = new Runner(model, { window, ...places, taps: saes.hooks });
+  const runner = new Runner(model, { window, ...places, taps: saes.hooks, cuttingSaes: saes.cutting });
   runner.load({ window, sinks });
   const first = await tokenizer;
   const tokens = first.type === "tokenizer" && first.tokens !== null ? new TokenBytes(first.tokens) : null;

@@ -41,8 +41,9 @@ export interface SaeReading {
 }
 
 /**
- * A change of one feature (DESIGN 5, "Edits"): with a its activation before any cut, at the unedited residual x, x gains
- * delta * (decoder row), where delta = -a | value | (value - 1) a | value - a. All edits of a hook happen at once.
+ * A change of one feature (DESIGN 5, "Edits"): with a its activation at the unedited residual x, x gains delta * (decoder
+ * row), where delta = -a | value | (value - 1) a | value - a. All edits of a hook happen at once. The activation is the
+ * SAE's own, in f32, whatever features are read with.
  */
 export interface FeatureEdit {
   readonly sae: string;
@@ -50,12 +51,31 @@ export interface FeatureEdit {
   readonly op: "ablate" | "add" | "scale" | "clamp";
   /** 0 for ablate. */
   readonly value: number;
+  /** kept: a is 0 where the SAE's own cut does not keep the feature; pre: as it is before any cut. add has no a. */
+  readonly from: "kept" | "pre";
 }
 
 /** Largest magnitude of an edit's value. */
 export const LARGEST_EDIT = 1e6;
 /** Edits of one sequence. */
 export const MOST_EDITS = 256;
+
+/**
+ * The first edit of a feature that another one before it edits already, and that one; null: there is none. Additions to one
+ * feature add up; of other edits nobody could say in which order they happen.
+ */
+export function repeatedEdit(
+  edits: readonly FeatureEdit[],
+): { readonly first: number; readonly second: number } | null {
+  const known = new Map<string, number>();
+  for (const [second, { sae, feature, op }] of edits.entries()) {
+    const key = `${feature} ${sae}`;
+    const first = known.get(key);
+    if (first === undefined) known.set(key, second);
+    else if (op !== "add" || edits[first]?.op !== "add") return { first, second };
+  }
+  return null;
+}
 
 /** An attached SAE, for GET /v1/saes and for checking requests. */
 export interface SaeCard {

@@ -88,7 +88,7 @@ export class PrefillGraph implements Disposable {
         rawKeys: layers.map(({ rawKey }) => (rawKey === null ? null : ofChunk(rawKey))),
       };
       const { hiddenSize } = this.#resources.model.shape;
-      for (const [name, tensor] of editTensors(this.#names.edits, [run.edits ?? null], hiddenSize, device))
+      for (const [name, tensor] of editTensors(this.#names.edits, [run.edits ?? null], this.#resources))
         inputs.set(name, own(tensor));
       const taps = tapTensors(run.residuals ? this.#names.taps : [], [1, tokens, hiddenSize], device);
       for (const [name, tensor] of taps) outputs.set(name, own(tensor));

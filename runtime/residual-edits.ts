@@ -1,10 +1,12 @@
-import type { EditInputs } from "../models/graph-interface.js";
+import type { CutInputs, EditInputs } from "../models/graph-interface.js";
 import type { HookName } from "../models/hooks.js";
 import { EDIT_NORMALISATIONS, EDIT_PARAMETERS } from "../models/residual-edit.js";
+import { hasCut } from "../models/sae/edit-cut.js";
 import { type EditedSae, featureTerms } from "../models/sae/edit-terms.js";
 import type { FeatureEdit } from "./features.js";
+import type { GraphResources, PlacedSae } from "./graph-resources.js";
 import type { Device } from "./ort/device.js";
-import type { Tensor } from "./ort/tensor.js";
+import { Tensor } from "./ort/tensor.js";
 
 /** Where an edit's vectors come from. */
 export interface EditableSae {
@@ -22,7 +24,11 @@ interface EditTerms {
   readonly decoder: Float32Array;
   readonly normalisation: readonly number[];
   readonly parameters: readonly number[];
+  /** Whose cut is asked whether it keeps which of its dSae features; null: none. */
+  readonly cut: { readonly sae: string; readonly feature: number; readonly dSae: number } | null;
 }
+
+type Resources = Pick<GraphResources, "model" | "device" | "cuttingSaes">;
 
 /** The edits of one sequence, by hook, ready to be bound. */
 export type ResidualEdits = ReadonlyMap<HookName, readonly EditTerms[]>;
@@ -37,7 +43,13 @@ export function residualEdits(edits: readonly FeatureEdit[], saeOf: (id: string)
   return byHook;
 }
 
-function editTerms({ feature, op, value }: FeatureEdit, sae: EditableSae): EditTerms {
+/** Numbers that are computed for each token to see which edited features are kept. */
+export function comparisons(edits: ResidualEdits | null): number {
+  const ofHook = (terms: readonly EditTerms[]) => terms.length * Math.max(0, ...terms.map(({ cut }) => cut?.dSae ?? 0));
+  return Math.max(0, ...[...(edits?.values() ?? [])].map(ofHook));
+}
+
+function editTerms({ sae: id, feature, op, value, from }: FeatureEdit, sae: EditableSae): EditTerms {
   const terms = featureTerms(sae.description, feature, sae.encoderColumn(feature));
   const parameters = { ...terms, ...DELTA[op](value) };
   return {
@@ -45,6 +57,10 @@ function editTerms({ feature, op, value }: FeatureEdit, sae: EditableSae): EditT
     decoder: sae.decoderRow(feature),
     normalisation: EDIT_NORMALISATIONS.map((kind) => (kind === sae.description.normalisation ? 1 : 0)),
     parameters: EDIT_PARAMETERS.map((name) => parameters[name]),
+    cut:
+      from === "kept" && op !== "add" && hasCut(sae.description.activation)
+        ? { sae: id, feature, dSae: sae.description.dSae }
+        : null,
   };
 }
 
@@ -60,12 +76,11 @@ const DELTA: Record<FeatureEdit["op"], (value: number) => { readonly slope: numb
 export function editTensors(
   inputs: readonly EditInputs[],
   rows: readonly (ResidualEdits | null)[],
-  width: number,
-  device: Device,
+  resources: Resources,
 ): Map<string, Tensor> {
   const tensors = new Map<string, Tensor>();
   try {
-    fill(tensors, inputs, rows, width, device);
+    fill(tensors, inputs, rows, resources);
     return tensors;
   } catch (error) {
     for (const tensor of tensors.values()) tensor[Symbol.dispose]();
@@ -77,9 +92,9 @@ function fill(
   tensors: Map<string, Tensor>,
   inputs: readonly EditInputs[],
   rows: readonly (ResidualEdits | null)[],
-  width: number,
-  device: Device,
+  { model, device, cuttingSaes }: Resources,
 ): void {
+  const width = model.shape.hiddenSize;
   for (const [place, hooks] of byPlace(inputs)) {
     const edits = rows.map((row) => hooks.flatMap((hook) => row?.get(hook) ?? []));
     const count = Math.max(1, ...edits.map(({ length }) => length));
@@ -97,6 +112,35 @@ function fill(
         numberOf(edits[row]?.[at], ({ decoder }) => decoder, i),
       ),
     );
+    for (const cut of place.cuts) bindCut(tensors, cut, edits, count, cuttingSaes, device);
+    const known = new Set(place.cuts.map(({ sae }) => sae));
+    const unknown = edits.flat().find(({ cut }) => cut !== null && !known.has(cut.sae))?.cut;
+    if (unknown) throw new RangeError(`the graph does not know what ${unknown.sae} keeps`);
+  }
+}
+
+function bindCut(
+  tensors: Map<string, Tensor>,
+  { sae, asked, features, weights }: CutInputs,
+  edits: readonly (readonly EditTerms[])[],
+  count: number,
+  saes: readonly PlacedSae[],
+  device: Device,
+): void {
+  const placed = saes.find(({ id }) => id === sae);
+  if (placed === undefined) throw new RangeError(`there are no weights of ${sae}`);
+  const asking = (cut: EditTerms["cut"] | undefined) => (cut?.sae === sae ? cut.feature : -1);
+  const isAsked = edits.some((row) => row.some(({ cut }) => asking(cut) >= 0));
+  // Which branch is run is read by the host, wherever the graph runs.
+  const flag = Tensor.zeros("bool", [1]);
+  tensors.set(asked, flag);
+  flag.write([isAsked ? 1 : 0]);
+  const chosen = device.zeros("int64", [edits.length, 1, count]);
+  tensors.set(features, chosen);
+  chosen.write(edits.flatMap((row) => Array.from({ length: count }, (_, at) => asking(row[at]?.cut))));
+  for (const [name, input] of weights) {
+    const weight = placed.weight(name);
+    tensors.set(input, weight.alias(weight.shape));
   }
 }
 

@@ -1,9 +1,9 @@
-import type { CompiledModel } from "../models/compile.js";
+import type { CompiledModel, GraphChoice } from "../models/compile.js";
 import type { HookName } from "../models/hooks.js";
 import type { Archive } from "./archive.js";
 import { planChunk } from "./chunk.js";
 import { DecodeGraph, type DecodeOptions } from "./decode-graph.js";
-import type { GraphResources } from "./graph-resources.js";
+import type { GraphResources, PlacedSae } from "./graph-resources.js";
 import { LambdaCache, type LambdaGeometry } from "./lambda-cache.js";
 import { LensGraph } from "./lens-graph.js";
 import { CPU, type Device } from "./ort/device.js";
@@ -27,6 +27,8 @@ export interface RunnerOptions {
   readonly replays?: boolean;
   /** Hooks that can be read and edited. */
   readonly taps?: ReadonlySet<HookName>;
+  /** SAEs there whose own cuts edits can ask for; they outlive the runner. */
+  readonly cuttingSaes?: readonly PlacedSae[];
 }
 
 /** Below this, a cache's memory on a device is kept for the next one: giving it back waits for all that runs. */
@@ -45,7 +47,7 @@ export class Runner implements Disposable {
 
   constructor(
     readonly model: CompiledModel,
-    { window, threads, spin = true, device = CPU, replays = false, taps = new Set() }: RunnerOptions,
+    { window, threads, spin = true, device = CPU, replays = false, taps = new Set(), cuttingSaes = [] }: RunnerOptions,
   ) {
     this.#taps = taps;
     this.#resources = {
@@ -58,6 +60,7 @@ export class Runner implements Disposable {
           ? new RotaryTable(positions.rope, positions.rotaryDim, own === "lambda" ? window : own)
           : null,
       ),
+      cuttingSaes,
       replays: replays && !device.isHost,
       threads,
       spin,
@@ -197,8 +200,9 @@ export class Runner implements Disposable {
     return [...this.#decode.values(), ...this.#prefill.values(), ...(this.#lens ? [this.#lens] : [])];
   }
 
-  #hooks(edited: boolean): { taps: ReadonlySet<HookName>; edits: ReadonlySet<HookName> } {
-    return { taps: this.#taps, edits: edited ? this.#taps : new Set() };
+  #hooks(edited: boolean): Pick<GraphChoice, "taps" | "edits" | "cuttingSaes"> {
+    if (!edited) return { taps: this.#taps };
+    return { taps: this.#taps, edits: this.#taps, cuttingSaes: this.#resources.cuttingSaes };
   }
 
   /** Gives back the memory of weights that graphs loaded meanwhile have packed copies of. */

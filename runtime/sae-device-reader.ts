@@ -90,6 +90,11 @@ export class SaeDeviceReader implements Disposable {
     };
   }
 
+  /** One of the SAE's weights, where graphs run. @throws RangeError where there is no such weight. */
+  weight(name: string): Tensor {
+    return this.#resources.placed(name);
+  }
+
   /** Column of W_enc, [dIn]. @throws RangeError where there is no such feature. */
   encoderColumn(feature: number): Float32Array {
     return encoderColumn(this.#resources, feature);

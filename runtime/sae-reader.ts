@@ -6,6 +6,7 @@ import type { SaePrecision } from "../models/sae/sae-matrices.js";
 import type { SaeOutline } from "../models/sae/stored-sae.js";
 import { GatheredSum } from "./gathered-sum.js";
 import { largest } from "./largest.js";
+import type { Tensor } from "./ort/tensor.js";
 import { epsLbo, paddedRows, type RowReading, rowsOfBlock, unreadable } from "./row-reading.js";
 import { SaeBlock } from "./sae-block.js";
 import { decoderRow, encoderColumn, type Neighbour, nearest } from "./sae-directions.js";
@@ -44,6 +45,11 @@ export class SaeReader implements Disposable {
     for (let first = 0; first < rows.length; first += most)
       readings.push(...this.#readBlock(rows.slice(first, first + most), activation, top));
     return readings;
+  }
+
+  /** One of the SAE's weights, where graphs run. @throws RangeError where there is no such weight. */
+  weight(name: string): Tensor {
+    return this.#resources.placed(name);
   }
 
   /** Column of W_enc, [dIn]. @throws RangeError where there is no such feature. */

@@ -43,6 +43,11 @@ export class SaeResources implements Disposable {
     return this.#of(this.#stored, name);
   }
 
+  /** Weights where graphs read them. */
+  placed(name: string): Tensor {
+    return this.#of(this.#weights, name);
+  }
+
   #of({ tensors }: Weights, name: string): Tensor {
     const tensor = tensors.get(name);
     if (tensor === undefined) throw new RangeError(`${this.sae.weights.path} has no ${name}`);

@@ -246,6 +246,10 @@ export interface GenerateMessage {
         feature: number;
         op: "add" | "scale" | "clamp" | "ablate";
         value?: number | null;
+        /**
+         * What scale, clamp and ablate start from: the activation after the SAE's own cut, so 0 where the feature is not kept; or before it. Default: kept
+         */
+        from?: ("kept" | "pre") | null;
       }[]
     | null;
   edits_from?: ("prompt" | "generation") | null;

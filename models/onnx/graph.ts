@@ -6,6 +6,8 @@ import {
   type Dimension,
   type ElementType,
   externalTensor,
+  type GraphParts,
+  graphMessage,
   MICROSOFT,
   modelFile,
   nodeMessage,
@@ -26,6 +28,9 @@ const BRINGS_OVER = new Set(["Concat", "GatherND"]);
 /** Of more, CUDA's Concat brings the places over. */
 const MOST_JOINED = 32;
 
+/** Writes one branch of a graph. */
+type Branch = (branch: GraphBuilder) => Value;
+
 /** Writes one ONNX graph (opset 24 and ONNX Runtime's com.microsoft operators), node by node, in running order. */
 export class GraphBuilder {
   readonly inputs: TensorSpec[] = [];
@@ -44,6 +49,8 @@ export class GraphBuilder {
     readonly activations: ActivationType = "float32",
     /** What the graph is to run on: where operators differ, it is written for this. */
     readonly device: DeviceKind = "cpu",
+    /** Before the names of what the graph makes: those of a branch must differ from those of the graph around it. */
+    readonly prefix = "",
   ) {}
 
   input(name: string, type: ElementType, shape: readonly Dimension[]): Value {
@@ -66,7 +73,7 @@ export class GraphBuilder {
 
   /** A small tensor kept inside the graph file; equal ones are stored once. */
   constant(type: ElementType, shape: readonly number[], values: readonly number[]): Value {
-    const name = `const_${type}_${shape.join("x")}_${values.join("_")}`;
+    const name = `${this.prefix}const_${type}_${shape.join("x")}_${values.join("_")}`;
     if (!this.#initializers.has(name)) {
       this.#initializers.set(name, constantTensor(name, type, shape, values));
     }
@@ -119,6 +126,23 @@ export class GraphBuilder {
     const output = this.#temporary();
     this.#add(opType, MICROSOFT, inputs, [output, ...others], attributes);
     return output;
+  }
+
+  /**
+   * A value that is computed by `then` where `condition` (bool [1], on the host) holds, else by `otherwise`; the other one is
+   * not run. Both write a graph of their own, which sees all values of this one.
+   */
+  when(condition: Value, { type, shape }: Omit<TensorSpec, "name">, then: Branch, otherwise: Branch): Value {
+    this.#recordable = false;
+    const written = (name: string, write: Branch): Attribute => {
+      const branch = new GraphBuilder(this.activations, this.device, `${this.prefix}${name}${this.#nodes.length}_`);
+      branch.output(branch.op("Identity", [write(branch)]), type, shape);
+      return { graph: graphMessage(name, branch.#parts) };
+    };
+    return this.op("If", [condition], {
+      then_branch: written("then", then),
+      else_branch: written("else", otherwise),
+    });
   }
 
   /** A float32 tensor in the type of the activations: itself where that is float32; cast once, however often it is asked for. */
@@ -205,12 +229,12 @@ export class GraphBuilder {
 
   /** The graph as an ONNX file. */
   serialize(name: string): Uint8Array {
-    return modelFile(name, {
-      nodes: this.#nodes,
-      initializers: [...this.#initializers.values()],
-      inputs: this.inputs,
-      outputs: this.outputs,
-    });
+    return modelFile(name, this.#parts);
+  }
+
+  get #parts(): GraphParts {
+    const { inputs, outputs } = this;
+    return { nodes: this.#nodes, initializers: [...this.#initializers.values()], inputs, outputs };
   }
 
   #add(
@@ -226,6 +250,6 @@ export class GraphBuilder {
   }
 
   #temporary(): Value {
-    return `t${this.#temporaries++}`;
+    return `${this.prefix}t${this.#temporaries++}`;
   }
 }

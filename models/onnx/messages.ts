@@ -5,6 +5,7 @@ import {
   AttributeProto_AttributeType as AttributeType,
   TensorProto_DataLocation as DataLocation,
   TensorProto_DataType as DataType,
+  type GraphProto,
   GraphProtoSchema,
   ModelProtoSchema,
   type NodeProto,
@@ -23,7 +24,12 @@ export type Value = string;
 export type Dimension = number | string;
 export type ElementType = "float32" | "float16" | "bfloat16" | "uint8" | "int32" | "int64" | "bool";
 /** Integers become INT, other numbers need `float`, because 1 may be either. */
-export type Attribute = number | string | readonly number[] | { readonly float: number };
+export type Attribute =
+  | number
+  | string
+  | readonly number[]
+  | { readonly float: number }
+  | { readonly graph: GraphProto };
 
 /** An input or output of a graph; a symbolic dimension is a name that inputs share. */
 export interface TensorSpec {
@@ -62,14 +68,8 @@ export interface GraphParts {
 }
 
 /** A graph as an ONNX file. */
-export function modelFile(name: string, { nodes, initializers, inputs, outputs }: GraphParts): Uint8Array {
-  const graph = create(GraphProtoSchema, {
-    name,
-    node: nodes,
-    initializer: initializers,
-    input: inputs.map(valueInfo),
-    output: outputs.map(valueInfo),
-  });
+export function modelFile(name: string, parts: GraphParts): Uint8Array {
+  const graph = graphMessage(name, parts);
   const opsets = [
     create(OperatorSetIdProtoSchema, { domain: "", version: BigInt(OPSET) }),
     create(OperatorSetIdProtoSchema, { domain: MICROSOFT, version: 1n }),
@@ -78,6 +78,17 @@ export function modelFile(name: string, { nodes, initializers, inputs, outputs }
     ModelProtoSchema,
     create(ModelProtoSchema, { irVersion: 11n, producerName: "lambdatap", opsetImport: opsets, graph }),
   );
+}
+
+/** A graph, of a file or of a node's branch. */
+export function graphMessage(name: string, { nodes, initializers, inputs, outputs }: GraphParts): GraphProto {
+  return create(GraphProtoSchema, {
+    name,
+    node: nodes,
+    initializer: initializers,
+    input: inputs.map(valueInfo),
+    output: outputs.map(valueInfo),
+  });
 }
 
 /** A tensor whose values lie in the file of the graph. */
@@ -137,6 +148,7 @@ function attributeValue(value: Attribute) {
   if (typeof value === "number") return { type: AttributeType.INT, i: BigInt(value) };
   if (typeof value === "string") return { type: AttributeType.STRING, s: new TextEncoder().encode(value) };
   if ("float" in value) return { type: AttributeType.FLOAT, f: value.float };
+  if ("graph" in value) return { type: AttributeType.GRAPH, g: value.graph };
   return { type: AttributeType.INTS, ints: value.map(BigInt) };
 }
 

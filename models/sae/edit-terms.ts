@@ -3,7 +3,7 @@ import type { SaeDescription } from "./sae.js";
 /** What of an SAE an edit of one feature needs besides its vectors. */
 export type EditedSae = Pick<
   SaeDescription,
-  "dIn" | "activation" | "bEnc" | "bDec" | "subtractsBDec" | "normalisation"
+  "dIn" | "dSae" | "activation" | "bEnc" | "bDec" | "subtractsBDec" | "normalisation"
 >;
 
 /**

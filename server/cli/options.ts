@@ -210,7 +210,7 @@ export const TraceOptions = z.object({
   edit: flag(z.array(Edit).default([]), {
     kind: "list",
     value: "sae:feature:op",
-    help: "change a feature: ablate, add:v, scale:v or clamp:v (repeatable)",
+    help: "change a feature: ablate, add:v, scale:v or clamp:v; :pre behind it: as it is before the SAE's cut (repeatable)",
   }),
   editsFrom: value(
     z.enum(["prompt", "generation"]).default("generation"),

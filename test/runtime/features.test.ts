@@ -157,7 +157,16 @@ describe("edits", () => {
     feature,
     op,
     value,
+    from: "kept",
   });
+  /** Activations at the prompt's tokens, chosen as asked. */
+  const activations = async (activation: FeatureRequest["activation"]) => {
+    const asked = features({ saes: [FIRST], top: 1024, activation });
+    const readings = readingsOf(await run(engine, { prompt, maxTokens: 0, features: asked }));
+    return [...readings.values()].map(
+      ([reading]) => new Map(Array.from(reading?.indices ?? [], (feature, i) => [feature, reading?.values[i] ?? 0])),
+    );
+  };
   const evaluated = { prompt, maxTokens: 0, promptLogprobs: 0, editsFrom: "prompt" } as const;
 
   it("are read before they happen, and seen by later layers", async () => {
@@ -182,6 +191,39 @@ describe("edits", () => {
     expect(maxDifference(await logprobs([edit("scale", 0, strong)]), ablated)).toBeLessThan(1e-4);
     expect(maxDifference(await logprobs([edit("clamp", 0, strong)]), ablated)).toBeLessThan(1e-4);
     expect(maxDifference(await logprobs([edit("scale", 1, strong)]), plain)).toBeLessThan(1e-4);
+  });
+
+  it("start from what the SAE keeps, or from before its cut if they are asked to", async () => {
+    const [kept, active] = await Promise.all([
+      activations({ kind: "native" }),
+      activations({ kind: "top-k", k: 1024 }),
+    ]);
+    const strongest = (of: readonly ReadonlyMap<number, number>[], but: (feature: number) => boolean) =>
+      of
+        .flatMap((each) => [...each])
+        .filter(([feature]) => !but(feature))
+        .sort(([, a], [, b]) => b - a)[0]?.[0] ?? 0;
+    const isKept = (feature: number) => kept.some((each) => each.has(feature));
+    const silent = strongest(active, isKept);
+    const firing = strongest(kept, () => false);
+    const logprobs = async (...edits: readonly FeatureEdit[]) =>
+      promptLogprobs(await run(engine, { ...evaluated, edits }));
+    const unchanged = await logprobs(edit("add", 0, silent));
+    for (const [op, value] of [
+      ["ablate", 0],
+      ["scale", -7],
+    ] as const) {
+      expect(await logprobs(edit(op, value, silent))).toEqual(unchanged);
+      expect(maxDifference(await logprobs({ ...edit(op, value, silent), from: "pre" }), unchanged)).toBeGreaterThan(
+        1e-4,
+      );
+    }
+    expect(await logprobs(edit("clamp", 3, silent))).toEqual(await logprobs(edit("add", 3, silent)));
+    expect(maxDifference(await logprobs(edit("ablate", 0, firing)), unchanged)).toBeGreaterThan(0.01);
+    // All at once, in several SAEs; what is not kept makes no difference to the others.
+    const others = [edit("scale", 2, firing), edit("clamp", 2, 5, LAST)];
+    const beside = await logprobs(...others, edit("ablate", 0, silent));
+    expect(maxDifference(beside, await logprobs(...others))).toBeLessThan(1e-5);
   });
 
   it("begin with the last prompt token, unless they are asked for from the first", async () => {
@@ -236,10 +278,23 @@ describe("a request for features that this engine cannot serve", () => {
       "features.activation.top_k",
     ],
     ["a top of -1", { features: features({ top: -1 }) }, "features.top"],
-    ["an edit of an unknown SAE", { edits: [{ sae: "nope", feature: 0, op: "add", value: 1 }] }, "edits"],
-    ["an edit of an unknown feature", { edits: [{ sae: SAES[0] ?? "", feature: 1024, op: "add", value: 1 }] }, "edits"],
-    ["an edit by NaN", { edits: [{ sae: SAES[0] ?? "", feature: 0, op: "add", value: Number.NaN }] }, "edits"],
-    ["an edit by 1e7", { edits: [{ sae: SAES[0] ?? "", feature: 0, op: "add", value: 1e7 }] }, "edits"],
+    ["an edit of an unknown SAE", { edits: [{ sae: "nope", feature: 0, op: "add", value: 1, from: "kept" }] }, "edits"],
+    [
+      "an edit of an unknown feature",
+      { edits: [{ sae: SAES[0] ?? "", feature: 1024, op: "add", value: 1, from: "kept" }] },
+      "edits",
+    ],
+    [
+      "an edit by NaN",
+      { edits: [{ sae: SAES[0] ?? "", feature: 0, op: "add", value: Number.NaN, from: "kept" }] },
+      "edits",
+    ],
+    [
+      "two edits of one feature",
+      { edits: [1, 2].map((value) => ({ sae: SAES[0] ?? "", feature: 0, op: "clamp", value, from: "kept" })) },
+      "edits",
+    ],
+    ["an edit by 1e7", { edits: [{ sae: SAES[0] ?? "", feature: 0, op: "add", value: 1e7, from: "kept" }] }, "edits"],
   ])("%s is refused by name", (_, request, param) => {
     expect(() => begin(engine, { prompt, ...request })).toThrow(expect.objectContaining({ param }));
   });

@@ -202,6 +202,7 @@ describe.each(PRECISIONS)("in $precision", ({ precision, run, ...within }) => {
       decoder: direction,
       normalisation: [1, 0, 0],
       parameters: [0, 0, 1, 0, 0, 3],
+      cut: null,
     };
     const edited: Residuals = new Map();
     const edits = new Map([[hook.residPost(0), [edit]]]);

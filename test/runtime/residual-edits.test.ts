@@ -4,12 +4,16 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../models/compile.js";
 import { type HookName, hook } from "../../models/hooks.js";
-import { rowEncoder } from "../../models/sae/encode.js";
+import { hasCut } from "../../models/sae/edit-cut.js";
+import { rowEncoder, rowsOf } from "../../models/sae/encode.js";
+import { rowNorms } from "../../models/sae/folding.js";
 import { openSae } from "../../models/sae/index.js";
 import type { SaeDescription } from "../../models/sae/sae.js";
 import { prepareInput } from "../../models/sae/sae-input.js";
 import { openSafetensors } from "../../models/weights/safetensors.js";
 import type { FeatureEdit } from "../../runtime/features.js";
+import type { PlacedSae } from "../../runtime/graph-resources.js";
+import { Tensor } from "../../runtime/ort/tensor.js";
 import { type EditableSae, type ResidualEdits, residualEdits } from "../../runtime/residual-edits.js";
 import { Runner } from "../../runtime/runner.js";
 import type { Residuals } from "../../runtime/tap-outputs.js";
@@ -31,82 +35,201 @@ describe("editing features of SAEs of every normalisation and activation", () =>
   const layer = 1;
   const tokens = [3, 17, 8, 40, 25, 11];
   const places = [hook.residPre(layer), hook.attnOut(layer), hook.residMid(layer)];
+  const at = hook.attnOut(layer);
   const ops = ["ablate", "add", "scale", "clamp"] as const;
+  const native = { kind: "native" } as const;
 
   /** What `x` must become, in float64. */
   function edited(sae: SaeDescription, edits: readonly FeatureEdit[], x: Float32Array): number[] {
-    const { activations } = rowEncoder(sae, { kind: "native" })(x);
+    const { activations, cut } = rowEncoder(sae, native)(x);
     const { scale } = prepareInput(sae, x);
     const out = [...x];
-    for (const { feature, op, value } of edits) {
-      const a = activations[feature] ?? 0;
+    for (const { feature, op, value, from } of edits) {
+      const a = from === "pre" || cut.features.includes(feature) ? (activations[feature] ?? 0) : 0;
       const delta = { ablate: -a, add: value, scale: (value - 1) * a, clamp: value - a }[op];
       for (const i of out.keys()) out[i] = (out[i] ?? 0) + delta * scale * (sae.wDec[feature * sae.dOut + i] ?? 0);
     }
     return out;
   }
 
-  it.each([
-    "saelens/standard-none",
-    "saelens/standard-layer_norm",
-    "saelens/standard-constant_norm_rescale",
-    "saelens/standard-no-b_dec-input",
-    "saelens/gated-layer_norm",
-    "saelens/gated-none",
-    "saelens/jumprelu-none",
-    "saelens/jumprelu-layer_norm",
-    "saelens/jumprelu-constant_norm_rescale-no-b_dec-input",
-    "saelens/topk-rescale",
-    "sparsify/groupmax/layers.1",
-    "gemma-scope/plain/layer_1/width_128/average_l0_40",
-  ])("%s", async (name) => {
-    const sae = await openSae(goldenFolder(`sae/${name}`));
-    const model = join(folder, "d32");
-    writeRandomLlama(model, {
-      layers: 2,
-      hidden: sae.dIn,
-      heads: 4,
-      kvHeads: 2,
-      headDim: 8,
-      intermediate: 48,
-      vocab: 64,
+  /** Features of every kind at these rows: strong and weak ones that are kept, active ones that are not, and the rest. */
+  function assorted(sae: SaeDescription, rows: readonly Float32Array[]): number[] {
+    const features = rows.slice(0, 2).flatMap((x) => {
+      const { activations, shares, cut } = rowEncoder(sae, native)(x);
+      const downwards = [...activations.keys()].sort((a, b) => (shares[b] ?? 0) - (shares[a] ?? 0));
+      const kept = downwards.filter((feature) => cut.features.includes(feature));
+      const dropped = downwards.filter((feature) => !kept.includes(feature) && (activations[feature] ?? 0) > 0);
+      const idle = downwards.filter((feature) => !((activations[feature] ?? 0) > 0));
+      return [...kept.slice(0, 3), ...kept.slice(-3, -1), ...dropped.slice(1, 4), ...idle.slice(0, 2)];
     });
-    using runner = new Runner(await compileModel({ path: model, precision: "f32", cacheRoot }), {
+    return [...new Set(features)];
+  }
+
+  const opened = (name: string) => openSae(goldenFolder(`sae/${name}`));
+  const topAfa = async (name: string): Promise<SaeDescription> => {
+    const sae = await opened(name);
+    return { ...sae, bEnc: null, activation: { kind: "top-afa" } };
+  };
+
+  /** A model with an SAE; `run` says what `places` hold at each token. */
+  async function serve(sae: SaeDescription) {
+    const path = join(folder, "d32");
+    const sizes = { layers: 2, hidden: sae.dIn, heads: 4, kvHeads: 2, headDim: 8, intermediate: 48, vocab: 64 };
+    writeRandomLlama(path, sizes);
+    const placed = new PlacedDescription("a", at, sae);
+    const runner = new Runner(await compileModel({ path, precision: "f32", cacheRoot }), {
       window: 16,
       threads: 1,
       taps: new Set(places),
+      cuttingSaes: hasCut(sae.activation) ? [placed] : [],
     });
-    const at = hook.attnOut(layer);
-    // Six features, of which some are active at some tokens; one edited twice.
-    const edits = [0, 1, 2, 3, 4, 5, 5].map(
-      (feature, i): FeatureEdit => ({ sae: "a", feature: feature * 17, op: ops[i % 4] ?? "add", value: i / 2 - 0.75 }),
-    );
-    const prepared = residualEdits(edits, () => editable(sae, at));
-    let active = 0;
-    for (const chunk of [1, tokens.length]) {
-      const cache = runner.openCache({ window: 16, sinks: 2 });
-      const row = cache.allocate();
-      for (let start = 0; start < tokens.length; start += chunk) {
-        const residuals: Residuals = new Map();
-        if (chunk === 1) runner.decode(cache, row, tokens.slice(start, start + 1), { residuals, edits: [prepared] });
-        else runner.prefill(cache, row, tokens, [], { residuals, edits: prepared });
-        for (let token = 0; token < chunk; token++) {
-          const [pre = [], out = [], mid = []] = places.map((place) =>
-            (residuals.get(place) ?? new Float32Array()).subarray(token * sae.dIn, (token + 1) * sae.dIn),
-          );
-          const x = Float32Array.from(out); // as it was before the edits
+    return {
+      run(chunk: number, edits: ResidualEdits | null): Float32Array[][] {
+        const cache = runner.openCache({ window: 16, sinks: 2 });
+        const row = cache.allocate();
+        const rows: Float32Array[][] = [];
+        for (let start = 0; start < tokens.length; start += chunk) {
+          const residuals: Residuals = new Map();
+          if (chunk === 1) runner.decode(cache, row, tokens.slice(start, start + 1), { residuals, edits: [edits] });
+          else runner.prefill(cache, row, tokens, [], { residuals, edits });
+          const held = places.map((place) => rowsOf(residuals.get(place) ?? new Float32Array(), sae.dIn));
+          for (let token = 0; token < chunk; token++) rows.push(held.map((each) => each[token] ?? new Float32Array()));
+        }
+        runner.closeCache(cache);
+        return rows;
+      },
+      [Symbol.dispose]() {
+        runner[Symbol.dispose]();
+        placed[Symbol.dispose]();
+      },
+    };
+  }
+
+  it.each<[string, () => Promise<SaeDescription>]>([
+    ...[
+      "saelens/standard-none",
+      "saelens/standard-layer_norm",
+      "saelens/standard-constant_norm_rescale",
+      "saelens/standard-no-b_dec-input",
+      "saelens/gated-layer_norm",
+      "saelens/gated-none",
+      "saelens/jumprelu-none",
+      "saelens/jumprelu-layer_norm",
+      "saelens/jumprelu-constant_norm_rescale-no-b_dec-input",
+      "saelens/topk",
+      "saelens/topk-rescale",
+      "sparsify/groupmax/layers.1",
+      "gemma-scope/plain/layer_1/width_128/average_l0_40",
+    ].map((name): [string, () => Promise<SaeDescription>] => [name, () => opened(name)]),
+    ...["none", "layer_norm", "constant_norm_rescale", "no-b_dec-input"].map(
+      (name): [string, () => Promise<SaeDescription>] => [`top-afa-${name}`, () => topAfa(`saelens/standard-${name}`)],
+    ),
+  ])("%s", async (_, open) => {
+    const sae = await open();
+    using served = await serve(sae);
+    const { run } = served;
+    const unedited = run(1, null).map(([, out = new Float32Array()]) => out);
+    const features = assorted(sae, unedited);
+    const count = { kept: 0, dropped: 0 };
+    for (const from of ["kept", "pre"] as const) {
+      const edits = features.map(
+        (feature, i): FeatureEdit => ({ sae: "a", feature, op: ops[i % 4] ?? "add", value: i / 4 - 0.75, from }),
+      );
+      const prepared = residualEdits(edits, () => editable(sae, at));
+      for (const chunk of [1, tokens.length]) {
+        for (const [pre = [], x = new Float32Array(), mid = []] of run(chunk, prepared)) {
           const want = edited(sae, edits, x).map((value, i) => value + (pre[i] ?? 0));
           expect(maxDifference(mid, want) / Math.max(...want.map(Math.abs))).toBeLessThan(2e-5);
-          active += edits.filter(
-            ({ feature }) => (rowEncoder(sae, { kind: "native" })(x).activations[feature] ?? 0) > 0,
-          ).length;
+          const { activations, cut } = rowEncoder(sae, native)(x);
+          const active = features.filter((feature) => (activations[feature] ?? 0) > 0);
+          count.kept += active.filter((feature) => cut.features.includes(feature)).length;
+          count.dropped += active.filter((feature) => !cut.features.includes(feature)).length;
         }
       }
-      runner.closeCache(cache);
     }
-    expect(active).toBeGreaterThan(0);
+    expect(count.kept).toBeGreaterThan(0);
+    expect(count.dropped > 0).toBe(hasCut(sae.activation));
+  });
+
+  it("of features that are equal, the cut keeps the lowest", async () => {
+    const single = await opened("saelens/topk");
+    const twin = (values: Float32Array) => values.map((_, i) => values[i - (i % 2)] ?? 0);
+    const sae: SaeDescription = {
+      ...single,
+      wEnc: twin(single.wEnc),
+      bEnc: single.bEnc && twin(single.bEnc),
+      activation: { kind: "top-k", k: 5 },
+    };
+    using served = await serve(sae);
+    const [, x = new Float32Array()] = served.run(1, null)[0] ?? [];
+    const last = rowEncoder(sae, native)(x).cut.features.at(-1) ?? 0;
+    expect(last % 2).toBe(0);
+    const ablated = (feature: number, chunk: number) => {
+      const edits: FeatureEdit[] = [{ sae: "a", feature, op: "ablate", value: 0, from: "kept" }];
+      const prepared = residualEdits(edits, () => editable(sae, at));
+      const [pre = [], , mid = []] = served.run(chunk, prepared)[0] ?? [];
+      return maxDifference(
+        mid,
+        x.map((value, i) => value + (pre[i] ?? 0)),
+      );
+    };
+    for (const chunk of [1, tokens.length]) {
+      expect(ablated(last, chunk)).toBeGreaterThan(1e-3);
+      expect(ablated(last + 1, chunk)).toBeLessThan(1e-6);
+    }
+  });
+
+  it("an edit of an SAE whose cut the graphs do not have is an error, not another edit", async () => {
+    const sae = await opened("saelens/topk");
+    const path = join(folder, "d32");
+    using runner = new Runner(await compileModel({ path, precision: "f32", cacheRoot }), {
+      window: 16,
+      threads: 1,
+      taps: new Set([at]),
+    });
+    const cache = runner.openCache({ window: 16, sinks: 2 });
+    const row = cache.allocate();
+    const edits = (from: "kept" | "pre") =>
+      residualEdits([{ sae: "a", feature: 3, op: "ablate", value: 0, from }], () => editable(sae, at));
+    expect(() => runner.decode(cache, row, [1], { edits: [edits("kept")] })).toThrow(/does not know what a keeps/);
+    runner.decode(cache, row, [1], { edits: [edits("pre")] });
+    runner.closeCache(cache);
   });
 });
+
+/** An SAE's weights as the graphs' inputs. */
+class PlacedDescription implements PlacedSae, Disposable {
+  readonly #weights = new Map<string, Tensor>();
+
+  constructor(
+    readonly id: string,
+    readonly hook: HookName,
+    readonly outline: SaeDescription,
+  ) {
+    const { wEnc, wDec, bEnc, bDec, dIn, dSae } = outline;
+    const norms = Float32Array.from(rowNorms(wDec, dSae));
+    for (const [name, shape, values] of [
+      ["W_enc", [dIn, dSae], wEnc],
+      ["b_enc", [dSae], bEnc ?? new Float32Array(dSae)],
+      ["b_dec", [dIn], bDec],
+      ["decoder_norms", [dSae], norms],
+    ] as const) {
+      const tensor = Tensor.zeros("float32", shape);
+      tensor.write(values);
+      this.#weights.set(name, tensor);
+    }
+  }
+
+  weight(name: string): Tensor {
+    const tensor = this.#weights.get(name);
+    if (tensor === undefined) throw new RangeError(name);
+    return tensor;
+  }
+
+  [Symbol.dispose](): void {
+    for (const tensor of this.#weights.values()) tensor[Symbol.dispose]();
+  }
+}
 
 describe("add on hook_resid_post at every position", () => {
   it.each([0, 1])("is the model with value * W_dec added to the bias of layer %i's down_proj", async (layer) => {
@@ -122,6 +245,7 @@ describe("add on hook_resid_post at every position", () => {
       hook: hook.residPost(layer),
       description: {
         dIn: width,
+        dSae: 1,
         activation: { kind: "relu" },
         bEnc: null,
         bDec: new Float32Array(width),
@@ -131,7 +255,7 @@ describe("add on hook_resid_post at every position", () => {
       encoderColumn: () => randomWeights(width, 8),
       decoderRow: () => direction,
     };
-    const edits = residualEdits([{ sae: "a", feature: 0, op: "add", value }], () => sae);
+    const edits = residualEdits([{ sae: "a", feature: 0, op: "add", value, from: "kept" }], () => sae);
     const compile = (from: string) => compileModel({ path: from, precision: "f32", cacheRoot });
     using edited = new Runner(await compile(golden), { window: 64, threads: 1, taps: new Set([sae.hook]) });
     using plain = new Runner(await compile(biased), { window: 64, threads: 1 });
@@ -168,6 +292,7 @@ describe("edits far beyond the window", () => {
       hook: hook.residPost(0),
       description: {
         dIn: 64,
+        dSae: 4,
         activation: { kind: "relu" },
         bEnc: null,
         bDec: randomWeights(64, 3),
@@ -178,7 +303,7 @@ describe("edits far beyond the window", () => {
       decoderRow: (feature) => randomWeights(64, 20 + feature),
     };
     const edits = residualEdits(
-      [1, 2, 3].map((feature): FeatureEdit => ({ sae: "a", feature, op: "scale", value: feature - 2.5 })),
+      [1, 2, 3].map((feature): FeatureEdit => ({ sae: "a", feature, op: "scale", value: feature - 2.5, from: "kept" })),
       () => sae,
     );
     const ids = goldenIds("lm-infinite").slice(0, 120);
@@ -211,6 +336,7 @@ describe("a row beside one with edits", () => {
       hook: place,
       description: {
         dIn: 48,
+        dSae: 4,
         activation: { kind: "relu" },
         bEnc: null,
         bDec: new Float32Array(48),
@@ -222,7 +348,7 @@ describe("a row beside one with edits", () => {
     });
     const edits = (...places: HookName[]) =>
       residualEdits(
-        places.map((place, i): FeatureEdit => ({ sae: place, feature: i, op: "add", value: 3 })),
+        places.map((place, i): FeatureEdit => ({ sae: place, feature: i, op: "add", value: 3, from: "kept" })),
         (id) => sae(places.find((place) => place === id) ?? hook.residPost(0)),
       );
     const run = (of: Runner, first: number, rows: readonly (ResidualEdits | null)[]) => {
@@ -250,7 +376,7 @@ describe("a row beside one with edits", () => {
     const [together] = run(runner, 0, [edits(hook.residPost(0), hook.residPre(1))]);
     const [twice] = run(runner, 0, [
       residualEdits(
-        [0, 1].map((feature): FeatureEdit => ({ sae: "a", feature, op: "add", value: 3 })),
+        [0, 1].map((feature): FeatureEdit => ({ sae: "a", feature, op: "add", value: 3, from: "kept" })),
         () => sae(hook.residPre(1)),
       ),
     ]);

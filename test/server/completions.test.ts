@@ -142,7 +142,7 @@ describe("a completion", () => {
         promptLogprobs: null,
         lambda: { window: 16, sinks: 0, mode: "full" },
         features: { saes: ["late"], top: 3, activation: { kind: "top-k", k: 9 }, prompt: true },
-        edits: [{ sae: "early", feature: 63, op: "scale", value: -0.5 }],
+        edits: [{ sae: "early", feature: 63, op: "scale", value: -0.5, from: "kept" }],
         editsFrom: "prompt",
         sampling: {
           temperature: 1.5,

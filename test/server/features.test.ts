@@ -216,22 +216,37 @@ describe("edits", () => {
     const edits = [
       { sae: "early", feature: 0, op: "add", value: 1e6 },
       { sae: "late", feature: 127, op: "clamp", value: 0 },
-      { sae: "late", feature: 127, op: "scale", value: -1e6 },
+      { sae: "late", feature: 126, op: "scale", value: -1e6, from: "pre" },
+      { sae: "late", feature: 125, op: "ablate", from: "kept" },
+      { sae: "late", feature: 124, op: "add", value: 1, from: null },
     ];
-    expect(await asked({ edits })).toMatchObject({ edits, editsFrom: "generation" });
-    expect(await asked({ edits, edits_from: "prompt" })).toMatchObject({ edits, editsFrom: "prompt" });
+    const meant = edits.map((edit) => ({ ...edit, value: edit.value ?? 0, from: edit.from ?? "kept" }));
+    expect(await asked({ edits })).toMatchObject({ edits: meant, editsFrom: "generation" });
+    expect(await asked({ edits, edits_from: "prompt" })).toMatchObject({ edits: meant, editsFrom: "prompt" });
     expect(await asked({})).toMatchObject({ edits: [], editsFrom: "generation" });
   });
 
   test("that ablate need no value", async () => {
-    const ablate = { sae: "early", feature: 1, op: "ablate" };
-    const edits = [ablate, { ...ablate, value: null }, { ...ablate, value: 0 }];
-    expect((await asked({ edits }))?.edits).toEqual(edits.map(() => ({ ...ablate, value: 0 })));
+    const ablate = { sae: "early", op: "ablate" };
+    const edits = [{ feature: 1 }, { feature: 2, value: null }, { feature: 3, value: 0 }];
+    const meant = edits.map(({ feature }) => ({ ...ablate, feature, value: 0, from: "kept" }));
+    expect((await asked({ edits: edits.map((each) => ({ ...ablate, ...each })) }))?.edits).toEqual(meant);
   });
 
   test("may be 256", async () => {
     const edits = Array(256).fill({ sae: "early", feature: 1, op: "add", value: 1 });
     expect((await asked({ edits }))?.edits).toHaveLength(256);
+  });
+
+  test("of one feature are several only where all add; the same number in two SAEs is two features", async () => {
+    const adding = [1, 2, -3].map((value) => ({ sae: "early", feature: 1, op: "add", value }));
+    const others = ["ablate", "clamp", "scale"].map((op, i) => ({
+      sae: "late",
+      feature: i + 1,
+      op,
+      value: op === "ablate" ? null : 1,
+    }));
+    expect((await asked({ edits: [...adding, ...others] }))?.edits).toHaveLength(6);
   });
 });
 
@@ -308,6 +323,23 @@ describe("a wrong field is refused with 400 that names it", () => {
     ["edits[0].value", { edits: [{ ...edit, op: "ablate", value: 1 }] }],
     ["edits[0].value", '{ "edits": [{ "sae": "early", "feature": 1, "op": "add", "value": 1e400 }] }'],
     ["edits[0].value", '{ "edits": [{ "sae": "early", "feature": 1, "op": "add", "value": -1e400 }] }'],
+    ["edits[0].from", { edits: [{ ...edit, op: "clamp", from: "post" }] }],
+    ["edits[0].from", { edits: [{ ...edit, op: "clamp", from: 1 }] }],
+    ["edits[0].from", { edits: [{ ...edit, from: "kept" }] }],
+    ["edits[0].from", { edits: [{ ...edit, from: "pre" }] }],
+    ["edits[1]", { edits: [edit, { ...edit, op: "ablate", value: null }] }],
+    ["edits[1]", { edits: [{ ...edit, op: "clamp" }, edit] }],
+    [
+      "edits[2]",
+      {
+        edits: [
+          { ...edit, op: "clamp" },
+          { ...edit, feature: 2 },
+          { ...edit, op: "clamp" },
+        ],
+      },
+    ],
+    ["edits[1]", { edits: ["kept", "pre"].map((from) => ({ ...edit, op: "ablate", value: 0, from })) }],
     ["edits_from", { edits_from: "start" }],
     ["edits_from", { edits_from: 0 }],
     ["edits", { edits: Array(200_000).fill(1) }],
@@ -326,6 +358,9 @@ describe("a wrong field is refused with 400 that names it", () => {
     );
     expect(await messageFor({ edits: [{ ...edit, feature: 64 }] })).toBe(
       "edits[0].feature: SAE 'early' has features 0 to 63",
+    );
+    expect(await messageFor({ edits: [edit, { ...edit, op: "scale" }] })).toBe(
+      "edits[1]: feature 1 of SAE 'early' is edited by edits[0] already: only additions add up",
     );
     expect(await messageFor({ features: { activation: { top_k: 100 } } })).toBe(
       "features.activation.top_k: SAE 'early' has 64 features, fewer than that",

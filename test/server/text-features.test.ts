@@ -95,7 +95,7 @@ describe("POST /v1/features", () => {
     const response = await readText(body, appOf(engine, { aliases: ["words"] }));
     expect(await response.json()).toMatchObject({ model: "words" });
     expect(engine.requests[0]?.[0]).toMatchObject({
-      edits: [edit],
+      edits: [{ ...edit, from: "kept" }],
       editsFrom: "prompt",
       lambda: { window: 8, sinks: 0, mode: "full" },
     });
@@ -119,6 +119,7 @@ describe("POST /v1/features", () => {
     ["activation.top_k", { input: "a", activation: { top_k: 65 } }],
     ["edits[0].feature", { input: "a", edits: [{ ...edit, feature: 64 }] }],
     ["edits", { input: "a", edits: Array(257).fill(edit) }],
+    ["edits[1]", { input: "a", edits: [edit, { ...edit, op: "ablate", value: null }] }],
     ["lm_infinite.windw", { input: "a", lm_infinite: { windw: 5 } }],
     ["features", { input: "a", features: {} }],
     ["stream", { input: "a", stream: "yes" }],

@@ -10,7 +10,7 @@ export function editedLogits(
   saes: AttachedSaes,
   ids: readonly number[],
 ): Float32Array {
-  const edits = saes.edits(saes.cards.map(({ id }) => ({ sae: id, feature: 7, op: "clamp", value: 4 })));
+  const edits = saes.edits(saes.cards.map(({ id }) => ({ sae: id, feature: 7, op: "clamp", value: 4, from: "kept" })));
   return withRow(runner, geometry, (cache, row) => {
     const half = ids.length >> 1;
     const prompt = ids.slice(0, half);

@@ -41,7 +41,13 @@ export const features: Section = {
       });
     using onHost = await attach(CPU);
     using onDevice = await attach(bench.device);
-    using runner = new Runner(model, { window: 256, threads: 1, device: bench.device, taps: onHost.hooks });
+    using runner = new Runner(model, {
+      window: 256,
+      threads: 1,
+      device: bench.device,
+      taps: onHost.hooks,
+      cuttingSaes: onDevice.cutting,
+    });
     const residuals = tapped(bench, runner);
     const add = findings.table("Features", ["activation", "z", "f", "mse", "l0, most", "same top 8, %"]);
     const saes = onHost.cards.map(({ id }) => id);
@@ -69,7 +75,12 @@ function edits(
   saes: { readonly onHost: AttachedSaes; readonly onDevice: AttachedSaes },
 ): void {
   const ids = heldOutTokens(MODEL, onDevice.model.shape, 64);
-  using onHost = new Runner(onDevice.model, { window: GEOMETRY.window, threads: 1, taps: saes.onHost.hooks });
+  using onHost = new Runner(onDevice.model, {
+    window: GEOMETRY.window,
+    threads: 1,
+    taps: saes.onHost.hooks,
+    cuttingSaes: saes.onHost.cutting,
+  });
   const want = editedLogits(onHost, GEOMETRY, saes.onHost, ids);
   const found = editedLogits(onDevice, GEOMETRY, saes.onDevice, ids);
   const unedited = logitsOf(onHost, GEOMETRY, ids, ids.length);

@@ -37,16 +37,18 @@ export const Activation = z
   .regex(/^(native|top-afa|top-k:[1-9]\d{0,8})$/, "expected native, top-afa or top-k:<k>")
   .transform((text) => (text.startsWith("top-k:") ? { top_k: Number(text.slice("top-k:".length)) } : text));
 
-const EDIT = /^(?<sae>.+):(?<feature>\d{1,9}):(?:(?<op>add|scale|clamp):(?<value>[-+\d.eE]+)|ablate)$/;
+const EDIT =
+  /^(?<sae>.+):(?<feature>\d{1,9}):(?:(?<op>add|scale|clamp):(?<value>[-+\d.eE]+)|ablate)(?::(?<from>kept|pre))?$/;
 
-/** `<sae>:<feature>:add:5`, `<sae>:<feature>:ablate`, as one of `edits` of a request. */
+/** `<sae>:<feature>:clamp:5`, `<sae>:<feature>:ablate:pre`, as one of `edits` of a request. */
 export const Edit = z.string().transform((text, ctx) => {
   const found = EDIT.exec(text)?.groups;
   const value = found?.value === undefined ? undefined : Number(found.value);
-  if (found !== undefined && !Number.isNaN(value)) {
-    return { sae: found.sae, feature: Number(found.feature), op: found.op ?? "ablate", value };
+  if (found !== undefined && !Number.isNaN(value) && !(found.op === "add" && found.from)) {
+    return { sae: found.sae, feature: Number(found.feature), op: found.op ?? "ablate", value, from: found.from };
   }
-  const message = "expected <sae>:<feature>:ablate, or add, scale or clamp with :<value>";
+  const message =
+    "expected <sae>:<feature>:add:<value>, or scale:<value>, clamp:<value> or ablate, with or without :kept or :pre";
   ctx.issues.push({ code: "custom", message, input: text });
   return z.NEVER;
 });

@@ -29,9 +29,10 @@ export function header({ card, prompt, sequence }: Trace, palette: Palette): str
       const sae = card.saes.find((other) => other.id === id);
       return sae === undefined ? [] : [`${(labels.get(id) ?? "").padEnd(wide)}  ${about(sae, features)}`];
     }),
-    ...edits.map(({ sae, feature, op, value }) =>
-      printable(`edit    ${sae}:${feature} ${op}${op === "ablate" ? "" : ` ${value}`}, from ${editsFrom}`),
-    ),
+    ...edits.map(({ sae, feature, op, value, from }) => {
+      const what = `${op}${op === "ablate" ? "" : ` ${value}`}${from === "pre" ? " before the cut" : ""}`;
+      return printable(`edit    ${sae}:${feature} ${what}, from ${editsFrom}`);
+    }),
     ...(features?.prompt ? [] : [`prompt  ${printable(prompt)}`]),
   ];
   return lines.map((line) => `${palette.dim(`# ${line}`)}\n`).join("");

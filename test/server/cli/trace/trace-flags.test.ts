@@ -39,11 +39,15 @@ describe("the flags of trace", () => {
   });
 
   test("say what is changed, and how features are chosen", () => {
-    const edits = ["my:sae:412:add:-2.5", "a:0:ablate", "a:1:clamp:1e1"].flatMap((edit) => ["--edit", edit]);
+    const edits = ["my:sae:412:add:-2.5", "a:0:ablate", "a:1:clamp:1e1", "a:2:ablate:pre", "a:3:scale:0:kept"].flatMap(
+      (edit) => ["--edit", edit],
+    );
     expect(trace(...edits).edit).toEqual([
       { sae: "my:sae", feature: 412, op: "add", value: -2.5 },
       { sae: "a", feature: 0, op: "ablate", value: undefined },
       { sae: "a", feature: 1, op: "clamp", value: 10 },
+      { sae: "a", feature: 2, op: "ablate", value: undefined, from: "pre" },
+      { sae: "a", feature: 3, op: "scale", value: 0, from: "kept" },
     ]);
     expect(trace("--activation", "top-k:32").activation).toEqual({ top_k: 32 });
     expect(trace("--activation", "top-afa").activation).toBe("top-afa");
@@ -63,6 +67,10 @@ describe("the flags of trace", () => {
     ["--edit", "a:1:add"],
     ["--edit", "a:1:add:much"],
     ["--edit", "a:1:ablate:1"],
+    ["--edit", "a:1:ablate:post"],
+    ["--edit", "a:1:clamp:pre"],
+    ["--edit", "a:1:add:5:pre"],
+    ["--edit", "a:1:add:5:kept"],
     ["--edit", "1:add:5"],
     ["--edit", "a:-1:add:5"],
     ["--edits-from", "start"],
