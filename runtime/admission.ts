@@ -22,6 +22,8 @@ export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fu
     const prompt = packed.get(sequence.prompt) ?? packTokens(sequence.prompt, card);
     packed.set(sequence.prompt, prompt);
     checkIds(sequence.stopTokenIds, card, "stop_token_ids");
+    checkIds(sequence.sampling.allowedTokenIds ?? [], card, "allowed_token_ids");
+    for (const word of sequence.sampling.badWords ?? []) checkIds(word, card, "bad_words");
     checkIds(
       sequence.sampling.logitBias.map(([id]) => id),
       card,
@@ -31,6 +33,7 @@ export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fu
       ...lengthRules(sequence, card),
       ...samplingRules(sequence.sampling),
       ...stopRules(sequence),
+      ...maskRules(sequence, card),
       ...lambdaRules(sequence.lambda, prompt.length, card, fullLength),
       ...retrieveRules(sequence, card),
       ...featureRules(sequence, card),
@@ -96,6 +99,18 @@ const bounded = (value: number, bounds: Bounds, param: string): Rule => [
   param,
   `a number from ${bounds.least} to ${bounds.most}`,
 ];
+
+/** What is always forbidden must leave something of what is allowed. */
+function maskRules({ sampling, minTokens, stopTokenIds, ignoreEos }: SequenceRequest, card: ModelCard): Rule[] {
+  const { allowedTokenIds, badWords = [] } = sampling;
+  const ends = minTokens > 0 ? [...stopTokenIds, ...(ignoreEos ? [] : card.eosTokenIds)] : [];
+  const forbidden = new Set([...ends, ...badWords.flatMap((word) => (word.length === 1 ? word : []))]);
+  const left = allowedTokenIds?.some((id) => !forbidden.has(id)) ?? true;
+  return [
+    [left, "allowed_token_ids", "one token or more that neither bad_words nor min_tokens forbids"],
+    [badWords.every((word) => word.length > 0), "bad_words", "words of one token or more"],
+  ];
+}
 
 function lambdaRules(lambda: LambdaOptions, length: number, card: ModelCard, fullLength: number): Rule[] {
   const { window, sinks, mode } = lambda;

@@ -8,7 +8,8 @@ export interface DetokenizerState {
   readonly strip: number;
 }
 
-const CONTINUATION: DetokenizerState = { pending: [], strip: 0 };
+/** Of a text that goes on: it keeps its first space. */
+export const CONTINUATION: DetokenizerState = { pending: [], strip: 0 };
 const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /**
@@ -22,18 +23,20 @@ export class Detokenizer {
   /**
    * @param tokens null where the model has no tokenizer: then all text is ""
    * @param state where to go on; left out: the tokens continue a text, which keeps its first space
+   * @param special whether special tokens have text
    */
   constructor(
     private readonly tokens: TokenBytes | null,
     state: DetokenizerState = CONTINUATION,
+    private readonly special: "skip" | "keep" = "skip",
   ) {
     this.#pending = Uint8Array.from(state.pending);
     this.#strip = state.strip;
   }
 
-  /** Text that this token decides; "" for special tokens. */
+  /** Text that this token decides; "" for special tokens that are skipped. */
   push(id: number): string {
-    if (!this.tokens || this.tokens.isSpecial(id)) return "";
+    if (!this.tokens || (this.special === "skip" && this.tokens.isSpecial(id))) return "";
     let bytes = this.tokens.bytes(id);
     if (this.#strip > 0) ({ bytes, left: this.#strip } = stripSpaces(bytes, this.#strip));
     const joined = new Uint8Array(this.#pending.length + bytes.length);

@@ -6,7 +6,7 @@ import { Candidates } from "./candidates.js";
 import { ChunkSize } from "./chunk-size.js";
 import { DeviceLost } from "./errors.js";
 import { eventCredit } from "./event-credit.js";
-import { NotFiniteLogits } from "./finite-logits.js";
+import { NoTokenLeft, NotFiniteLogits } from "./finite-logits.js";
 import type { GenerationEvent, GenerationFault, LambdaOptions } from "./generation.js";
 import type { LambdaGeometry } from "./lambda-cache.js";
 import type { AdmittedSequence } from "./messages.js";
@@ -286,6 +286,7 @@ function fault(error: unknown, activations: ActivationType): GenerationFault {
     const remedy = activations === "float16" ? "; f16 has no room beyond 65,504: try --precision bf16 or f32" : "";
     return { kind: "not_finite", message: `${message}${remedy}` };
   }
+  if (error instanceof NoTokenLeft) return { kind: "no_token_left", message };
   if (error instanceof OrtError && /alloc/i.test(message)) return { kind: "out_of_memory", message };
   return { kind: "internal", message };
 }

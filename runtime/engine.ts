@@ -115,8 +115,8 @@ export class LocalEngine implements Engine {
     return ids.map((id) => this.encoder?.tokens.text(id) ?? unnamedToken(id));
   }
 
-  decode(ids: readonly number[]): string {
-    return this.encoder?.tokens.decode(ids) ?? "";
+  decode(ids: readonly number[], special: "skip" | "keep" = "skip"): string {
+    return this.encoder?.tokens.decode(ids, special) ?? "";
   }
 
   generate(sequences: readonly SequenceRequest[], signal: AbortSignal): AsyncIterable<GenerationEvent> {

@@ -3,6 +3,11 @@ export class NotFiniteLogits extends Error {
   override readonly name = "NotFiniteLogits";
 }
 
+/** What a request allows and what it forbids leave no token. */
+export class NoTokenLeft extends Error {
+  override readonly name = "NoTokenLeft";
+}
+
 /**
  * The largest logit. -Infinity is an ordinary value (a token that is ruled out).
  * @throws NotFiniteLogits where there is a NaN or +Infinity, or nothing but -Infinity.

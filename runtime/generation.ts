@@ -27,6 +27,10 @@ export interface SamplingParams {
   readonly frequencyPenalty: number;
   /** [token id, bias] added to the logits before sampling. */
   readonly logitBias: readonly (readonly [number, number])[];
+  /** No other token may be drawn; left out: any. */
+  readonly allowedTokenIds?: readonly number[] | undefined;
+  /** Sequences of token ids that the output must not have; left out: none. */
+  readonly badWords?: readonly (readonly number[])[] | undefined;
   /** Same seed, same request, same build: same text. Left out: drawn from the system. */
   readonly seed?: number | undefined;
 }
@@ -65,11 +69,17 @@ export interface SequenceRequest {
   readonly ignoreEos: boolean;
   readonly stopTokenIds: readonly number[];
   readonly stop: readonly string[];
+  /** The stop string, stop token or end token that ends the text is part of it; left out: it is not. */
+  readonly includeStop?: boolean | undefined;
+  /** Special tokens have text; left out: they have none. */
+  readonly specialText?: boolean | undefined;
   readonly sampling: SamplingParams;
   /** Alternatives per generated token (0: only the token's own); null: none at all. Of the raw logits. */
   readonly logprobs: number | null;
   /** The same for every prompt token but the first. */
   readonly promptLogprobs: number | null;
+  /** Prompt tokens are told their rank; left out: they are not. */
+  readonly promptRanks?: boolean | undefined;
   readonly lambda: LambdaOptions;
   /** null: no token is read. */
   readonly features: FeatureRequest | null;
@@ -82,6 +92,8 @@ export interface SequenceRequest {
 export interface TokenLogprobs {
   readonly logprob: number;
   readonly top: readonly { readonly tokenId: number; readonly logprob: number }[];
+  /** Its place among all tokens, 1 the likeliest, of equals the lower id first. Only if asked for. */
+  readonly rank?: number;
 }
 
 /** What a request emits; `index` is the sequence's place in the request. Per sequence: prompt* mixed with features*, token*, then end or error. */
@@ -130,7 +142,7 @@ export type GenerationEvent =
 
 /** Why a sequence failed, in a form that crosses threads. */
 export interface GenerationFault {
-  readonly kind: "not_finite" | "stalled" | "out_of_memory" | "internal" | "shutting_down";
+  readonly kind: "not_finite" | "no_token_left" | "stalled" | "out_of_memory" | "internal" | "shutting_down";
   readonly message: string;
 }
 
@@ -196,8 +208,8 @@ export interface Engine {
   chatPrompt(conversation: Conversation, signal: AbortSignal): Promise<ChatPrompt>;
   /** Text of each id on its own ("token_id:N" without a tokenizer, "bytes:\\x.." where it is no whole character). */
   tokenTexts(ids: readonly number[]): string[];
-  /** Text of all ids together. */
-  decode(ids: readonly number[]): string;
+  /** Text of all ids together, special tokens left out unless they are asked for. */
+  decode(ids: readonly number[], special?: "skip" | "keep"): string;
   /**
    * Starts all sequences of one request and yields their events as they come. Aborting the signal, or leaving the loop,
    * stops them within one token or one prefill chunk. A slow consumer pauses its own sequences only.

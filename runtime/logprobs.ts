@@ -18,3 +18,14 @@ export function tokenLogprobs(logits: Float32Array, tokenId: number, top: number
   best.sort((a, b) => logits[b]! - logits[a]! || a - b);
   return { logprob: logprob(tokenId), top: Array.from(best, (id) => ({ tokenId: id, logprob: logprob(id) })) };
 }
+
+/**
+ * The place of a token among all, 1 the likeliest, of equals the lower id first.
+ * @param logits [vocab], no NaN
+ */
+export function rankOf(logits: Float32Array, tokenId: number): number {
+  const own = logits[tokenId]!;
+  let rank = 1;
+  for (let id = 0; id < logits.length; id++) if (logits[id]! > own || (logits[id] === own && id < tokenId)) rank++;
+  return rank;
+}

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { xoroshiro128plusFromState } from "pure-rand/generator/xoroshiro128plus";
 import type { Candidates } from "./candidates.js";
-import { finiteMaximum, NotFiniteLogits } from "./finite-logits.js";
+import { finiteMaximum, NoTokenLeft } from "./finite-logits.js";
 import type { SamplingParams } from "./generation.js";
 import type { TokenCounts } from "./token-counts.js";
 
@@ -11,7 +11,7 @@ const GREEDY = 1e-5;
 
 /**
  * Chooses tokens for one sequence. In this order: repetition penalty, presence and frequency penalties, logit bias,
- * forbidden ids, temperature, min_p and top_k, top_p, draw. Greedy takes the largest of the penalised and biased logits.
+ * allowed and forbidden ids, temperature, min_p and top_k, top_p, draw. Greedy takes the largest of the penalised and biased logits.
  * (vLLM adds the bias before the penalties: that differs only where a biased token is under a repetition penalty.)
  */
 export class Sampler {
@@ -40,8 +40,9 @@ export class Sampler {
    * The next token.
    * @param logits [vocab], raw; not changed
    * @param history the tokens that penalties count; null: none
-   * @param forbidden ids that may not be drawn (end tokens before min_tokens)
-   * @throws NotFiniteLogits where the logits hold NaN or +Infinity, or rule out every token.
+   * @param forbidden ids that may not be drawn (end tokens before min_tokens, ends of bad words)
+   * @throws NotFiniteLogits where the logits hold NaN or +Infinity, or rule out every token; NoTokenLeft where what is
+   * allowed and what is forbidden do.
    */
   pick(logits: Float32Array, history: TokenCounts | null, forbidden: readonly number[] = []): number {
     const adjusted = this.#adjust(logits, history, forbidden);
@@ -57,16 +58,14 @@ export class Sampler {
   }
 
   #adjust(raw: Float32Array, history: TokenCounts | null, forbidden: readonly number[]): Float32Array {
-    const { logitBias } = this.params;
-    if (!(this.#penalises && history) && logitBias.length === 0 && forbidden.length === 0) return raw;
+    const { logitBias, allowedTokenIds } = this.params;
+    const masks = allowedTokenIds !== undefined || forbidden.length > 0;
+    if (!(this.#penalises && history) && logitBias.length === 0 && !masks) return raw;
     const { logits } = this.candidates;
     logits.set(raw);
     if (this.#penalises && history) this.#penalise(logits, history);
     for (const [id, bias] of logitBias) logits[id]! += bias;
-    for (const id of forbidden) {
-      if (Number.isNaN(logits[id])) throw new NotFiniteLogits("the model's logits contain NaN");
-      logits[id] = Number.NEGATIVE_INFINITY;
-    }
+    if (masks) mask(logits, allowedTokenIds, forbidden);
     return logits;
   }
 
@@ -81,6 +80,19 @@ export class Sampler {
       logits[id] = logit;
     }
   }
+}
+
+/** Rules out what is not allowed, or forbidden. Logits that are not finite are noticed before they are ruled out. */
+function mask(logits: Float32Array, allowed: readonly number[] | undefined, forbidden: readonly number[]): void {
+  finiteMaximum(logits);
+  if (allowed !== undefined) {
+    const kept = allowed.map((id) => logits[id]!);
+    logits.fill(Number.NEGATIVE_INFINITY);
+    for (const [i, id] of allowed.entries()) logits[id] = kept[i]!;
+  }
+  for (const id of forbidden) logits[id] = Number.NEGATIVE_INFINITY;
+  if (!logits.some((logit) => logit > Number.NEGATIVE_INFINITY))
+    throw new NoTokenLeft("allowed_token_ids, bad_words and min_tokens leave no token that could come next");
 }
 
 /**

@@ -1,15 +1,16 @@
 import type { TokenBytes } from "../models/tokenizer/token-bytes.js";
 import type { Archive } from "./archive.js";
 import type { Candidates } from "./candidates.js";
-import { Detokenizer } from "./detokenizer.js";
+import { CONTINUATION, Detokenizer } from "./detokenizer.js";
 import { bytesOf } from "./event-credit.js";
 import type { SaeReading } from "./features.js";
 import type { GenerationEvent, TokenLogprobs } from "./generation.js";
 import type { LambdaCache } from "./lambda-cache.js";
-import { tokenLogprobs } from "./logprobs.js";
+import { rankOf, tokenLogprobs } from "./logprobs.js";
 import type { AdmittedSequence } from "./messages.js";
 import type { ResidualEdits } from "./residual-edits.js";
 import { Sampler } from "./sampler.js";
+import { BadWords } from "./sampling/bad-words.js";
 import { StopStrings } from "./stop-strings.js";
 import { TokenCounts } from "./token-counts.js";
 
@@ -50,6 +51,7 @@ export class Sequence {
   #held: { readonly token: TokenEvent; readonly end: GenerationEvent | null } | null = null;
   readonly #sampler: Sampler;
   readonly #history: TokenCounts | null;
+  readonly #badWords: BadWords;
   readonly #text: Detokenizer;
   readonly #stops: StopStrings;
   readonly #stopTokens: ReadonlySet<number>;
@@ -68,8 +70,9 @@ export class Sequence {
     this.#history = this.#sampler.needsHistory ? new TokenCounts(context.window) : null;
     const counted = asked.prompt.subarray(Math.max(0, asked.prompt.length - context.window));
     if (this.#history) for (const id of counted) this.#history.pushPrompt(id);
-    this.#text = new Detokenizer(context.tokens);
-    this.#stops = new StopStrings(asked.stop);
+    this.#badWords = new BadWords(asked.sampling.badWords ?? []);
+    this.#text = new Detokenizer(context.tokens, CONTINUATION, asked.specialText ? "keep" : "skip");
+    this.#stops = new StopStrings(asked.stop, "", asked.includeStop);
     this.#stopTokens = new Set(asked.stopTokenIds);
     this.#endTokens = new Set([...asked.stopTokenIds, ...(asked.ignoreEos ? [] : context.eosTokenIds)]);
   }
@@ -104,16 +107,13 @@ export class Sequence {
    * @throws NotFiniteLogits
    */
   promptEvent(start: number, logits: Float32Array, vocabSize: number): GenerationEvent {
-    const { prompt, promptLogprobs } = this.asked;
+    const { prompt, promptLogprobs, promptRanks } = this.asked;
     const entries: (TokenLogprobs | null)[] = start === 0 ? [null] : [];
     for (let i = 0; i * vocabSize < logits.length; i++) {
-      entries.push(
-        tokenLogprobs(
-          logits.subarray(i * vocabSize, (i + 1) * vocabSize),
-          prompt[start + i + 1] ?? 0,
-          promptLogprobs ?? 0,
-        ),
-      );
+      const row = logits.subarray(i * vocabSize, (i + 1) * vocabSize);
+      const id = prompt[start + i + 1] ?? 0;
+      const entry = tokenLogprobs(row, id, promptLogprobs ?? 0);
+      entries.push(promptRanks ? { ...entry, rank: rankOf(row, id) } : entry);
     }
     return { type: "prompt", index: this.index, start: start === 0 ? 0 : start + 1, logprobs: entries };
   }
@@ -149,14 +149,16 @@ export class Sequence {
   accept(logits: Float32Array): GenerationEvent[] {
     const { asked, index } = this;
     const mayEnd = this.#generated >= asked.minTokens;
-    const token = this.#sampler.pick(logits, this.#history, mayEnd ? [] : [...this.#endTokens]);
+    const forbidden = [...this.#badWords.next(), ...(mayEnd ? [] : this.#endTokens)];
+    const token = this.#sampler.pick(logits, this.#history, forbidden);
     const logprobs = asked.logprobs === null ? null : tokenLogprobs(logits, token, asked.logprobs);
     this.#history?.pushOutput(token);
+    this.#badWords.push(token);
     this.lastToken = token;
     const seq = this.#generated++;
     const pos = asked.prompt.length + seq;
     const isEnd = this.#endTokens.has(token);
-    const piece = isEnd ? "" : this.#text.push(token);
+    const piece = isEnd && !asked.includeStop ? "" : this.#text.push(token);
     const { text, matched } = mayEnd ? this.#stops.push(piece) : { text: piece, matched: null };
     const event: TokenEvent = { type: "token", index, seq, pos, tokenId: token, text, logprobs, features: null };
     const end = isEnd

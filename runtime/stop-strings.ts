@@ -18,21 +18,26 @@ interface Prefix {
  * Ends a text before the first stop string, over any boundaries of tokens. The string that is complete first wins, at the
  * same end the longest: the text is what it would be if characters came one by one (as vLLM defines it), and generation
  * never goes on behind a complete stop string. Held back is only what a stop string may begin with.
- * Aho and Corasick 1975: time is linear in the text, whatever the stop strings are.
+ * Aho and Corasick 1975: time is linear in the text, whatever the stop strings are. With `include` the text ends behind the
+ * stop string instead, so nothing need be held back.
  */
 export class StopStrings {
   readonly #root: Prefix;
   #held: Prefix;
   #matched: string | null = null;
 
-  /** @param held what an earlier instance with the same stop strings held back (`held`) */
-  constructor(stops: readonly string[], held = "") {
+  /** @param held where an earlier instance with the same arguments stood (`held`) */
+  constructor(
+    stops: readonly string[],
+    held = "",
+    private readonly include = false,
+  ) {
     this.#root = treeOf(stops);
     this.#held = this.#root;
     this.push(held);
   }
 
-  /** What is held back: "" or the beginning of a stop string. */
+  /** What is held back, unless stop strings are included: "" or the beginning of a stop string. */
   get held(): string {
     return this.#held.text;
   }
@@ -40,22 +45,24 @@ export class StopStrings {
   /** Takes the next piece of text (whole characters). Behind a match nothing comes any more. */
   push(piece: string): Released {
     if (this.#matched !== null) return { text: "", matched: this.#matched };
-    const before = this.#held.text;
+    const before = this.include ? "" : this.#held.text;
     let prefix = this.#held;
     for (let at = 0; at < piece.length; at++) {
       prefix = follow(prefix, piece.charCodeAt(at));
       if (prefix.matched === null) continue;
       this.#matched = prefix.matched;
       this.#held = this.#root;
-      return { text: first(before.length + at + 1 - prefix.matched.length, before, piece), matched: prefix.matched };
+      const cut = this.include ? 0 : prefix.matched.length;
+      return { text: first(before.length + at + 1 - cut, before, piece), matched: prefix.matched };
     }
     this.#held = prefix;
-    return { text: first(before.length + piece.length - prefix.text.length, before, piece), matched: null };
+    const kept = this.include ? 0 : prefix.text.length;
+    return { text: first(before.length + piece.length - kept, before, piece), matched: null };
   }
 
   /** The text has ended: releases what was held back. */
   flush(): string {
-    const { text } = this.#held;
+    const text = this.include ? "" : this.#held.text;
     this.#held = this.#root;
     return text;
   }

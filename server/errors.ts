@@ -109,6 +109,8 @@ export function renderError(error: unknown): RenderedError {
   if (error instanceof OutOfMemory) return known(503, "server_error", error.message, { code: "out_of_memory" });
   if (error instanceof ShuttingDown) return known(503, "server_error", error.message, { code: "shutting_down" });
   if (error instanceof ClientGone) return known(400, "invalid_request_error", error.message, { code: "client_gone" });
+  if (error instanceof GenerationFailed && error.fault.kind === "no_token_left")
+    return known(400, "invalid_request_error", error.message, { code: error.fault.kind });
   if (error instanceof GenerationFailed && error.fault.kind !== "internal") {
     const status = error.fault.kind === "shutting_down" ? 503 : 500;
     return known(status, "server_error", error.message, { code: error.fault.kind });

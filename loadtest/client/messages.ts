@@ -189,6 +189,12 @@ export interface GenerateMessage {
    * Of the generation: the client's choice, on this socket
    */
   id: string;
+  allowed_token_ids?: number[] | null;
+  bad_words?: string[] | null;
+  include_stop_str_in_output?: boolean | null;
+  skip_special_tokens?: boolean | null;
+  spaces_between_special_tokens?: boolean | null;
+  prompt_logprobs?: null;
   model?: string | null;
   min_tokens?: number | null;
   n?: number | null;
@@ -260,6 +266,7 @@ export interface GenerateMessage {
   max_tokens?: number | null;
   echo?: boolean | null;
   logprobs?: number | null;
+  add_special_tokens?: boolean | null;
 }
 /**
  * Every open choice of the generation ends as cancelled

@@ -16,11 +16,21 @@ export function checkAnswerSize(tokens: number, features: FeatureRequest, card: 
 
 /** What is known before of the readings in an answer in one piece; what is not is counted as it comes (countNumbers). */
 export function checkWholeAnswer(sequences: readonly SequenceRequest[], card: ModelCard): void {
+  checkPromptLogprobs(sequences);
   const [features] = sequences.map((sequence) => sequence.features);
   if (!features) return;
   const read = (sum: number, { prompt, maxTokens }: SequenceRequest) =>
     sum + (features.prompt ? prompt.length : 0) + (maxTokens ?? 0);
   checkAnswerSize(sequences.reduce(read, 0), features, card);
+}
+
+function checkPromptLogprobs(sequences: readonly SequenceRequest[]): void {
+  const numbers = ({ prompt, promptLogprobs, promptRanks }: SequenceRequest) =>
+    promptRanks ? 2 * prompt.length * (1 + (promptLogprobs ?? 0)) : 0;
+  const all = sequences.reduce((sum, sequence) => sum + numbers(sequence), 0);
+  if (all <= MOST_NUMBERS) return;
+  const message = `they may have ${all} numbers, more than the ${MOST_NUMBERS} that are sent in one answer`;
+  throw new InvalidRequest(message, "prompt_logprobs");
 }
 
 /** Counts the numbers of an answer whose length nobody knows before. The returned function throws as `checkAnswerSize`. */

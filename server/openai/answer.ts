@@ -3,6 +3,7 @@ import { type ChoiceDelta, nothing, type Tally } from "./choice-deltas.js";
 import type { TokenFeatures } from "./features.js";
 import type { GenerationRequest } from "./generation-fields.js";
 import type { LogprobsForm } from "./logprobs-form.js";
+import type { PromptLogprob } from "./prompt-logprobs.js";
 import type { CompletionWork } from "./sequences.js";
 import { toUsage, type Usage } from "./usage.js";
 
@@ -70,6 +71,7 @@ export async function wholeAnswer<L, C>(
       index,
       text: "",
       logprobs: request.logprobs === null ? null : form.none(),
+      promptLogprobs: [],
       tokenIds: [],
       features: [],
       finishReason: null,
@@ -82,6 +84,7 @@ export async function wholeAnswer<L, C>(
     if (sum === undefined) continue;
     sum.text += delta.text;
     sum.tokenIds.push(...delta.tokenIds);
+    sum.promptLogprobs.push(...delta.promptLogprobs);
     for (const token of delta.features) {
       count(token);
       sum.features.push(token);
@@ -127,6 +130,7 @@ export async function* answerChunks<L, C>(
 /** The deltas of a choice, added up. */
 interface Sum<L> extends ChoiceDelta<L> {
   text: string;
+  readonly promptLogprobs: PromptLogprob[];
   readonly tokenIds: number[];
   readonly features: TokenFeatures[];
   finishReason: ChoiceDelta<L>["finishReason"];

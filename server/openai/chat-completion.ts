@@ -8,6 +8,7 @@ import {
   wholeAnswer,
 } from "./answer.js";
 import { type ChatLogprobs, chatLogprobs } from "./chat-logprobs.js";
+import type { PromptLogprob } from "./prompt-logprobs.js";
 
 interface ChoiceFields extends VendorFields {
   readonly index: number;
@@ -25,12 +26,25 @@ export interface ChatChunkChoice extends ChoiceFields {
   readonly delta: { readonly role?: "assistant"; readonly content?: string };
 }
 
+/** An answer whose choices have one prompt. */
+interface ChatAnswer extends Answer<ChatChoice> {
+  /** vLLM's, with prompt_logprobs. */
+  readonly prompt_logprobs: readonly PromptLogprob[] | undefined;
+}
+
 /** The whole answer. @throws InvalidRequest where the readings of its tokens become too many for one. */
-export const chatCompletion = (answering: Answering<ChatLogprobs>): Promise<Answer<ChatChoice>> =>
-  wholeAnswer(answering, chatLogprobs, (sum, promptIds) => ({
-    message: { role: "assistant", content: sum.text, refusal: null },
-    ...choiceFields(answering, sum, promptIds),
-  }));
+export async function chatCompletion(answering: Answering<ChatLogprobs>): Promise<ChatAnswer> {
+  let promptLogprobs: readonly PromptLogprob[] | undefined;
+  const answer = await wholeAnswer(answering, chatLogprobs, (sum, promptIds) => {
+    promptLogprobs ??= sum.promptLogprobs;
+    return {
+      message: { role: "assistant", content: sum.text, refusal: null } as const,
+      ...choiceFields(answering, sum, promptIds),
+    };
+  });
+  const isAsked = typeof answering.request.prompt_logprobs === "number";
+  return { ...answer, prompt_logprobs: isAsked ? promptLogprobs : undefined };
+}
 
 /** The answer in chunks. */
 export const chatChunks = (answering: Answering<ChatLogprobs>): AsyncGenerator<Answer<ChatChunkChoice>, void> =>

@@ -4,6 +4,7 @@ import { ChatMessages } from "./chat-messages.js";
 import { checkFields, type FieldRules } from "./check-fields.js";
 import { flag, type GenerationRequest, generationFields, wrongMinTokens } from "./generation-fields.js";
 import { MaxTokens } from "./max-tokens.js";
+import { wrongPromptLogprobs } from "./output-fields.js";
 import { parseBody } from "./parse.js";
 
 /** Variables of the template besides its own (vLLM). */
@@ -37,6 +38,8 @@ const ChatBody = z
       issues.push({ code: "custom", message, input: value, path: [field] });
     const wrong = wrongMinTokens(value.min_tokens, chosenMaxTokens(value));
     if (wrong !== null) refuse("min_tokens", wrong);
+    const streamed = wrongPromptLogprobs(value);
+    if (streamed !== null) refuse("prompt_logprobs", streamed);
     if (value.top_logprobs && !value.logprobs) refuse("top_logprobs", "expected logprobs: true with it");
     if (value.add_generation_prompt && value.continue_final_message)
       refuse(

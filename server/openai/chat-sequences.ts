@@ -20,7 +20,7 @@ export async function toChatSequences(
   signal: AbortSignal,
   limits?: TokenLimits,
 ): Promise<ChatWork> {
-  const choiceOf = toChoices(request, engine.card, limits);
+  const choiceOf = await toChoices(request, engine, limits);
   const { ids, turnEndIds } = await engine.chatPrompt(request.conversation, signal);
   const ends = request.ignore_eos ? [] : turnEndIds.filter((id) => !request.stop_token_ids?.includes(id));
   const work = workOf([{ ids, text: "", frame: NO_FRAME }], request.n ?? 1, (prompt, copy) => {

@@ -1,9 +1,10 @@
-import type { Engine, GenerationEvent } from "../../runtime/generation.js";
+import type { Engine, GenerationEvent, TokenLogprobs } from "../../runtime/generation.js";
 import { GenerationFailed } from "../errors.js";
 import { cutText, textLength } from "./echoed-text.js";
 import { type TokenFeatures, toTokenFeatures } from "./features.js";
 import type { GenerationRequest } from "./generation-fields.js";
 import type { LogprobsForm } from "./logprobs-form.js";
+import { type PromptLogprob, toPromptLogprobs } from "./prompt-logprobs.js";
 import type { CompletionWork } from "./sequences.js";
 
 /** What one engine event adds to a choice. A whole answer is the sum of its deltas, so streamed and whole agree. */
@@ -11,6 +12,8 @@ export interface ChoiceDelta<L> {
   readonly index: number;
   readonly text: string;
   readonly logprobs: L | null;
+  /** With prompt_logprobs. */
+  readonly promptLogprobs: readonly PromptLogprob[];
   readonly tokenIds: readonly number[];
   /** Of prompt tokens as of generated ones. */
   readonly features: readonly TokenFeatures[];
@@ -80,7 +83,9 @@ function startChoice<L>(
   form: LogprobsForm<L>,
 ) {
   const { ids, text, frame } = work.promptOf(index);
-  const write = form.writer((tokens) => engine.tokenTexts(tokens));
+  const { logprobs: most, prompt_logprobs: asked = null } = request;
+  const tokenTexts = (tokens: readonly number[]) => engine.tokenTexts(tokens);
+  const write = form.writer(tokenTexts);
   const echoed = request.echo ? cutText(text) : null;
   return {
     /** Prompt tokens with their log-probabilities, and about the text up to their end (it has no control tokens; they have names). */
@@ -93,7 +98,8 @@ function startChoice<L>(
       return {
         ...nothing(index),
         text: echoed?.next(characters) ?? "",
-        logprobs: write(tokens, logprobs, inText),
+        logprobs: echoed && most !== null ? write(tokens, logprobs.map(upTo(most)), inText) : null,
+        promptLogprobs: asked === null ? [] : toPromptLogprobs(tokens, logprobs, asked, tokenTexts),
       };
     },
     readings(event: Extract<GenerationEvent, { type: "features" }>): ChoiceDelta<L> {
@@ -112,12 +118,27 @@ function startChoice<L>(
       const logprobs = request.logprobs === null ? null : write([event.tokenId], [event.logprobs]);
       const features = event.features ? [toTokenFeatures(event.pos, event.tokenId, event.features)] : [];
       const { text, tokenId } = event;
-      return { index, text, logprobs, tokenIds: [tokenId], features, finishReason: null, stopReason: null };
+      return { ...nothing(index), text, logprobs, tokenIds: [tokenId], features };
     },
   };
 }
 
 /** What changes nothing about a choice. */
 export function nothing(index: number) {
-  return { index, text: "", logprobs: null, tokenIds: [], features: [], finishReason: null, stopReason: null };
+  return {
+    index,
+    text: "",
+    logprobs: null,
+    promptLogprobs: [],
+    tokenIds: [],
+    features: [],
+    finishReason: null,
+    stopReason: null,
+  };
 }
+
+/** The `most` likeliest alternatives of an entry that may have more. */
+const upTo =
+  (most: number) =>
+  (entry: TokenLogprobs | null): TokenLogprobs | null =>
+    entry && { ...entry, top: entry.top.slice(0, most) };

@@ -2,6 +2,7 @@ import * as z from "zod";
 import { checkFields, type FieldRules } from "./check-fields.js";
 import { flag, generationFields, wrongMinTokens } from "./generation-fields.js";
 import { MaxTokens } from "./max-tokens.js";
+import { wrongPromptLogprobs } from "./output-fields.js";
 import { parseBody } from "./parse.js";
 import { readPrompts } from "./prompt.js";
 
@@ -16,10 +17,13 @@ export const CompletionRequest = z
     max_tokens: MaxTokens.default(16),
     echo: flag,
     logprobs: z.int().min(0).max(20).nullable().default(null),
+    add_special_tokens: flag,
   })
   .check(({ value, issues }) => {
-    const wrong = wrongMinTokens(value.min_tokens, value.max_tokens);
-    if (wrong !== null) issues.push({ code: "custom", message: wrong, input: value, path: ["min_tokens"] });
+    const refuse = (field: string, message: string | null) =>
+      message === null || issues.push({ code: "custom", message, input: value, path: [field] });
+    refuse("min_tokens", wrongMinTokens(value.min_tokens, value.max_tokens));
+    refuse("prompt_logprobs", wrongPromptLogprobs(value));
   });
 export type CompletionRequest = z.output<typeof CompletionRequest>;
 

@@ -9,6 +9,7 @@ import {
 } from "./answer.js";
 import type { GenerationRequest } from "./generation-fields.js";
 import { type LegacyLogprobs, legacyLogprobs } from "./legacy-logprobs.js";
+import type { PromptLogprob } from "./prompt-logprobs.js";
 
 /** A choice of the completions API, or what a chunk adds to it. */
 export interface CompletionChoice extends VendorFields {
@@ -16,6 +17,8 @@ export interface CompletionChoice extends VendorFields {
   readonly text: string;
   readonly logprobs: LegacyLogprobs | null;
   readonly finish_reason: "stop" | "length" | null;
+  /** vLLM's, with prompt_logprobs; left out in a stream. */
+  readonly prompt_logprobs: readonly PromptLogprob[] | undefined;
 }
 
 /** The whole answer. @throws InvalidRequest where the readings of its tokens become too many for one. */
@@ -34,5 +37,6 @@ const toChoice =
     text: delta.text,
     logprobs: delta.logprobs,
     finish_reason: delta.finishReason,
+    prompt_logprobs: typeof request.prompt_logprobs === "number" ? delta.promptLogprobs : undefined,
     ...vendorFields(delta, request, promptIds),
   });

@@ -3,6 +3,7 @@ import { BOUNDS, LONGEST_STOP, MOST_STOPS } from "../../runtime/contract/request
 import { Edits } from "./edits.js";
 import { FeatureFields } from "./feature-request.js";
 import { LambdaInfinite } from "./lambda-infinite.js";
+import { outputFields } from "./output-fields.js";
 
 export const flag = z.boolean().nullish();
 const count = z.int().min(0).nullish();
@@ -53,6 +54,7 @@ const Seed = z.number().refine((seed) => Number.isInteger(seed) && Math.abs(seed
 
 /** Fields of every request that generates, completion or chat: OpenAI's, vLLM's that concern generation, ours. */
 export const generationFields = {
+  ...outputFields,
   model: z.string().nullish(),
   min_tokens: count,
   n: z.int().min(1).max(128).nullish(),

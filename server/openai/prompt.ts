@@ -43,7 +43,8 @@ export function readPrompts(value: unknown, ctx: Context, field: "prompt" | "inp
   });
 }
 
-function firstNonId(ids: readonly unknown[]): number {
+/** Place of the first that is no token id; -1: all are. */
+export function firstNonId(ids: readonly unknown[]): number {
   return ids.findIndex((id) => typeof id !== "number" || !Number.isSafeInteger(id) || id < 0);
 }
 

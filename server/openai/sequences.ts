@@ -8,6 +8,7 @@ import { toFeatureRequest } from "./feature-request.js";
 import type { GenerationRequest } from "./generation-fields.js";
 import { toLambdaOptions } from "./lambda-infinite.js";
 import { answerTokens, type TokenLimits } from "./max-tokens.js";
+import { badWordIds } from "./output-fields.js";
 import { checkId, checkIds, type TokenizedPrompt, tokenize } from "./tokenize.js";
 
 /** What a request asks of the engine. Sequence prompt * n + k is choice prompt * n + k. */
@@ -28,11 +29,16 @@ export async function toSequences(
   engine: Engine,
   limits?: TokenLimits,
 ): Promise<CompletionWork> {
-  const choiceOf = toChoices(request, engine.card, limits);
+  const choiceOf = await toChoices(request, engine, limits);
   const n = request.n ?? 1;
   const most = Math.floor(MOST_SEQUENCES / request.prompt.length);
   if (n > most) throw new InvalidRequest(`expected at most ${most} with ${request.prompt.length} prompts`, "n");
-  const prompts = await Promise.all(request.prompt.map((prompt) => tokenize(prompt, engine, request.echo === true)));
+  const how = {
+    echo: request.echo === true,
+    special: request.add_special_tokens !== false,
+    specialText: request.skip_special_tokens === false,
+  };
+  const prompts = await Promise.all(request.prompt.map((prompt) => tokenize(prompt, engine, how)));
   return workOf(prompts, n, choiceOf);
 }
 
@@ -57,11 +63,21 @@ export function workOf(prompts: readonly TokenizedPrompt[], n: number, choiceOf:
  * The meaning of a request's fields on this model: defaults of its generation_config.json, choices with seeds of their own.
  * @throws InvalidRequest naming the field that this model cannot serve, before any prompt is tokenised.
  */
-export function toChoices(request: GenerationRequest, card: ModelCard, limits: TokenLimits = {}): ChoiceOf {
+export async function toChoices(
+  request: GenerationRequest,
+  engine: Engine,
+  limits: TokenLimits = {},
+): Promise<ChoiceOf> {
+  const { card } = engine;
   checkIds(request.stop_token_ids ?? [], "stop_token_ids", card);
+  checkIds(request.allowed_token_ids ?? [], "allowed_token_ids", card);
   for (const [id] of request.logit_bias ?? []) checkId(id, `logit_bias.${id}`, card);
   const features = request.features ? toFeatureRequest(request.features, card) : null;
   checkEdits(request.edits ?? [], card);
+  const { prompt_logprobs: alternatives = null } = request;
+  const echoed = request.echo ? request.logprobs : null;
+  const promptLogprobs = alternatives === null ? echoed : Math.max(alternatives, echoed ?? 0);
+  const badWords = await badWordIds(request.bad_words ?? [], engine);
   return ({ ids }, copy) => ({
     prompt: ids,
     maxTokens: answerTokens(request, ids.length, card, limits),
@@ -69,9 +85,12 @@ export function toChoices(request: GenerationRequest, card: ModelCard, limits: T
     ignoreEos: request.ignore_eos ?? false,
     stopTokenIds: request.stop_token_ids ?? [],
     stop: request.stop ?? [],
-    sampling: toSampling(request, card, copy),
+    includeStop: request.include_stop_str_in_output ?? false,
+    specialText: request.skip_special_tokens === false,
+    sampling: { ...toSampling(request, card, copy), badWords },
     logprobs: request.logprobs,
-    promptLogprobs: request.echo ? request.logprobs : null,
+    promptLogprobs,
+    promptRanks: alternatives !== null,
     lambda: toLambdaOptions(request.lm_infinite),
     features,
     edits: request.edits ?? [],
@@ -91,6 +110,7 @@ function toSampling(request: GenerationRequest, card: ModelCard, copy: number): 
     presencePenalty: request.presence_penalty ?? 0,
     frequencyPenalty: request.frequency_penalty ?? 0,
     logitBias: request.logit_bias ?? [],
+    allowedTokenIds: request.allowed_token_ids ?? undefined,
     seed: typeof request.seed === "number" ? copySeed(request.seed, copy) : undefined,
   };
 }

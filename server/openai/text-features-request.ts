@@ -6,7 +6,7 @@ import { ReadingFields, toFeatureRequest } from "./feature-request.js";
 import { LambdaInfinite, toLambdaOptions } from "./lambda-infinite.js";
 import { parseBody } from "./parse.js";
 import { readPrompts } from "./prompt.js";
-import { tokenize } from "./tokenize.js";
+import { READ_ONLY, tokenize } from "./tokenize.js";
 
 /** The body of POST /v1/features. Nobody else's clients send it, so a field that nobody knows is a mistake. */
 const TextFeaturesRequest = ReadingFields.extend({
@@ -36,7 +36,7 @@ export async function toReadSequences(
 ): Promise<{ sequences: SequenceRequest[]; promptTokens: number }> {
   const features = toFeatureRequest({ ...request, prompt: true }, engine.card, null);
   checkEdits(request.edits ?? [], engine.card);
-  const inputs = await Promise.all(request.input.map((input) => tokenize(input, engine, false)));
+  const inputs = await Promise.all(request.input.map((input) => tokenize(input, engine, READ_ONLY)));
   const promptTokens = inputs.reduce((sum, { ids }) => sum + ids.length, 0);
   if (!request.stream) checkAnswerSize(promptTokens, features, engine.card);
   const sequences = inputs.map(

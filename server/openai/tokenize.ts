@@ -12,28 +12,47 @@ export interface TokenizedPrompt {
   readonly frame: TextFrame;
 }
 
+/** How prompts are read and repeated. */
+export interface TokenizeOptions {
+  /** Whether `text` is asked for. */
+  readonly echo: boolean;
+  /** Whether special tokens are put around texts. */
+  readonly special: boolean;
+  /** Whether special tokens among given ids have text. */
+  readonly specialText: boolean;
+}
+
+export const READ_ONLY: TokenizeOptions = { echo: false, special: true, specialText: false };
+
 /**
  * Token ids as they are, a text with the special tokens around it that the tokenizer puts there, those in front only where
  * it does not begin with them; the empty text is the beginning-of-text token where there is one.
  * @throws InvalidRequest naming the prompt that this model cannot read.
  */
-export async function tokenize(prompt: Prompt, engine: Engine, echo: boolean): Promise<TokenizedPrompt> {
+export async function tokenize(
+  prompt: Prompt,
+  engine: Engine,
+  { echo, special, specialText }: TokenizeOptions,
+): Promise<TokenizedPrompt> {
   const { bosTokenId, hasTokenizer } = engine.card;
   if ("ids" in prompt) {
     checkIds(prompt.ids, prompt.at, engine.card);
-    return { ids: prompt.ids, text: echo ? engine.decode(prompt.ids) : "", frame: NO_FRAME };
+    const text = echo ? engine.decode(prompt.ids, specialText ? "keep" : "skip") : "";
+    return { ids: prompt.ids, text, frame: NO_FRAME };
   }
   if (prompt.text !== "" && !hasTokenizer) {
     throw new InvalidRequest("this model has no tokenizer; send token ids", prompt.at);
   }
   const own = prompt.text === "" ? [] : await engine.encode(prompt.text);
-  const { before, after } = engine.card.frame;
+  const { before, after } = special ? engine.card.frame : NO_FRAME;
   const begun = before.every((id, i) => own[i] === id);
   const frame = { before: begun ? [] : before, after };
   const ids = [...frame.before, ...own, ...frame.after];
   if (ids.length > 0) return { ids, text: prompt.text, frame };
-  if (bosTokenId !== null) return { ids: [bosTokenId], text: "", frame: { before: [bosTokenId], after: [] } };
-  throw new InvalidRequest("this model has no beginning-of-text token, so it needs a prompt", prompt.at);
+  if (bosTokenId !== null && special)
+    return { ids: [bosTokenId], text: "", frame: { before: [bosTokenId], after: [] } };
+  const why = special ? "this model has no beginning-of-text token" : "add_special_tokens is false";
+  throw new InvalidRequest(`expected a prompt: ${why}`, prompt.at);
 }
 
 /** @throws InvalidRequest naming the first id that is not in the vocabulary. */

@@ -127,6 +127,8 @@ export const GenerateMessage = z
       .nullish()
       .describe("Text, token ids, or several of either"),
     logprobs: CompletionRequest.shape.logprobs.unwrap().optional(),
+    allowed_token_ids: ids.min(1).nullish(),
+    prompt_logprobs: z.null().optional(),
     logit_bias: z.record(z.string(), z.number().min(-100).max(100)).nullish().describe("By token id"),
     features: FeatureFields.extend({ saes: z.array(z.string()).min(1).nullish() }).nullish(),
     edits: Edits.nullish(),

@@ -1,3 +1,4 @@
+import { InvalidRequest } from "../../runtime/errors.js";
 import type { Engine, GenerationEvent } from "../../runtime/generation.js";
 import { GenerationFailed } from "../errors.js";
 import type { ModelRegistry } from "../model-registry.js";
@@ -50,6 +51,8 @@ export async function submitTrace(
     { features: {}, logprobs: 0, ...body },
     { strict: limits.strictFields ?? false, ignored },
   );
+  if (typeof parsed.prompt_logprobs === "number")
+    throw new InvalidRequest("no frame has them; POST /v1/completions answers with them", "prompt_logprobs");
   const { name, engine } = limits.models.get(parsed.model);
   log.note({ model: name });
   const readable = Object.hasOwn(body, "features") || engine.card.saes.length > 0;

@@ -2,7 +2,7 @@ import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import { expect, test } from "vitest";
 import { NotFiniteLogits } from "../../runtime/finite-logits.js";
-import { tokenLogprobs } from "../../runtime/logprobs.js";
+import { rankOf, tokenLogprobs } from "../../runtime/logprobs.js";
 
 function randomLogits(vocab: number, seed: number, spread: number): Float32Array {
   const random = xoroshiro128plus(seed);
@@ -39,6 +39,13 @@ test("lists the most likely tokens, best first", () => {
       for (const { tokenId, logprob } of top) expect(Math.abs(logprob - expected[tokenId]!)).toBeLessThan(2e-8);
     }
   }
+});
+
+test("a token's rank is its place in the list of all", () => {
+  const logits = randomLogits(301, 3, 8).map((logit) => Math.round(logit));
+  logits[7] = Number.NEGATIVE_INFINITY;
+  const { top } = tokenLogprobs(logits, 0, logits.length);
+  for (const [place, { tokenId }] of top.entries()) expect(rankOf(logits, tokenId)).toBe(place + 1);
 });
 
 test("of equally likely tokens the lower ids come first", () => {

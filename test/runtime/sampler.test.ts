@@ -2,7 +2,7 @@ import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import { describe, expect, test } from "vitest";
 import { Candidates } from "../../runtime/candidates.js";
-import { NotFiniteLogits } from "../../runtime/finite-logits.js";
+import { NoTokenLeft, NotFiniteLogits } from "../../runtime/finite-logits.js";
 import type { SamplingParams } from "../../runtime/generation.js";
 import { Sampler } from "../../runtime/sampler.js";
 import { TokenCounts } from "../../runtime/token-counts.js";
@@ -327,6 +327,39 @@ describe("logits that are no numbers end the request", () => {
 
   test("nothing but -Infinity", () => {
     expect(() => sampler({}, 3).pick(new Float32Array(3).fill(-Infinity), null)).toThrow(NotFiniteLogits);
-    expect(() => sampler({ temperature: 0 }, 2).pick(Float32Array.of(1, 2), null, [0, 1])).toThrow(NotFiniteLogits);
+  });
+});
+
+describe("a mask", () => {
+  const logits = Float32Array.of(5, 4, 3, 2, Number.NEGATIVE_INFINITY);
+  const masked = (allowedTokenIds: number[], more: Partial<SamplingParams> = {}) =>
+    sampler({ allowedTokenIds, ...more }, logits.length);
+
+  test("leaves only what is allowed and not forbidden, greedy or drawn", () => {
+    expect(masked([3, 2, 2], { temperature: 0 }).pick(logits, null)).toBe(2);
+    expect(masked([3, 2], { temperature: 0 }).pick(logits, null, [2])).toBe(3);
+    const drawn = new Set(draw({ allowedTokenIds: [1, 3, 4] }, logits, 300));
+    expect([...drawn].sort()).toEqual([1, 3]);
+    for (const more of [{ topK: 1 }, { topP: 0.1 }, { minP: 0.9 }])
+      expect(masked([1, 3], more).pick(logits, null)).toBe(1);
+  });
+
+  test("changes the drawing's probabilities to those among what is left", () => {
+    const times = 4000;
+    const drawn = draw({ allowedTokenIds: [1, 2] }, logits, times).filter((id) => id === 1).length / times;
+    expect(Math.abs(drawn - 1 / (1 + Math.exp(-1)))).toBeLessThan(0.03);
+  });
+
+  test("that leaves nothing is the request's fault, not the model's", () => {
+    expect(() => masked([2]).pick(logits, null, [2])).toThrow(NoTokenLeft);
+    expect(() => masked([4]).pick(logits, null)).toThrow(NoTokenLeft);
+    expect(() => sampler({}, 5).pick(logits, null, [0, 1, 2, 3])).toThrow(NoTokenLeft);
+    expect(() => masked([0]).pick(Float32Array.of(1, Number.NaN, 1, 1, 1), null)).toThrow(NotFiniteLogits);
+    expect(() => masked([0]).pick(new Float32Array(5).fill(Number.NEGATIVE_INFINITY), null)).toThrow(NotFiniteLogits);
+  });
+
+  test("does not write to the model's logits", () => {
+    masked([1]).pick(logits, null, [0]);
+    expect([...logits]).toEqual([5, 4, 3, 2, Number.NEGATIVE_INFINITY]);
   });
 });

@@ -55,6 +55,16 @@ test("goes on from what was held back", () => {
   expect(second.push("P")).toEqual({ text: "", matched: "STOP" });
 });
 
+test("where stop strings are included, text ends behind the first of them, and nothing is held back", () => {
+  const strings = new StopStrings(["STOP"], "", true);
+  expect(strings.push("a ST")).toEqual({ text: "a ST", matched: null });
+  const other = new StopStrings(["STOP"], strings.held, true);
+  expect(other.flush()).toBe("");
+  expect(strings.push("OP b")).toEqual({ text: "OP", matched: "STOP" });
+  expect(strings.push("c")).toEqual({ text: "", matched: "STOP" });
+  expect(new StopStrings(["abc", "bc"], "", true).push("xabcabc")).toEqual({ text: "xabc", matched: "abc" });
+});
+
 /** By definition: the occurrence that ends first; of those the longest. */
 function search(stops: readonly string[], text: string): { text: string; matched: string | null } {
   const found = stops

@@ -14,6 +14,14 @@ test("more are refused by their number, before any of them is looked at", () => 
   }
 });
 
+test("a vocabulary's ids are allowed, more than a million are refused by their number", () => {
+  const ids = Array.from({ length: 262_144 }, (_, id) => id);
+  expect(parseCompletionRequest({ allowed_token_ids: ids }).allowed_token_ids).toEqual(ids);
+  expect(() => parseCompletionRequest({ allowed_token_ids: Array(2 ** 20 + 1).fill("x") })).toThrow(
+    expect.objectContaining({ param: "allowed_token_ids", message: "expected at most 1048576 token ids" }),
+  );
+});
+
 test("so are logit biases, of which 4096 are taken", () => {
   const biases = (count: number, bias: unknown) =>
     Object.fromEntries(Array.from({ length: count }, (_, id) => [id, bias]));

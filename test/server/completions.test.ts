@@ -122,6 +122,10 @@ describe("a completion", () => {
       frequency_penalty: -1,
       repetition_penalty: 1.1,
       logit_bias: { "5": -100, foo: 0 },
+      allowed_token_ids: [5, 8],
+      bad_words: ["a b"],
+      include_stop_str_in_output: true,
+      skip_special_tokens: false,
       seed: 7,
       lm_infinite: { window: 16, sinks: 0, mode: "full" },
       features: { saes: ["late"], top: 3, activation: { top_k: 9 }, prompt: true },
@@ -133,6 +137,9 @@ describe("a completion", () => {
     expect(engine.requests[0]).toEqual([
       {
         prompt: [5],
+        includeStop: true,
+        specialText: true,
+        promptRanks: false,
         maxTokens: null,
         minTokens: 4,
         ignoreEos: true,
@@ -145,6 +152,11 @@ describe("a completion", () => {
         edits: [{ sae: "early", feature: 63, op: "scale", value: -0.5, from: "kept" }],
         editsFrom: "prompt",
         sampling: {
+          allowedTokenIds: [5, 8],
+          badWords: [
+            [2, 3],
+            [4, 3],
+          ],
           temperature: 1.5,
           topP: 0.9,
           topK: 40,

@@ -17,7 +17,7 @@ type Path = keyof typeof ENDPOINTS;
 const PATHS: readonly Path[] = ["/v1/completions", "/v1/chat/completions"];
 /** Names of the table that one of the two interfaces has itself. */
 const OWN: Readonly<Record<Path, readonly string[]>> = {
-  "/v1/completions": ["echo", "prompt"],
+  "/v1/completions": ["add_special_tokens", "echo", "prompt"],
   "/v1/chat/completions": ["max_completion_tokens", "messages", "reasoning_effort", "top_logprobs"],
 };
 
