@@ -19,6 +19,7 @@ export interface ChatLogprobs {
 /** Of the chat API. The most likely tokens are listed by themselves, whether the chosen one is among them or not. */
 export const chatLogprobs: LogprobsForm<ChatLogprobs> = {
   none: () => ({ content: [], refusal: null }),
+  listsEnds: false,
   append: (to, { content }) => void to.content.push(...content),
   writer: (tokenTexts) => (ids, logprobs) => {
     const texts = tokenTexts(ids);

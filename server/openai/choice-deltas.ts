@@ -83,6 +83,8 @@ function startChoice<L>(
   form: LogprobsForm<L>,
 ) {
   const { ids, text, frame } = work.promptOf(index);
+  const { stopTokenIds = [], ignoreEos = false } = work.sequences[index] ?? {};
+  const ends = new Set([...stopTokenIds, ...(ignoreEos ? [] : engine.card.eosTokenIds)]);
   const { logprobs: most, prompt_logprobs: asked = null } = request;
   const tokenTexts = (tokens: readonly number[]) => engine.tokenTexts(tokens);
   const write = form.writer(tokenTexts);
@@ -115,9 +117,10 @@ function startChoice<L>(
       if (rest !== "") yield { ...nothing(index), text: rest };
     },
     token(event: Extract<GenerationEvent, { type: "token" }>): ChoiceDelta<L> {
-      const logprobs = request.logprobs === null ? null : write([event.tokenId], [event.logprobs]);
-      const features = event.features ? [toTokenFeatures(event.pos, event.tokenId, event.features)] : [];
       const { text, tokenId } = event;
+      const listed = request.logprobs !== null && (form.listsEnds || text !== "" || !ends.has(tokenId));
+      const logprobs = listed ? write([tokenId], [event.logprobs]) : null;
+      const features = event.features ? [toTokenFeatures(event.pos, tokenId, event.features)] : [];
       return { ...nothing(index), text, logprobs, tokenIds: [tokenId], features };
     },
   };

@@ -15,7 +15,7 @@ export interface LegacyLogprobs {
 }
 
 /** Of the completions API. */
-export const legacyLogprobs: LogprobsForm<LegacyLogprobs> = { none: noLogprobs, writer, append };
+export const legacyLogprobs: LogprobsForm<LegacyLogprobs> = { none: noLogprobs, listsEnds: true, writer, append };
 
 /**
  * Writes a choice's logprobs piece by piece. Offsets add up the texts of the tokens, not the text sent so far, so they

@@ -10,6 +10,8 @@ export type LogprobsWriter<L> = (
 /** How one of OpenAI's interfaces writes the log-probabilities of a choice. */
 export interface LogprobsForm<L> {
   none(): L;
+  /** Whether a token that ends the text is listed, though it is no part of it. */
+  readonly listsEnds: boolean;
   /** Writes a choice's piece by piece. */
   writer(tokenTexts: Engine["tokenTexts"]): LogprobsWriter<L>;
   /** Adds a later piece of the same choice. */

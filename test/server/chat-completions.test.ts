@@ -3,8 +3,8 @@ import { describe, expect, it } from "vitest";
 import { ChatTemplateFailed, InvalidRequest } from "../../runtime/errors.js";
 import type { AppEnv } from "../../server/exchange.js";
 import { END_OF_TURN, endEvent, scriptedEngine, wordEvent, words } from "./scripted-engine.js";
-import { errorOf, WireChat, WireChatChunk } from "./wire.js";
-import { appOf, eventsOf, until, withServer } from "./with-server.js";
+import { completionOf, errorOf, WireChat, WireChatChunk } from "./wire.js";
+import { appOf, complete, eventsOf, until, withServer } from "./with-server.js";
 
 const messages = [{ role: "user", content: "Once upon" }];
 const json = { "Content-Type": "application/json" };
@@ -122,6 +122,34 @@ describe("POST /v1/chat/completions", () => {
     expect(streamed).toEqual(choice.logprobs?.content);
     const alone = await choiceOf(app, { logprobs: true, max_tokens: 1 });
     expect(alone.logprobs?.content[0]?.top_logprobs).toEqual([]);
+  });
+
+  it("lists no log-probability of the token that ends the text, which is no part of it", async () => {
+    for (const [end, body] of [
+      [END_OF_TURN, {}],
+      [1, {}],
+      [5, { stop_token_ids: [5] }],
+    ] as const) {
+      const engine = scriptedEngine({
+        async *script(sequence, index) {
+          yield wordEvent(sequence, index, 0);
+          const last = wordEvent(sequence, index, 1, "");
+          if (last.type === "token") yield { ...last, tokenId: end };
+          yield endEvent(sequence, index, 2, "stop", end);
+        },
+      });
+      const app = appOf(engine);
+      const asked = { logprobs: true, return_token_ids: true, ...body };
+      const choice = await choiceOf(app, asked);
+      expect(choice.logprobs?.content.map(({ token }) => token).join("")).toBe(choice.message.content);
+      expect(choice.token_ids).toEqual([100, end]);
+      const chunks = (await chunksOf(app, asked)).flatMap(({ choices }) => choices);
+      expect(chunks.flatMap(({ logprobs }) => logprobs?.content ?? [])).toHaveLength(1);
+      const { choices } = await completionOf(
+        await complete(app, { prompt: "a", logprobs: 0, stop_token_ids: [end], max_tokens: 5 }),
+      );
+      expect(choices[0]?.logprobs?.tokens).toHaveLength(2);
+    }
   });
 
   it("says which bytes a token has that is part of a character", async () => {
