@@ -19,7 +19,7 @@ const TemplateVariables = z.record(z.string(), z.json()).check(({ value, issues 
  * The body of POST /v1/chat/completions: OpenAI's fields, vLLM's that concern the template, and those of every generation.
  * `checkFields` has the others.
  */
-const ChatBody = z
+export const ChatBody = z
   .object({
     ...generationFields,
     messages: ChatMessages,
