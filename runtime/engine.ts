@@ -33,6 +33,7 @@ export class LocalEngine implements Engine {
   #requests = 0;
   #draining = false;
   #drained: (() => void)[] = [];
+  #closed: Promise<void> | undefined;
   #broken: Error | null = null;
 
   private constructor(
@@ -179,7 +180,12 @@ export class LocalEngine implements Engine {
     if (this.#outstanding > 0) await new Promise<void>((resolve) => this.#drained.push(resolve));
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     this.#draining = true;
     for (const stream of [...this.#streams.values()]) stream.abort(new ShuttingDown("the server is shutting down"));
     this.chat?.close();

@@ -228,6 +228,6 @@ export interface Engine {
   load(): { running: number; waiting: number };
   /** Stops taking requests; resolves when the last one has ended. */
   drain(): Promise<void>;
-  /** Ends everything now. */
+  /** Ends everything now; running requests end with ShuttingDown. */
   close(): Promise<void>;
 }

@@ -11,9 +11,10 @@ export interface HttpServer {
   readonly url: string;
   /**
    * Stops listening, lets running requests end for at most `limitMs`, then closes what is left.
-   * @returns how many requests were cut off, those on upgraded connections included
+   * @param endAll called at the limit: ends all requests with an error, which their clients are given a moment to read
+   * @returns how many requests did not end by themselves, those on upgraded connections included
    */
-  drain(limitMs: number): Promise<number>;
+  drain(limitMs: number, endAll?: () => void): Promise<number>;
 }
 
 /** Takes connections over from HTTP. */
@@ -23,9 +24,14 @@ export interface Upgrades {
   take(request: IncomingMessage, socket: Duplex, head: Buffer): void;
   /** Takes nothing new; resolves when all that runs has ended and every connection has closed. */
   drain(): Promise<void>;
-  /** Ends every connection now. Returns how many requests that cuts off. */
-  cut(): number;
+  /** Requests that have not ended. */
+  running(): number;
+  /** Ends every connection now. */
+  cut(): void;
 }
+
+/** For a client to be told why its request ends. */
+const LAST_WORDS_MS = 2000;
 
 type Fetch = Parameters<typeof getRequestListener>[0];
 
@@ -57,20 +63,28 @@ export async function listen(fetch: Fetch, host: string, port: number, upgrades?
   });
   return {
     url: `http://${isIPv6(host) ? `[${host}]` : host}:${portOf(server.address(), port)}`,
-    async drain(limitMs) {
+    async drain(limitMs, endAll) {
       draining = true;
       server.close();
       // Tells clients not to send their next request on a connection that is about to close.
       for (const response of open) if (!response.headersSent) response.setHeader("Connection", "close");
-      await Promise.race([
-        Promise.all([allClosed(open), upgrades?.drain()]),
-        new Promise((resolve) => setTimeout(resolve, limitMs).unref()),
-      ]);
-      const cut = open.size + (upgrades?.cut() ?? 0);
+      const ended = Promise.all([allClosed(open), upgrades?.drain()]);
+      await within(limitMs, ended);
+      const left = open.size + (upgrades?.running() ?? 0);
+      if (left > 0 && endAll !== undefined) {
+        endAll();
+        await within(LAST_WORDS_MS, ended);
+      }
+      upgrades?.cut();
       server.closeAllConnections(); // also those that are merely kept alive
-      return cut;
+      return left;
     },
   };
+}
+
+/** Resolves with the work, or when it has taken too long. */
+function within(limitMs: number, work: Promise<unknown>): Promise<unknown> {
+  return Promise.race([work, new Promise((resolve) => setTimeout(resolve, limitMs).unref())]);
 }
 
 async function allClosed(open: ReadonlySet<ServerResponse>): Promise<void> {

@@ -64,7 +64,10 @@ async function drain(http: HttpServer, engines: readonly Engine[], limitMs: numb
   logger.info({ running, waiting }, "draining; a second signal ends at once");
   for (const engine of engines)
     engine.drain().catch((error: unknown) => logger.error({ err: error }, "an engine does not drain"));
-  const cut = await http.drain(limitMs);
+  const cut = await http.drain(limitMs, () => {
+    for (const engine of engines)
+      engine.close().catch((error: unknown) => logger.error({ err: error }, "an engine does not close"));
+  });
   if (cut > 0) logger.warn({ cut }, "drain timeout: requests were cut off");
   else logger.info("drained");
   return cut > 0 ? 1 : 0;

@@ -69,14 +69,12 @@ export function createTraceServer(options: TraceOptions): TraceServer {
       for (const { drain } of open.values()) drain();
       await Promise.all(closed);
     },
+    running: () => [...open.values()].reduce((sum, { running }) => sum + running(), 0),
     cut() {
-      let cut = 0;
-      for (const [socket, { running }] of open) {
-        cut += running();
+      for (const socket of open.keys()) {
         socket.close(1001, "the server is shutting down");
         socket.terminate();
       }
-      return cut;
     },
     load: () => ({
       sockets: open.size,

@@ -5,7 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
-import { until } from "./with-server.js";
+import * as z from "zod";
+import { openTraces } from "./trace-wire.js";
+import { eventsOf, until } from "./with-server.js";
 
 const main = fileURLToPath(new URL("../../server/cli/main.js", import.meta.url));
 const cache = mkdtempSync(join(tmpdir(), "lambdatap-cli-"));
@@ -38,12 +40,14 @@ async function serving(...args: string[]): Promise<Running & { readonly url: str
   return { ...running, url: /http:\/\/\S+/.exec(running.out())?.[0] ?? running.err() };
 }
 
-const endless = (url: string) =>
+const endless = (url: string, stream = true) =>
   fetch(`${url}/v1/completions`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ prompt: "Once", max_tokens: null, ignore_eos: true, stream: true }),
+    body: JSON.stringify({ prompt: "Once", max_tokens: null, ignore_eos: true, stream }),
   });
+
+const health = async (url: string): Promise<unknown> => (await fetch(`${url}/health`)).json();
 
 describe("the command line", () => {
   test("says how it is used: exit 2", async () => {
@@ -124,13 +128,24 @@ describe("serve", () => {
     await reader?.cancel().catch(() => {});
   });
 
-  test("cuts off what still runs after the drain timeout", async () => {
+  test("ends what still runs after the drain timeout with an error, and says that it did", async () => {
     const server = await serving("--drain-timeout", "0.05");
-    const reader = (await endless(server.url)).body?.getReader();
-    await reader?.read();
+    const stream = (await endless(server.url)).text();
+    const whole = endless(server.url, false);
+    const traces = await openTraces(server.url);
+    traces.send({ type: "generate", id: "a", prompt: "Once", max_tokens: null, ignore_eos: true, features: null });
+    const running = async () => z.looseObject({ running: z.number() }).parse(await health(server.url)).running;
+    while ((await running()) < 3);
     server.child.kill("SIGINT");
+    const shuttingDown = { code: "shutting_down", type: "server_error" };
+    const events = eventsOf(await stream);
+    expect(events.length).toBeGreaterThan(1);
+    expect(JSON.parse(events.at(-1) ?? "")).toMatchObject({ error: shuttingDown });
+    const refused = await whole;
+    expect([refused.status, await refused.json()]).toMatchObject([503, { error: shuttingDown }]);
+    expect(await traces.closed).toEqual([1001, "the server is shutting down"]);
+    expect(traces.of("a").at(-1)).toMatchObject({ type: "error", index: 0, error: shuttingDown });
     expect(await server.exit).toEqual([1, null]);
-    await reader?.cancel().catch(() => {});
   });
 
   test("says in a sentence that its port is in use", async () => {
