@@ -1,12 +1,13 @@
 import { join } from "node:path";
 import { runCommand } from "./command.js";
+import { AUTHORS_FILLER, readFiller } from "./passkey/filler.js";
 import { MODE_TITLES, type Mode, truncate } from "./passkey/modes.js";
 import { modesFor, PASSKEY_HELP, type PasskeyOptions, readOptions } from "./passkey/options.js";
 import { passkeyReport } from "./passkey/passkey-report.js";
 import { runTrials } from "./passkey/run-trials.js";
 import { countPromptTokens, fillersWithin } from "./passkey/token-counts.js";
 import { keyRange, planTrials, type Trial } from "./passkey/trials.js";
-import { type KeySettings, Outcome } from "./passkey/try-key.js";
+import { type KeySettings, namedSettings, Outcome } from "./passkey/try-key.js";
 import { showProgress } from "./progress.js";
 import { Journal } from "./report/journal.js";
 import { terminalTable, writeReport } from "./report/report.js";
@@ -62,17 +63,20 @@ await runCommand("passkey", async (signal) => {
 async function settingsOf(target: Target, options: PasskeyOptions, signal: AbortSignal): Promise<KeySettings> {
   const { question, retrieval, digits } = options;
   const { lambdatap } = target;
-  if (lambdatap !== null && options.window !== null)
-    throw new Error(`--window is for other servers; this one has a window of ${lambdatap.window} tokens`);
-  const window = lambdatap?.window ?? options.window;
+  if (lambdatap !== null && options.window !== null && options.window > lambdatap.window)
+    throw new Error(`--window is at most the server's: ${lambdatap.window}`);
+  const window = options.window ?? lambdatap?.window ?? null;
   if (window === null)
     throw new Error(
       "--window <tokens> is needed: this target is no lambdatap server, and does not say what length it has learned",
     );
   if (lambdatap?.has_tokenizer === false) throw new Error(`${target.model} has no tokenizer, and the task is a text`);
   const [, longestKey] = keyRange(digits);
-  const tokens = await countPromptTokens(target, longestKey, question, signal);
-  return { window, sinks: lambdatap?.sinks ?? 0, answer: tokens.answer, question, retrieval, tokens };
+  const filler = options.filler === null ? AUTHORS_FILLER : readFiller(options.filler);
+  const tokens = await countPromptTokens(target, longestKey, question, filler, signal);
+  const asksWindow = lambdatap !== null && window < lambdatap.window;
+  const sinks = lambdatap?.sinks ?? 0;
+  return { window, asksWindow, sinks, answer: tokens.answer, question, filler, retrieval, tokens };
 }
 
 /** @throws Error where a text of so many tokens cannot be archived. */
@@ -103,6 +107,6 @@ function runOf(
     depths,
     digits,
     seed,
-    settings,
+    settings: namedSettings(settings),
   };
 }

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { Interrupted, runCommand } from "./command.js";
-import { fingerprint, readDocuments } from "./perplexity/documents.js";
+import { fingerprint, readDocuments } from "./documents.js";
 import { lambdatapOf } from "./perplexity/lambdatap.js";
 import { PERPLEXITY_HELP, type PerplexityOptions, readOptions } from "./perplexity/options.js";
 import { perplexityReport } from "./perplexity/perplexity-report.js";

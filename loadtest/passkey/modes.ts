@@ -36,6 +36,8 @@ export interface Retrieval {
 /** What modes of a lambdatap server must know of it and of the answer, in tokens. */
 export interface ModeSettings {
   readonly window: number;
+  /** Whether it is a smaller window than the server's own. */
+  readonly asksWindow: boolean;
   readonly sinks: number;
   readonly answer: number;
   readonly retrieval: Retrieval;
@@ -47,14 +49,16 @@ export function inMode(
   ids: readonly number[],
   settings: ModeSettings,
 ): Pick<CompletionBody, "prompt" | "lm_infinite"> {
+  const lambda = { mode: "lambda", ...(settings.asksWindow ? { window: settings.window } : {}) };
   switch (mode) {
     case "lambda":
+      return { prompt: ids, lm_infinite: lambda };
     case "full":
       return { prompt: ids, lm_infinite: { mode } };
     case "retrieve":
-      return { prompt: ids, lm_infinite: { mode: "lambda", retrieve: settings.retrieval } };
+      return { prompt: ids, lm_infinite: { ...lambda, retrieve: settings.retrieval } };
     case "truncation":
-      return { prompt: truncate(ids, settings), lm_infinite: { mode: "lambda" } };
+      return { prompt: truncate(ids, settings), lm_infinite: lambda };
   }
 }
 
@@ -62,7 +66,10 @@ export function inMode(
 const truncatedLength = ({ window, answer }: Pick<ModeSettings, "window" | "answer">): number => window - answer;
 
 /** The first `sinks` ids and the last ones that still fit. @throws RangeError where none do. */
-export function truncate(ids: readonly number[], settings: Omit<ModeSettings, "retrieval">): readonly number[] {
+export function truncate(
+  ids: readonly number[],
+  settings: Pick<ModeSettings, "window" | "sinks" | "answer">,
+): readonly number[] {
   const length = truncatedLength(settings);
   const { window, sinks, answer } = settings;
   if (length <= sinks)

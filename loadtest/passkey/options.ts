@@ -6,9 +6,11 @@ export interface PasskeyOptions extends TrialSettings {
   readonly target: string;
   readonly model: string | undefined;
   readonly modes: readonly Mode[] | null;
-  /** Tokens; null: as the server says. */
+  /** Tokens, a lambdatap server's or fewer; null: as the server says. */
   readonly window: number | null;
   readonly question: string;
+  /** A text file or a folder of them; null: the authors' sentences. */
+  readonly filler: string | null;
   readonly retrieval: Retrieval;
   readonly connections: number;
   readonly timeoutMs: number;
@@ -26,6 +28,7 @@ const FLAGS = {
   trials: { type: "string", default: "10" },
   digits: { type: "string" },
   question: { type: "string", default: DEFAULT_QUESTION },
+  filler: { type: "string" },
   seed: { type: "string", default: "1" },
   window: { type: "string" },
   k: { type: "string" },
@@ -47,8 +50,9 @@ export const PASSKEY_HELP = `npm run passkey -- [flags]: how often a server find
   --trials <n>         keys at each length and depth; default: 10
   --digits <n>         of every key; default: keys from 1 to 9999999
   --question <text>    at the end of the prompt; default: "${DEFAULT_QUESTION}"
+  --filler <path>      a text file, or a folder of .txt files, whose sentences the key is hidden in; default: the authors'
   --seed <n>           chooses the keys; default: 1
-  --window <tokens>    what the model was trained on, for a target that is no lambdatap server
+  --window <tokens>    a smaller window than a lambdatap server's; of another target, what its model was trained on
   --k, --from-layer, --distance <n>  of mode retrieve; default: the server's
   --connections <n>    trials at once; default: 1
   --timeout <s>        silence after which a request has failed; default: 120
@@ -74,6 +78,7 @@ export function readOptions(args: readonly string[]): PasskeyOptions | null {
     trials: whole("trials", values.trials, 1, 100_000),
     digits: given("digits", values.digits, 1, 15),
     question: values.question,
+    filler: values.filler ?? null,
     seed: whole("seed", values.seed, 0),
     window: given("window", values.window, 1),
     retrieval: {

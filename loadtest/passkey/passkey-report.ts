@@ -7,7 +7,7 @@ import { heatMaps } from "./heat-maps.js";
 import { MODE_MEANINGS, MODE_TITLES, MODES, type Mode } from "./modes.js";
 import { distanceTable, failureTable, lengthTable, summaryTable } from "./passkey-tables.js";
 import { keyRange, type TrialSettings } from "./trials.js";
-import type { KeySettings, Outcome } from "./try-key.js";
+import { type KeySettings, namedSettings, type Outcome } from "./try-key.js";
 
 export interface Findings {
   readonly target: Target;
@@ -44,7 +44,7 @@ export function passkeyReport(findings: Findings): Report {
     depths,
     digits,
     seed,
-    settings,
+    settings: namedSettings(settings),
     summary,
     byDistance: curvePoints(outcomes, window),
     cells,
@@ -69,7 +69,7 @@ export function passkeyReport(findings: Findings): Report {
 
 function about({ target, options, settings }: Findings, modes: readonly Mode[]): string[] {
   const { lambdatap } = target;
-  const { window, sinks, answer, question, retrieval } = settings;
+  const { window, sinks, answer, question, filler, retrieval } = settings;
   const [smallest, largest] = keyRange(options.digits);
   const depths = options.depths === "random" ? "random depths" : `${options.depths} depths`;
   const model = lambdatap
@@ -88,7 +88,7 @@ function about({ target, options, settings }: Findings, modes: readonly Mode[]):
     : [];
   return [
     `${target.url}, model ${target.model}: ${model}.`,
-    `The task is that of LM-Infinite's authors (arXiv 2308.16137): prefix, fillers, key sentence, fillers, and ${asked}. Keys from ${smallest} to ${largest}, ${depths}, seed ${options.seed}. ` +
+    `The task is that of LM-Infinite's authors (arXiv 2308.16137): prefix, fillers, key sentence, fillers, and ${asked}. Fillers: ${filler.name}. Keys from ${smallest} to ${largest}, ${depths}, seed ${options.seed}. ` +
       `Found: the first integer in at most R = ${answer} greedy tokens is the key. Distances run from the end of the key sentence to the end of the prompt.`,
     ...blind,
     modes

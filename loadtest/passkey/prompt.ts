@@ -1,13 +1,16 @@
+import { type Filler, fillerText } from "./filler.js";
+
 /** The authors' wording (LM-Infinite, arXiv 2308.16137; their passkey script), exactly. */
 const PREFIX =
   "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. " +
   "I will quiz you about the important information there.";
-const FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
 const keySentence = (key: number) => `The pass key is ${key}. Remember it. ${key} is the pass key.`;
 
 /** What stands in a prompt. */
 export interface PasskeyPrompt {
+  /** Also chooses where in the filler the prompt begins, so that prompts differ. */
   readonly key: number;
+  readonly filler: Filler;
   /** Fillers before the key sentence. */
   readonly before: number;
   /** Fillers after it. */
@@ -17,10 +20,10 @@ export interface PasskeyPrompt {
 }
 
 /** Prefix, fillers, key sentence, fillers, question, a space between any two. */
-export function passkeyText({ key, before, after, question }: PasskeyPrompt): string {
-  const fillers = (count: number): string[] => Array.from({ length: count }, () => FILLER);
+export function passkeyText({ key, filler, before, after, question }: PasskeyPrompt): string {
+  const fillers = fillerText(filler, key, before + after);
   const asked = question === "" ? [] : [question];
-  return [PREFIX, ...fillers(before), keySentence(key), ...fillers(after), ...asked].join(" ");
+  return [PREFIX, ...fillers.slice(0, before), keySentence(key), ...fillers.slice(before), ...asked].join(" ");
 }
 
 /**

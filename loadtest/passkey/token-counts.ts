@@ -1,6 +1,7 @@
 import { complete } from "../target/completion.js";
 import { TargetFailure } from "../target/failure.js";
 import type { Target } from "../target/target.js";
+import type { Filler } from "./filler.js";
 import { passkeyText } from "./prompt.js";
 
 /**
@@ -28,7 +29,7 @@ async function countTokens(target: Target, text: string, signal?: AbortSignal): 
 export interface PromptTokens {
   /** A prompt without fillers, around the longest key. */
   readonly bare: number;
-  /** A filler; not whole where a tokenizer joins fillers. */
+  /** A filler, on average; not whole where a tokenizer joins fillers. */
   readonly filler: number;
   readonly question: number;
   /** Room for the longest key, and 2 more. */
@@ -36,28 +37,31 @@ export interface PromptTokens {
 }
 
 const SPARE = 2;
-const MANY = 9;
+/** Fillers that are counted together: of equal ones one, and several, for a tokenizer may join them; of others many. */
+const COUNTED = { equal: [1, 9], different: [64] };
 
 /** Counts them. @throws TargetFailure, also where the counts cannot be. */
 export async function countPromptTokens(
   target: Target,
   longestKey: number,
   question: string,
+  filler: Filler,
   signal?: AbortSignal,
 ): Promise<PromptTokens> {
   const count = (text: string) => countTokens(target, text, signal);
-  const withFillers = (after: number) => passkeyText({ key: longestKey, before: 0, after, question });
+  const withFillers = (after: number) => passkeyText({ key: longestKey, filler, before: 0, after, question });
   const bare = await count(withFillers(0));
-  const one = (await count(withFillers(1))) - bare;
-  const many = (await count(withFillers(MANY))) - bare;
-  const unasked = await count(passkeyText({ key: longestKey, before: 0, after: 0, question: "" }));
+  const each: number[] = [];
+  for (const fillers of filler.pieces.length === 1 ? COUNTED.equal : COUNTED.different)
+    each.push(((await count(withFillers(fillers))) - bare) / fillers);
+  const unasked = await count(passkeyText({ key: longestKey, filler, before: 0, after: 0, question: "" }));
   const asking = question === "" ? "The pass key is" : question;
   const key = (await count(`${asking} ${longestKey}`)) - (await count(asking));
-  if (one < 1 || many < MANY || bare < unasked || key < 1) {
-    const counts = `${bare} without fillers, ${bare + one} with one, ${bare + many} with ${MANY}, ${key} for the key`;
+  if (each.some((tokens) => tokens < 1) || bare < unasked || key < 1) {
+    const counts = `${bare} without fillers, ${each.join(" or ")} for a filler, ${key} for the key`;
     throw new TargetFailure("nonsense", `${target.url} counts tokens that cannot be: ${counts}`, 200);
   }
-  return { bare, filler: Math.max(one, many / MANY), question: bare - unasked, answer: key + SPARE };
+  return { bare, filler: Math.max(...each), question: bare - unasked, answer: key + SPARE };
 }
 
 /**

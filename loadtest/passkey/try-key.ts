@@ -3,6 +3,7 @@ import { streamCompletion } from "../target/completion.js";
 import { TargetFailure } from "../target/failure.js";
 import type { Target } from "../target/target.js";
 import { firstInteger } from "./answer.js";
+import type { Filler } from "./filler.js";
 import { inMode, MODES, type Mode, type ModeSettings } from "./modes.js";
 import { passkeyText, placeKey } from "./prompt.js";
 import { fillersWithin, type PromptTokens, tokenIds } from "./token-counts.js";
@@ -39,23 +40,38 @@ export interface HiddenKey {
 
 export interface KeySettings extends ModeSettings {
   readonly question: string;
+  readonly filler: Filler;
   readonly tokens: PromptTokens;
 }
 
-/** Writes the prompt of a trial: as many fillers as its length has room for, never more. @throws TargetFailure */
+/** Settings as reports and journals have them: a book by its name. */
+export const namedSettings = ({ filler, ...settings }: KeySettings) => ({ ...settings, filler: filler.name });
+
+/** Writes the prompt of a trial: about as many fillers as its length has room for, never more. @throws TargetFailure */
 export async function hideKey(
   target: Target,
   trial: Trial,
-  { window, question, tokens }: KeySettings,
+  { window, question, filler, tokens }: KeySettings,
   signal?: AbortSignal,
 ): Promise<HiddenKey> {
   const longest = Math.floor(trial.length * window);
-  for (let fillers = fillersWithin(longest, tokens); ; fillers--) {
-    const placed = placeKey(fillers, trial.depth);
-    const text = passkeyText({ key: trial.key, question, ...placed });
-    const ids = target.lambdatap === null ? null : await tokenIds(target, text, signal);
-    const distance = Math.round(placed.after * tokens.filler) + tokens.question;
-    if (ids === null || ids.length <= longest || fillers === 0) return { trial, text, ids, distance };
+  let fillers = fillersWithin(longest, tokens);
+  let tooMany = Number.POSITIVE_INFINITY;
+  for (;;) {
+    const { before, after } = placeKey(fillers, trial.depth);
+    const hidden = { key: trial.key, filler, before };
+    const text = passkeyText({ ...hidden, after, question });
+    if (target.lambdatap === null)
+      return { trial, text, ids: null, distance: Math.round(after * tokens.filler) + tokens.question };
+    const ids = await tokenIds(target, text, signal);
+    const room = longest - ids.length;
+    if (room < 0) tooMany = fillers;
+    const next = Math.min(fillers + Math.floor(room / tokens.filler), tooMany - 1);
+    if (fillers === 0 || (room >= 0 && next <= fillers)) {
+      const toKey = await tokenIds(target, passkeyText({ ...hidden, after: 0, question: "" }), signal);
+      return { trial, text, ids, distance: ids.length - toKey.length };
+    }
+    fillers = Math.max(0, next);
   }
 }
 

@@ -1,7 +1,7 @@
+import type { Document } from "../documents.js";
 import { complete } from "../target/completion.js";
 import { TargetFailure } from "../target/failure.js";
 import type { Target } from "../target/target.js";
-import type { Document } from "./documents.js";
 
 /** Documents behind each other as token ids; each begins with the model's beginning-of-text token, where it has one. */
 export interface TokenSequence {

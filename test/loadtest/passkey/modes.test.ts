@@ -2,7 +2,13 @@ import { expect, test } from "vitest";
 import { inMode, truncate } from "../../../loadtest/passkey/modes.js";
 
 const ids = Array.from({ length: 100 }, (_, i) => i);
-const SETTINGS = { window: 20, sinks: 3, answer: 5, retrieval: { k: 5, from_layer: 2, distance: 10 } };
+const SETTINGS = {
+  window: 20,
+  asksWindow: false,
+  sinks: 3,
+  answer: 5,
+  retrieval: { k: 5, from_layer: 2, distance: 10 },
+};
 
 test("truncation keeps the first G and the last ids, so that with the answer there are W", () => {
   const kept = truncate(ids, SETTINGS);

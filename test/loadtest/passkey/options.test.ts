@@ -8,6 +8,7 @@ test("without flags the whole grid is run, with the question that the embedded m
     depths: 5,
     digits: null,
     question: "What is the pass key? The pass key is",
+    filler: null,
     retrieval: {},
     window: null,
   });

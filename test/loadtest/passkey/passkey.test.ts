@@ -73,6 +73,35 @@ test("a prompt loses fillers until it fits where a tokenizer makes more of long 
   });
 });
 
+test("a key can be hidden in a book, every trial's in another place of it, and looked for in a smaller window", async () => {
+  await withTarget(async ({ url, asked, wordsOf }) => {
+    const [out, window] = [temporaryFolder(), 90];
+    const book = join("test", "data", "the-wind-in-the-willows.txt");
+    const flags = ["--target", url, "--out", out, "--lengths", "2,4", "--depths", "3", "--trials", "2"];
+    const asking = ["--modes", "retrieve", "--filler", book, "--window", String(window)];
+    expect((await passkey([...flags, ...asking])).code).toBe(0);
+    const { outcomes, settings, markdown } = reportIn(out);
+    expect(settings).toMatchObject({ window, filler: expect.stringMatching(/^the-wind-in-the-willows.txt \(\w+\)$/) });
+    expect(markdown).toContain("Fillers: the-wind-in-the-willows.txt (");
+    const told = readFileSync(book, "utf8").replaceAll(/\s+/g, " ");
+    const starts = new Set<string>();
+    for (const [i, body] of asked.entries()) {
+      expect(body.lm_infinite).toEqual({ mode: "lambda", window, retrieve: {} });
+      const words = wordsOf(body);
+      const [keyBegins, keyEnds] = [words.lastIndexOf("The", words.indexOf("key.") - 5), words.indexOf("key.") + 1];
+      expect(outcomes[i]?.distance).toBe(words.length - keyEnds);
+      expect(words.length).toBeLessThanOrEqual((outcomes[i]?.length ?? 0) * window);
+      expect(words.length).toBeGreaterThan((outcomes[i]?.length ?? 0) * window - 60);
+      const prefix = words.indexOf("there.") + 1;
+      const [before, after] = [words.slice(prefix, keyBegins), words.slice(keyEnds, -11)].map((part) => part.join(" "));
+      expect(told).toContain(before);
+      expect(told).toContain(after);
+      starts.add(words.slice(prefix, prefix + 8).join(" "));
+    }
+    expect(starts.size).toBeGreaterThan(8);
+  });
+});
+
 test("an interrupted run keeps what it measured, ends with 130, and goes on where it stopped", async () => {
   await withTarget(async (target) => {
     const out = temporaryFolder();
@@ -226,7 +255,8 @@ test("what is wrong before a run begins is said in a line, and no report is writ
       [["--target", "nowhere"], /^passkey: 'nowhere' is no address/],
       [["--target", url, "--model", "other"], /^passkey: .* has no model 'other', but words/],
       [["--target", url, "--modes", "served"], /^passkey: --modes: served cannot be run/],
-      [["--target", url, "--window", "50"], /^passkey: --window is for other servers; this one has a window of 100/],
+      [["--target", url, "--window", "101"], /^passkey: --window is at most the server's: 100\n$/],
+      [["--target", url, "--filler", "nowhere.txt"], /^passkey: --filler nowhere.txt does not exist\n$/],
       [
         ["--target", url, "--lengths", "0.25"],
         /^passkey: .* without fillers has \d+ tokens, more than 25; say longer --lengths\n$/,

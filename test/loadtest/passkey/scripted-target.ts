@@ -22,7 +22,9 @@ const Body = z.object({
   max_tokens: z.int(),
   temperature: z.number().optional(),
   stream: z.boolean().optional(),
-  lm_infinite: z.object({ mode: z.string(), retrieve: z.object().loose().optional() }).optional(),
+  lm_infinite: z
+    .object({ mode: z.string(), window: z.int().optional(), retrieve: z.object().loose().optional() })
+    .optional(),
 });
 export type Body = z.output<typeof Body>;
 

@@ -1,9 +1,9 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { fingerprint, readDocuments } from "../../../loadtest/perplexity/documents.js";
-import { piecesOf } from "../../../loadtest/perplexity/sequence.js";
-import { temporaryFolder } from "../../models/weights/write-safetensors.js";
+import { fingerprint, readDocuments } from "../../loadtest/documents.js";
+import { piecesOf } from "../../loadtest/perplexity/sequence.js";
+import { temporaryFolder } from "../models/weights/write-safetensors.js";
 
 describe("documents", () => {
   const file = (folder: string, name: string, content: string | Uint8Array) => {

@@ -10,14 +10,17 @@ export interface Document {
 
 /**
  * Texts of files, and of the .txt files of folders by name.
+ * @param flag that names them
  * @throws Error that names the path: missing, no .txt file in it, empty, not UTF-8.
  */
-export function readDocuments(paths: readonly string[]): Document[] {
-  return paths.flatMap(filesOf).map((path) => {
-    const text = readText(path);
-    if (text.trim() === "") throw new Error(`--text ${path} is empty`);
-    return { name: basename(path).replace(/\.txt$/, ""), text };
-  });
+export function readDocuments(paths: readonly string[], flag = "text"): Document[] {
+  return paths
+    .flatMap((path) => filesOf(path, flag))
+    .map((path) => {
+      const text = readText(path, flag);
+      if (text.trim() === "") throw new Error(`--${flag} ${path} is empty`);
+      return { name: basename(path).replace(/\.txt$/, ""), text };
+    });
 }
 
 /** Tells documents from others, in this order. */
@@ -27,22 +30,22 @@ export function fingerprint(documents: readonly Document[]): string {
   return hash.digest("hex").slice(0, 16);
 }
 
-function filesOf(path: string): string[] {
+function filesOf(path: string, flag: string): string[] {
   const found = statSync(path, { throwIfNoEntry: false });
-  if (found === undefined) throw new Error(`--text ${path} does not exist`);
+  if (found === undefined) throw new Error(`--${flag} ${path} does not exist`);
   if (!found.isDirectory()) return [path];
   const files = readdirSync(path)
     .filter((name) => name.endsWith(".txt"))
     .sort();
-  if (files.length === 0) throw new Error(`--text ${path} is a folder without .txt files`);
+  if (files.length === 0) throw new Error(`--${flag} ${path} is a folder without .txt files`);
   return files.map((name) => join(path, name));
 }
 
-function readText(path: string): string {
+function readText(path: string, flag: string): string {
   const bytes = readFileSync(path);
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (error) {
-    throw new Error(`--text ${path} is not UTF-8`, { cause: error });
+    throw new Error(`--${flag} ${path} is not UTF-8`, { cause: error });
   }
 }
