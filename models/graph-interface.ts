@@ -45,6 +45,12 @@ export interface ModelShape {
   readonly learnedPositions: number | null;
   /** Modules return what their norm is applied to before it is added (Gemma 2, OLMo 2): `attn_out` and `mlp_out` are not their own output. */
   readonly postNorm: boolean;
+  /**
+   * Whether a residual stream plus a constant is the same to the model: everything that reads it takes its mean off first.
+   * Then TransformerLens' center_writing_weights takes the mean off the stream itself. Where norms keep the mean it does
+   * nothing; "partly": some take it off, but the stream is not that of the model less its mean.
+   */
+  readonly ignoresMean: "always" | "never" | "partly";
 }
 
 /** Rotary tables: two inputs [batch, n, rotaryDim / 2] for n positions. */

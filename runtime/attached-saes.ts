@@ -68,7 +68,8 @@ export class AttachedSaes implements Disposable {
     const Reader = device.isHost ? SaeReader : SaeDeviceReader;
     for (const { id, folder } of choice.folders ?? besides(options.folder)) {
       const { cacheRoot, threads, spin } = options;
-      const compiled = await compileSae({ folder, precision: choice.precision, cacheRoot });
+      const ignoresMean = options.model.shape.ignoresMean === "always";
+      const compiled = await compileSae({ folder, precision: choice.precision, cacheRoot, ignoresMean });
       const card = cardOf(compiled, id, choice, options);
       const other = ids.get(card.id);
       if (other !== undefined)
@@ -187,6 +188,10 @@ function cardOf(
   if (hook.ownOutput && model.shape.postNorm)
     return refuse(
       `it was trained on what the module itself returns, but a ${model.modelType} normalises that before it is added, and ${hook.name} is what is added`,
+    );
+  if (sae.centredWeights && model.shape.ignoresMean === "partly")
+    return refuse(
+      `it was trained with center_writing_weights, which makes another residual stream of a ${model.modelType}'s`,
     );
   if (dIn !== model.shape.hiddenSize)
     return refuse(`it reads ${dIn} numbers, and ${hook.name} has ${model.shape.hiddenSize}`);

@@ -85,7 +85,7 @@ export interface SaeCard {
   readonly activation: "relu" | "jumprelu" | "gated" | "top-k" | "group-max" | "top-afa";
   /** k of a top-k SAE, groups of a group-max one; else null. */
   readonly k: number | null;
-  readonly normalisation: "none" | "layer_norm" | "constant_norm_rescale";
+  readonly normalisation: "none" | "centre" | "layer_norm" | "constant_norm_rescale";
   readonly dIn: number;
   readonly dSae: number;
   /** Of the encoder. */

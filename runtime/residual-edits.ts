@@ -52,10 +52,12 @@ export function comparisons(edits: ResidualEdits | null): number {
 function editTerms({ sae: id, feature, op, value, from }: FeatureEdit, sae: EditableSae): EditTerms {
   const terms = featureTerms(sae.description, feature, sae.encoderColumn(feature));
   const parameters = { ...terms, ...DELTA[op](value) };
+  const { normalisation } = sae.description;
+  const scaling = normalisation === "centre" ? "none" : normalisation;
   return {
     encoder: terms.encoder,
     decoder: sae.decoderRow(feature),
-    normalisation: EDIT_NORMALISATIONS.map((kind) => (kind === sae.description.normalisation ? 1 : 0)),
+    normalisation: EDIT_NORMALISATIONS.map((kind) => (kind === scaling ? 1 : 0)),
     parameters: EDIT_PARAMETERS.map((name) => parameters[name]),
     cut:
       from === "kept" && op !== "add" && hasCut(sae.description.activation)

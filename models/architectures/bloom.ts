@@ -67,7 +67,8 @@ export const bloom: Architecture<BloomConfig> = {
   modelType: "bloom",
   names: { base: "transformer.", embedding: "transformer.word_embeddings.weight", head: "lm_head.weight" },
   readConfig: readBloomConfig,
-  shape: (c) => alikeLayers(c, { kind: "alibi", slopes: alibiSlopes(c.heads) }),
+  // The norm of the embedding adds a mean of its own to the stream.
+  shape: (c) => ({ ...alikeLayers(c, { kind: "alibi", slopes: alibiSlopes(c.heads) }), ignoresMean: "partly" }),
   forward(pass, c) {
     const d = c.hiddenSize;
     const sizes = { heads: c.heads, kvHeads: c.kvHeads, headDim: c.headDim, scale: 1 / Math.sqrt(c.headDim) };

@@ -160,4 +160,5 @@ export const decoderShape = (c: DecoderConfig, postNorm = false): ModelShape => 
   ...sharedGeometries(c.layerGeometry),
   learnedPositions: null,
   postNorm,
+  ignoresMean: "never",
 });

@@ -101,4 +101,5 @@ export const alikeLayers = (
   layerGeometries: Array.from({ length: c.layers }, () => 0),
   learnedPositions,
   postNorm: false,
+  ignoresMean: "always",
 });

@@ -5,6 +5,7 @@ import { CacheError } from "../cache/cache-error.js";
 import { publish } from "../cache/compile-cache.js";
 import { contentHash } from "../cache/content-hash.js";
 import { openModelFile, readFully } from "../model-file.js";
+import { forIgnoredMean } from "./centring.js";
 import { openSae } from "./index.js";
 import type { SaeDescription } from "./sae.js";
 import { buildSaeGraph, SAE_GRAPHS, type SaeGraph, type SaePlaces, weightsOf } from "./sae-graphs.js";
@@ -13,7 +14,7 @@ import { writeSaeWeights } from "./sae-weights.js";
 import { outlineOf, type SaeOutline, StoredSae, storedOutline } from "./stored-sae.js";
 
 /** Raised when files in the cache would come out differently from the same SAE. */
-const VERSION = 4;
+const VERSION = 5;
 const WEIGHTS_FILE = "weights.bin";
 const OUTLINE_FILE = "sae.json";
 /** Of the files that the formats of `openSae` consist of. */
@@ -23,6 +24,8 @@ const SUFFIXES = [".json", ".safetensors", ".pt", ".npz"];
 export type CompileSaeOptions = ({ readonly folder: string } | { readonly description: SaeDescription }) & {
   readonly precision: SaePrecision;
   readonly cacheRoot: string;
+  /** Whether the model that it reads ignores its residuals' mean; default: no. */
+  readonly ignoresMean?: boolean;
 };
 
 /** An SAE whose matrices lie in the cache, in the layout of its graphs. */
@@ -42,15 +45,21 @@ export interface CompiledSae {
  * @throws ModelFormatError as `openSae`, or naming a tensor that holds NaN or infinities; CacheError where the cache cannot
  * be used.
  */
-export async function compileSae({ precision, cacheRoot, ...source }: CompileSaeOptions): Promise<CompiledSae> {
+export async function compileSae({
+  precision,
+  cacheRoot,
+  ignoresMean = false,
+  ...source
+}: CompileSaeOptions): Promise<CompiledSae> {
   const [path, content] =
     "folder" in source
       ? [resolve(source.folder), await hashOfFolder(cacheRoot, resolve(source.folder))]
       : [source.description.file, hashOf(source.description)];
-  const key = `sae-${content.slice(0, 24)}-${precision}-v${VERSION}`;
-  const entry = await publish(cacheRoot, { key, model: path, precision }, async (folder) =>
-    write(folder, "folder" in source ? await openSae(path) : source.description, precision),
-  );
+  const key = `sae-${content.slice(0, 24)}-${precision}${ignoresMean ? "-centred" : ""}-v${VERSION}`;
+  const entry = await publish(cacheRoot, { key, model: path, precision }, async (folder) => {
+    const description = "folder" in source ? await openSae(path) : source.description;
+    write(folder, ignoresMean ? forIgnoredMean(description) : description, precision);
+  });
   return open(entry, precision);
 }
 

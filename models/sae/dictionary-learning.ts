@@ -1,9 +1,10 @@
 import { join } from "node:path";
 import { z } from "zod";
-import { parseFields, whole } from "../config.js";
+import { type ConfigFields, fieldError, parseFields, whole } from "../config.js";
 import { ModelFormatError } from "../errors.js";
 import { hook } from "../hooks.js";
-import { readJsonObject } from "../model-file.js";
+import { isJsonObject, readJsonObject } from "../model-file.js";
+import { refuseUnknownFields } from "./config-fields.js";
 import { MAX_WIDTH, type SaeActivation, type SaeDescription } from "./sae.js";
 import { type SaeHook, tappable, untappable } from "./sae-hook.js";
 import { claim, type TensorClaims } from "./sae-tensors.js";
@@ -14,6 +15,9 @@ export const DICTIONARY_LEARNING_WEIGHTS = "ae.pt";
 interface Size {
   readonly dIn: number;
   readonly dSae: number;
+  /** What the config says of features kept; the tensors may say it, too. */
+  readonly k: number | undefined;
+  readonly trainer: ConfigFields;
 }
 
 /** What a dictionary class makes of its tensors. */
@@ -40,7 +44,21 @@ const File = z.object({
   dict_size: whole(1, MAX_WIDTH),
   lm_name: text.nullish(),
   submodule_name: text.nullish(),
+  k: whole(1, MAX_WIDTH).nullish(),
 });
+
+/** Fields of `trainer`: those that are read, and those that tell of its training alone. */
+const TRAINER_FIELDS: ReadonlySet<string> = new Set([
+  ...["dict_class", "activation_dim", "dict_size", "lm_name", "submodule_name", "k", "layer", "trainer_class"],
+  ...["device", "seed", "lr", "steps", "warmup_steps", "decay_start", "resample_steps", "wandb_name", "wandb_project"],
+  ...["l1_penalty", "sparsity_function", "sparsity_penalty", "sparsity_warmup_steps", "sparsity_queue_length"],
+  ...["n_sparsity_updates", "p_start", "p_end", "anneal_start", "anneal_end", "target_l0", "bandwidth", "auxk_alpha"],
+  ...["threshold_beta", "threshold_start_step", "top_k_aux", "k_anneal_steps", "group_fractions", "group_weights"],
+  // Inputs were divided by norm_factor in training; before it is saved, that is taken back.
+  ...["group_sizes", "norm_factor"],
+]);
+
+const Buffer = z.object({ buffer: z.object({ io: text.nullish() }, "it must be an object").nullish() });
 
 /**
  * An SAE as dictionary_learning saves it: ae.pt and config.json (its `trainer`). Values are those of the tensors as they
@@ -51,13 +69,13 @@ const File = z.object({
 export async function readDictionaryLearning(folder: string): Promise<SaeDescription> {
   const configFile = join(folder, "config.json");
   const config = readJsonObject(configFile);
-  const { trainer: cfg } = parseFields(z.object({ trainer: File }, "it must be an object"), {
-    file: configFile,
-    values: config,
-  });
+  const fields: ConfigFields = { file: configFile, values: config };
+  const { trainer: cfg } = parseFields(z.object({ trainer: File }, "it must be an object"), fields);
+  const trainer = { file: configFile, at: "trainer", values: isJsonObject(config.trainer) ? config.trainer : {} };
+  refuseUnknownFields(trainer, TRAINER_FIELDS);
   const file = join(folder, DICTIONARY_LEARNING_WEIGHTS);
   const tensors = claim(file, await readTorchFile(file));
-  const size = { dIn: cfg.activation_dim, dSae: cfg.dict_size };
+  const size = { dIn: cfg.activation_dim, dSae: cfg.dict_size, k: cfg.k ?? undefined, trainer };
   const read = CLASSES.get(cfg.dict_class);
   if (!read) throw new ModelFormatError(configFile, `trainer.dict_class is ${cfg.dict_class}`);
   const layers = read(tensors, size);
@@ -66,13 +84,15 @@ export async function readDictionaryLearning(folder: string): Promise<SaeDescrip
     file,
     format: "dictionary_learning",
     kind: "autoencoder",
-    ...size,
+    dIn: size.dIn,
+    dSae: size.dSae,
     dOut: size.dIn,
     ...layers,
     wSkip: null,
     normalisation: "none",
-    hook: submoduleHook(cfg.submodule_name ?? null),
+    hook: submoduleHook(cfg.submodule_name ?? null, parseFields(Buffer, fields).buffer?.io ?? "out"),
     modelName: cfg.lm_name ?? null,
+    centredWeights: false,
     metadata: config,
   };
 }
@@ -118,9 +138,12 @@ function jumpRelu(t: TensorClaims, size: Size): Layers {
   return { ...matrices(t, size), subtractsBDec: false, activation: { kind: "jumprelu", threshold } };
 }
 
-/** Its threshold belongs to another way of encoding, which the library leaves off. */
+/** Its threshold belongs to another way of encoding, which the library leaves off. Older files have k in their config alone. */
 function topK(t: TensorClaims, size: Size): Layers {
-  const k = t.whole("k", 1, size.dSae);
+  const stored = t.has("k") ? t.whole("k", 1, size.dSae) : undefined;
+  const k = stored ?? size.k;
+  if (k === undefined || k > size.dSae) throw fieldError(size.trainer, ["k"], `there are ${size.dSae} features`);
+  if (size.k !== undefined && size.k !== k) throw fieldError(size.trainer, ["k"], `tensor "k" is ${k}`);
   t.drop("threshold");
   return {
     ...linear(t, size),
@@ -160,7 +183,8 @@ const SUBMODULES: ReadonlyMap<string, keyof typeof hook> = new Map<string, keyof
 ]);
 
 /** `resid_post_layer_5`, as the library's training script names the places it reads. */
-function submoduleHook(name: string | null): SaeHook {
+function submoduleHook(name: string | null, io: string): SaeHook {
+  if (io !== "out") return untappable(name, `It reads "${io}" of ${name ?? "its submodule"}, not the output.`);
   const [, place, layer] = /^(\w+)_layer_(0|[1-9]\d{0,4})$/.exec(name ?? "") ?? [];
   const at = SUBMODULES.get(place ?? "");
   if (at) return tappable(hook[at](Number(layer)));

@@ -23,7 +23,8 @@ export interface FeatureTerms {
 export function featureTerms(sae: EditedSae, feature: number, column: Float32Array): FeatureTerms {
   const { activation, bEnc, bDec, dIn } = sae;
   const subtracted = sae.subtractsBDec ? dot(column, bDec) : 0;
-  const mean = sae.normalisation === "layer_norm" ? column.reduce((sum, value) => sum + value, 0) / dIn : 0;
+  const centres = sae.normalisation === "layer_norm" || sae.normalisation === "centre";
+  const mean = centres ? column.reduce((sum, value) => sum + value, 0) / dIn : 0;
   const terms = {
     encoder: column.map((value) => value - mean),
     bias: (bEnc?.[feature] ?? 0) - subtracted,

@@ -36,6 +36,7 @@ export async function readGemmaScope(folder: string): Promise<SaeDescription> {
     activation: { kind: "jumprelu", threshold: tensors.take("threshold", dSae) },
     hook: site.hook,
     modelName: site.modelName,
+    centredWeights: false,
     metadata: {},
   };
   tensors.nothingLeft();

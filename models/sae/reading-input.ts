@@ -24,14 +24,16 @@ export function readingInput(g: GraphBuilder, sae: SaeOutline, x: Value, bDec: V
 }
 
 function normalisation(g: GraphBuilder, { normalisation, dIn }: SaeOutline, x: Value) {
+  const less = (values: Value) => g.op("Sub", [values, g.op("Div", [rowSums(g, values), number(g, dIn)])]);
+  // Twice: a mean in float32 is wrong by its last digits, which is much where the rest of the row is small beside it.
+  const centred = () => less(less(x));
   switch (normalisation) {
+    case "centre": {
+      const target = centred();
+      return { normalised: target, target, scale: null };
+    }
     case "layer_norm": {
-      const centre = (values: Value) => {
-        const mean = g.op("Div", [rowSums(g, values), number(g, dIn)]);
-        return g.op("Sub", [values, mean]);
-      };
-      // Twice: a mean in float32 is wrong by its last digits, which is much where the rest of the row is small beside it.
-      const target = centre(centre(x));
+      const target = centred();
       const std = g.op("Sqrt", [g.op("Div", [rowSquares(g, target), number(g, dIn - 1)])]);
       const normalised = g.op("Div", [target, g.op("Add", [std, number(g, 1e-5)])]);
       return { normalised, target, scale: std };

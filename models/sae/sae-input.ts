@@ -31,10 +31,13 @@ export function prepareInput(sae: Preparing, x: Float32Array): SaeInput {
 }
 
 function normalisation({ normalisation, dIn }: Preparing, x: Float32Array) {
+  if (normalisation === "centre") {
+    const mean = meanOf(x);
+    return { factor: 1, mean, scale: 1, shift: mean };
+  }
   if (normalisation === "layer_norm") {
-    let [sum, squares] = [0, 0];
-    for (let i = 0; i < dIn; i++) sum += x[i]!;
-    const mean = sum / dIn;
+    let squares = 0;
+    const mean = meanOf(x);
     for (let i = 0; i < dIn; i++) {
       const centred = x[i]! - mean;
       squares += centred * centred;
@@ -49,6 +52,12 @@ function normalisation({ normalisation, dIn }: Preparing, x: Float32Array) {
     return { factor, mean: 0, scale: factor === 0 ? 0 : 1 / factor, shift: 0 };
   }
   return { factor: 1, mean: 0, scale: 1, shift: 0 };
+}
+
+function meanOf(x: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < x.length; i++) sum += x[i]!;
+  return sum / x.length;
 }
 
 export function length(vector: Float32Array | Float64Array): number {

@@ -24,10 +24,11 @@ export type SaeActivation =
 
 /**
  * What is done to x before everything else, and undone on the output of an autoencoder.
+ * - centre: x - mean; the output is y + mean.
  * - layer_norm: (x - mean) / (std + 1e-5), std unbiased; the output is y * std + mean.
  * - constant_norm_rescale: c x with c = sqrt(dIn) / |x|; the output is y / c.
  */
-export type InputNormalisation = "none" | "layer_norm" | "constant_norm_rescale";
+export type InputNormalisation = "none" | "centre" | "layer_norm" | "constant_norm_rescale";
 
 /** A sparse autoencoder or transcoder as plain data, whatever format it was published in. Matrices are row-major. */
 export interface SaeDescription {
@@ -57,6 +58,8 @@ export interface SaeDescription {
   readonly hook: SaeHook;
   /** The model it was trained on, in the spelling of its publisher; null where the files do not say. */
   readonly modelName: string | null;
+  /** It was trained on a model whose weights that write to the residual stream had no mean: see `forIgnoredMean`. */
+  readonly centredWeights: boolean;
   /** What else was published with it, as it stands in its config. */
   readonly metadata: JsonObject;
 }

@@ -6,7 +6,7 @@ import { ModelFormatError } from "../errors.js";
 import { readJsonObject } from "../model-file.js";
 import { foldDecoderNorms, foldInputScale } from "./folding.js";
 import type { SaeActivation, SaeDescription } from "./sae.js";
-import { type SaeHook, transcoderHook, transformerLensHook, untappable } from "./sae-hook.js";
+import { moduleOutput, type SaeHook, transcoderHook, transformerLensHook, untappable } from "./sae-hook.js";
 import { claim, readSafetensors, type TensorClaims } from "./sae-tensors.js";
 import { readSaelensConfig, type SaelensConfig } from "./saelens-config.js";
 
@@ -23,7 +23,7 @@ export function readSaelens(folder: string): SaeDescription {
   const cfg = readSaelensConfig(folder);
   const file = join(folder, SAELENS_WEIGHTS);
   const tensors = claim(file, readSafetensors(file));
-  const { dIn, dOut, dSae, normalisation, modelName, metadata } = cfg;
+  const { dIn, dOut, dSae, normalisation, trainedOn, metadata } = cfg;
   const transcoder = cfg.architecture.endsWith("transcoder");
   if (!transcoder && dOut !== dIn) throw fieldError(cfg.fields, ["d_out"], `d_in is ${dIn}`);
   refuseScalingFactor(tensors, file, dSae);
@@ -43,7 +43,8 @@ export function readSaelens(folder: string): SaeDescription {
     normalisation,
     activation: readActivation(cfg, tensors),
     hook: readHook(cfg, transcoder),
-    modelName,
+    modelName: trainedOn.name,
+    centredWeights: trainedOn.centredWeights,
     metadata,
   };
   tensors.nothingLeft();
@@ -87,11 +88,11 @@ function subtractsBDec({ appliesBDec, architecture, fields }: SaelensConfig, tra
   return appliesBDec ?? !transcoder;
 }
 
-function readHook({ hookName, hookNameOut, headIndex }: SaelensConfig, transcoder: boolean): SaeHook {
+function readHook({ hookName, hookNameOut, headIndex, trainedOn }: SaelensConfig, transcoder: boolean): SaeHook {
   if (transcoder) return transcoderHook(hookName, hookNameOut);
   if (hookName === null) return untappable(null, "Its cfg.json does not say which hook it was trained on.");
   if (headIndex !== null) return untappable(hookName, `It reads head ${headIndex} of ${hookName} alone.`);
-  return transformerLensHook(hookName);
+  return trainedOn.isHuggingFace ? moduleOutput(hookName) : transformerLensHook(hookName);
 }
 
 function refuseScalingFactor(tensors: TensorClaims, file: string, dSae: number): void {

@@ -2,6 +2,7 @@ import { basename, join, resolve } from "node:path";
 import { z } from "zod";
 import { type ConfigFields, fieldError, parseFields, whole } from "../config.js";
 import { readJsonObject } from "../model-file.js";
+import { refuseUnknownFields } from "./config-fields.js";
 import { MAX_WIDTH, type SaeActivation, type SaeDescription } from "./sae.js";
 import { moduleOutput, transcoderHook } from "./sae-hook.js";
 import { claim, readSafetensors } from "./sae-tensors.js";
@@ -19,6 +20,9 @@ const File = z.object({
   signed: z.literal(false, "it keeps negative values, which is not known here").nullish(),
 });
 
+/** What is read, and what is about training alone. */
+const FIELDS: ReadonlySet<string> = new Set([...Object.keys(File.shape), "normalize_decoder", "multi_topk"]);
+
 /**
  * An SAE as EleutherAI's sparsify saves it: cfg.json and sae.safetensors in a folder that is named after the module whose
  * output it reads (`layers.5` is the residual stream after block 5). Source: EleutherAI/sparsify, sparsify/sparse_coder.py.
@@ -27,6 +31,7 @@ const File = z.object({
 export function readSparsify(folder: string): SaeDescription {
   const fields: ConfigFields = { file: join(folder, "cfg.json"), values: readJsonObject(join(folder, "cfg.json")) };
   const cfg = parseFields(File, fields);
+  refuseUnknownFields(fields, FIELDS);
   const dIn = cfg.d_in;
   const dSae = cfg.num_latents || dIn * cfg.expansion_factor;
   const file = join(folder, SPARSIFY_WEIGHTS);
@@ -49,6 +54,7 @@ export function readSparsify(folder: string): SaeDescription {
     activation: readActivation(cfg, dSae, fields),
     hook: cfg.transcode ? transcoderHook(`the input of ${module}`, `the output of ${module}`) : moduleOutput(module),
     modelName: null,
+    centredWeights: false,
     metadata: fields.values,
   };
   tensors.nothingLeft();

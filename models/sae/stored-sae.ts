@@ -28,10 +28,11 @@ export const StoredSae = z.object({
   dSae: size,
   dOut: size,
   subtractsBDec: z.boolean(),
-  normalisation: z.enum(["none", "layer_norm", "constant_norm_rescale"]),
+  normalisation: z.enum(["none", "centre", "layer_norm", "constant_norm_rescale"]),
   activation: Activation,
   hook: Hook,
   modelName: z.string().nullable(),
+  centredWeights: z.boolean(),
   metadata: z.record(z.string(), z.unknown()),
   bytes: size,
   places: z.record(

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { type ConfigFields, fieldError, parseFields, whole } from "../config.js";
 import { readJsonObject } from "../model-file.js";
+import { refuseUnknownFields } from "./config-fields.js";
 import { MAX_WIDTH, type SaeActivation, type SaeDescription } from "./sae.js";
 import { transformerLensHook, untappable } from "./sae-hook.js";
 import { claim } from "./sae-tensors.js";
@@ -19,6 +20,14 @@ const File = z.object({
   model_name: z.string("it must be text").nullish(),
 });
 
+/** What is read, and what is about training alone. */
+const FIELDS: ReadonlySet<string> = new Set([
+  ...Object.keys(File.shape),
+  ...["seed", "batch_size", "lr", "num_tokens", "l1_coeff", "beta1", "beta2", "max_grad_norm", "seq_len", "dtype"],
+  ...["site", "layer", "device", "model_batch_size", "num_batches_in_buffer", "dataset_path", "wandb_project", "name"],
+  ...["perf_log_freq", "checkpoint_freq", "top_k_aux", "n_batches_to_dead", "aux_penalty", "afa_coeff", "bandwidth"],
+]);
+
 /**
  * A checkpoint of the code that came with the top-AFA paper: sae.pt and config.json. Its b_enc is stored, but neither
  * top-AFA nor top-k uses it. Source: SewoongLee/top-afa-sae, training/sae.py; arXiv 2503.24277.
@@ -30,6 +39,7 @@ export async function readTopAfaSae(folder: string): Promise<SaeDescription> {
     values: readJsonObject(join(folder, "config.json")),
   };
   const cfg = parseFields(File, fields);
+  refuseUnknownFields(fields, FIELDS);
   const { act_size: dIn, dict_size: dSae } = cfg;
   const file = join(folder, TOP_AFA_WEIGHTS);
   const tensors = claim(file, await readTorchFile(file));
@@ -51,6 +61,7 @@ export async function readTopAfaSae(folder: string): Promise<SaeDescription> {
     activation: readActivation(cfg, fields),
     hook: cfg.hook_point ? transformerLensHook(cfg.hook_point) : untappable(null, "Its config.json has no hook_point."),
     modelName: cfg.model_name ?? null,
+    centredWeights: false,
     metadata: fields.values,
   };
   tensors.nothingLeft();

@@ -43,6 +43,7 @@ export function randomSae(dIn: number, dSae: number, seed: number): SaeDescripti
     activation: { kind: "top-afa" },
     hook: untappable(null, "It was never trained."),
     modelName: null,
+    centredWeights: false,
     metadata: {},
   };
 }

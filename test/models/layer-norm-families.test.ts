@@ -65,6 +65,7 @@ describe("shapes", () => {
       layerGeometries: [0, 0],
       learnedPositions: 128,
       postNorm: false,
+      ignoresMean: "always",
     });
   });
 

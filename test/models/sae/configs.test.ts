@@ -75,6 +75,38 @@ describe("what is not understood is refused with a sentence", () => {
     ],
     ["a missing tensor", "standard-none", { architecture: "jumprelu" }, /"threshold" is missing/],
     ["a hook that is no name", "standard-none", { metadata: { hook_name: 7 } }, /metadata.hook_name is 7/],
+    ["a field that nobody knows", "standard-none", { post_scale: 2 }, /post_scale is 2, but it is not known here/],
+    [
+      "an option of the activation",
+      "old-flat-topk",
+      { activation_fn_kwargs: { k: 8, signed: true } },
+      /kwargs.signed is true/,
+    ],
+    ["whitened inputs", "standard-none", { normalize_activations: "covariance_whitening" }, /"covariance_whitening"/],
+    [
+      "inputs of heads at another hook",
+      "standard-none",
+      { reshape_activations: "hook_z" },
+      /reshape_activations is "hook_z"/,
+    ],
+    [
+      "a model of an unknown library",
+      "standard-none",
+      { metadata: { model_class_name: "HookedMamba" } },
+      /metadata.model_class_name is "HookedMamba"/,
+    ],
+    [
+      "a model that was changed in an unknown way",
+      "standard-none",
+      { metadata: { model_from_pretrained_kwargs: { load_in_4bit: true } } },
+      /metadata.model_from_pretrained_kwargs.load_in_4bit is true/,
+    ],
+    [
+      "centred weights of a model that cannot have them",
+      "old-flat-standard",
+      { model_class_name: "AutoModelForCausalLM", model_from_pretrained_kwargs: { center_writing_weights: true } },
+      /model_from_pretrained_kwargs.center_writing_weights is true/,
+    ],
   ])("SAELens: %s", async (_, name, values, reason) => expect(await refusal(saelens(name, values))).toMatch(reason));
 
   it("SAELens: a scaling factor that is not one", async () => {
@@ -104,6 +136,7 @@ describe("what is not understood is refused with a sentence", () => {
     ["groups that do not divide", { activation: "groupmax", k: 7 }, /k is 7, but 128 features cannot be split/],
     ["k beyond the features", { k: 200 }, /k is 200, but there are only 128/],
     ["a skip that is not there", { skip_connection: true }, /"W_skip" is missing/],
+    ["a field that nobody knows", { jump: 0.5 }, /jump is 0.5, but it is not known here/],
   ])("sparsify: %s", async (_, values, reason) => {
     const folder = changed(join(GOLDEN, "sparsify", "topk", "layers.1"), "cfg.json", values);
     expect(await refusal(folder)).toMatch(reason);
@@ -126,17 +159,87 @@ describe("what is not understood is refused with a sentence", () => {
       /"encoder.weight" has shape \[128,32\]/,
     ],
     ["no trainer", undefined, /trainer is absent/],
+    [
+      "a field that nobody knows",
+      { dict_class: "AutoEncoder", activation_dim: 32, dict_size: 128, input_scale: 3 },
+      /trainer.input_scale is 3, but it is not known here/,
+    ],
   ])("dictionary_learning: %s", async (_, trainer, reason) => {
     const folder = changed(join(GOLDEN, "dictionary_learning", "AutoEncoder", "trainer_0"), "config.json", { trainer });
     expect(await refusal(folder)).toMatch(reason);
   });
 
   it.each([
+    ["AutoEncoderTopK", { k: 9 }, /trainer.k is 9, but tensor "k" is 8/],
+    ["AutoEncoderTopK-k-in-config", { k: null }, /trainer.k is null, but there are 128 features/],
+    ["AutoEncoderTopK-k-in-config", { k: 129 }, /trainer.k is 129/],
+  ])("dictionary_learning: %s with %j", async (name, values, reason) => {
+    const golden = join(GOLDEN, "dictionary_learning", name, "trainer_0");
+    const { trainer } = JSON.parse(readFileSync(join(golden, "config.json"), "utf8"));
+    expect(await refusal(changed(golden, "config.json", { trainer: { ...trainer, ...values } }))).toMatch(reason);
+  });
+
+  it.each([
+    ["a field that nobody knows", { gain: 2 }, /gain is 2, but it is not known here/],
     ["batch-top-k, which stores no threshold", { sae_type: "batchtopk" }, /sae_type is "batchtopk"/],
     ["top-k without k", { sae_type: "topk" }, /top_k is 0/],
     ["another size", { dict_size: 128 }, /"W_enc" has shape \[32,256\]/],
   ])("top-afa-sae: %s", async (_, values, reason) => {
     expect(await refusal(changed(AFA, "config.json", values))).toMatch(reason);
+  });
+});
+
+describe("what changes nothing is no reason to refuse", () => {
+  it.each([
+    ["no normalisation at all", "standard-none", { normalize_activations: null }],
+    [
+      "fields that ask for nothing",
+      "standard-none",
+      { post_scale: null, extra: [], more: {}, other: false, type: "none" },
+    ],
+    [
+      "fields of a training run",
+      "old-flat-standard",
+      { use_ghost_grads: true, dead_feature_threshold: 1e-6, lp_norm: 1 },
+    ],
+    [
+      "what leaves the residual stream as it is",
+      "standard-none",
+      {
+        metadata: {
+          hook_name: "blocks.1.hook_resid_post",
+          model_from_pretrained_kwargs: {
+            center_writing_weights: false,
+            ...{ fold_ln: true, fold_value_biases: true, center_unembed: true, refactor_factored_attn_matrices: true },
+            ...{ dtype: "float32", n_devices: 2, device_map: "auto", default_prepend_bos: true },
+          },
+        },
+      },
+    ],
+  ])("%s", async (_, name, values) => {
+    const [plain, other] = [await openSae(join(GOLDEN, "saelens", name)), await openSae(saelens(name, values))];
+    const { file: _f, metadata: _m, hook: _h, modelName: _n, ...sae } = plain;
+    expect(other).toMatchObject(sae);
+  });
+
+  it("another revision of a model is another model", async () => {
+    const kwargs = { revision: "step3000" };
+    const folder = saelens("standard-none", {
+      metadata: { model_name: "pythia-70m", model_from_pretrained_kwargs: kwargs },
+    });
+    expect((await openSae(folder)).modelName).toBe("pythia-70m at revision step3000");
+  });
+
+  it("a hook of Hugging Face's class is the output of a module", async () => {
+    const metadata = { model_class_name: "AutoModelForCausalLM", hook_name: "model.layers.3" };
+    const { hook } = await openSae(saelens("standard-none", { metadata }));
+    expect(hook).toEqual({ tappable: true, name: "blocks.3.hook_resid_post", ownOutput: false });
+  });
+
+  it("but the input of a submodule has no tap", async () => {
+    const golden = join(GOLDEN, "dictionary_learning", "AutoEncoder", "trainer_0");
+    const { hook } = await openSae(changed(golden, "config.json", { buffer: { io: "in" } }));
+    expect(hook).toMatchObject({ tappable: false, reason: expect.stringMatching(/reads "in" of resid_post_layer_1/) });
   });
 });
 
