@@ -22,6 +22,7 @@ const BENCHMARKS = [
   "trace-endurance",
   "perplexity",
   "precision",
+  "sae-precision",
   "compile-memory",
   "model-memory",
   "peer",

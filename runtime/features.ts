@@ -30,7 +30,7 @@ export interface SaeReading {
   readonly z: number;
   /** sqrt(sum of kept (activation * |decoder row|)^2) */
   readonly f: number;
-  /** |z^2 - f^2| / ((d_sae - 1) f^2); null where f is 0. */
+  /** |z^2 - f^2| / ((d_sae - 1) f^2); null where f is 0, and with 8 bits where z^2 and f^2 differ by less than 5 % of f^2. */
   readonly epsLbo: number | null;
   /** Mean square of x - reconstruction, on x's scale. */
   readonly mse: number;

@@ -103,7 +103,7 @@ export class ReadingBlock implements Disposable {
 
   /** @param top at most that of the block */
   reading(row: number, top: number): RowReading {
-    const { kind, dSae } = this.#resources.sae.description;
+    const { sae } = this.#resources;
     const { l0, norm, squares, mse } = this.#scalarsOf(row);
     if (!Number.isFinite(norm)) return unreadable(norm);
     const first = 2 * row * this.#top;
@@ -112,8 +112,8 @@ export class ReadingBlock implements Disposable {
       l0,
       z: norm,
       f: Math.sqrt(squares),
-      epsLbo: epsLbo(norm, squares, dSae),
-      mse: kind === "transcoder" ? Number.NaN : mse,
+      epsLbo: epsLbo(norm, squares, sae),
+      mse: sae.description.kind === "transcoder" ? Number.NaN : mse,
       indices: Uint32Array.from(this.#listed.subarray(first, first + count)),
       values: this.#listed.slice(first + this.#top, first + this.#top + count),
     };

@@ -83,7 +83,7 @@ export class SaeReader implements Disposable {
       if (Number.isNaN(input.norm)) return unreadable(Number.NaN);
       block.products(row, this.#keeper.row);
       const kept = this.#keeper.keep(activation, input.norm);
-      const result = reading(kept, input, description.dSae, top);
+      const result = reading(kept, input, this.sae, top);
       dense ??= isDenseCheaper(this.sae.precision, kept.count, rows.length, description.dSae);
       if (dense) block.setActivations(row, kept);
       else result.mse = meanSquare(description, rows[row], input, this.#sum(kept));
@@ -116,7 +116,7 @@ export class SaeReader implements Disposable {
 /** A reading whose mse is still to come. */
 type Draft = { -readonly [Field in keyof RowReading]: RowReading[Field] };
 
-function reading(kept: KeptFeatures, { norm }: SaeInput, dSae: number, top: number): Draft {
+function reading(kept: KeptFeatures, { norm }: SaeInput, sae: CompiledSae, top: number): Draft {
   const { count, squares, sizes, features, activations } = kept;
   const places = new Int32Array(Math.min(top, count));
   largest(sizes.subarray(0, count), places.length, places);
@@ -126,7 +126,7 @@ function reading(kept: KeptFeatures, { norm }: SaeInput, dSae: number, top: numb
     indices[i] = features[places[i]!]!;
     values[i] = activations[places[i]!]!;
   }
-  const eps = epsLbo(norm, squares, dSae);
+  const eps = epsLbo(norm, squares, sae);
   return { l0: count, z: norm, f: Math.sqrt(squares), epsLbo: eps, mse: Number.NaN, indices, values };
 }
 

@@ -73,7 +73,7 @@ export interface Reading {
    */
   f: number | null;
   /**
-   * |z^2 - f^2| / ((d_sae - 1) f^2); null where f is 0
+   * |z^2 - f^2| / ((d_sae - 1) f^2); null where f is 0, and of an SAE read in 8 bits where z^2 and f^2 differ by less than 5 % of f^2
    */
   eps_lbo: number | null;
   /**

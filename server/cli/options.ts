@@ -98,7 +98,11 @@ const engine = {
     value: "[name=]folder",
     help: "attach a sparse autoencoder (repeatable), or none; default: those in the model's folder saes",
   }),
-  saePrecision: value(z.enum(["f32", "q8"]).default("f32"), "f32|q8", "precision of the encoders of SAEs"),
+  saePrecision: value(
+    z.enum(["f32", "q8"]).default("f32"),
+    "f32|q8",
+    "precision of the encoders of SAEs; q8: less memory and time, eps_lbo where 8 bits tell it",
+  ),
   saeAnyModel: toggle("attach SAEs that say they were trained on another model"),
   cacheDir,
   debug,

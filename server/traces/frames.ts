@@ -25,7 +25,9 @@ export const ReadingFrame = z
     l0: z.int().min(0).describe("Features kept that are above 0; idx and val have the strongest of them"),
     z: scalar("|normalised residual - b_dec|"),
     f: scalar("sqrt of the sum of kept (activation * |decoder row|)^2"),
-    eps_lbo: scalar("|z^2 - f^2| / ((d_sae - 1) f^2)").describe("|z^2 - f^2| / ((d_sae - 1) f^2); null where f is 0"),
+    eps_lbo: scalar("|z^2 - f^2| / ((d_sae - 1) f^2)").describe(
+      "|z^2 - f^2| / ((d_sae - 1) f^2); null where f is 0, and of an SAE read in 8 bits where z^2 and f^2 differ by less than 5 % of f^2",
+    ),
     mse: scalar("Mean square of residual - reconstruction"),
     idx: numbers(
       z.custom<Uint32Array>((value) => value instanceof Uint32Array),

@@ -189,6 +189,22 @@ export function readerContract(Reader: ReaderClass): void {
       }
     });
 
+    it("tells eps_lbo with 8 bits only where they do not change it", async () => {
+      const [exact, coarse] = [await readerOf(WIDE), await readerOf(WIDE, "q8")];
+      const told = [0, 0];
+      for (const activation of [{ kind: "top-afa" }, { kind: "top-k", k: 5 }, { kind: "top-k", k: 300 }] as const) {
+        const want = exact.read(x, activation, 0);
+        for (const [row, { epsLbo }] of coarse.read(x, activation, 0).entries()) {
+          const right = want[row];
+          if (!right) continue;
+          told[epsLbo === null ? 0 : 1]! += 1;
+          if (epsLbo === null) expect(Math.abs(right.z ** 2 / right.f ** 2 - 1)).toBeLessThan(0.06);
+          else expect(Math.abs(epsLbo / (right.epsLbo ?? 0) - 1)).toBeLessThan(0.1);
+        }
+      }
+      expect(Math.min(...told)).toBeGreaterThan(0);
+    });
+
     it("gives the strongest features asked for, by what they add, of equal ones the lowest", async () => {
       const reader = await readerOf({
         ...WIDE,
