@@ -4,6 +4,7 @@ import { z } from "zod";
 import { compileModel } from "../../models/compile.js";
 import { PRECISIONS } from "../../models/weights/block-format.js";
 import { Archive } from "../../runtime/archive.js";
+import type { RetrieveOptions } from "../../runtime/generation.js";
 import { type Retrieval, toRetrieval } from "../../runtime/retrieval.js";
 import { Runner } from "../../runtime/runner.js";
 import { benchFolder } from "./bench-model.js";
@@ -13,7 +14,8 @@ import { negativeLogProbability, textNll } from "./text-nll.js";
 
 /**
  * What middle retrieval does to ordinary text: NLL of a book's tokens, each decoded with the book's own token before it, that
- * retrieve from all that has left the window, beside the same tokens without retrieval.
+ * retrieve from all that has left the window, beside the same tokens without retrieval. With the defaults and in the paper's
+ * form, or with --k, --distance and --from-layer.
  */
 const SINKS = 10;
 const path = argument("model") ?? join("models", "default");
@@ -32,11 +34,19 @@ using runner = new Runner(model, { window, threads: 1 });
 
 const lambda = textNll(runner, ids, window, geometry).subarray(before);
 const figures: Figure[] = [{ name: "without retrieval", value: mean(lambda), unit: "nat" }];
-const defaults = toRetrieval({}, window, model.shape);
-for (const [name, retrieval] of [
-  ["the defaults", defaults],
-  ["the paper's form", { ...defaults, k: 5, distance: window / 2 }],
-] as const) {
+const number = (name: string): number | undefined => {
+  const given = argument(name);
+  return given === undefined ? undefined : Number(given);
+};
+const own = { k: number("k"), distance: number("distance"), fromLayer: number("from-layer") };
+const forms: readonly (readonly [name: string, form: RetrieveOptions])[] = Object.values(own).some(Number.isFinite)
+  ? [["as asked", own]]
+  : [
+      ["the defaults", {}],
+      ["the paper's form", { k: 5, distance: Math.floor(window / 2) }],
+    ];
+for (const [name, form] of forms) {
+  const retrieval = toRetrieval(form, window, model.shape);
   const nll = await retrievingNll(retrieval);
   const differences = nll.map((value, i) => value - (lambda[i] ?? Number.NaN));
   const error = sampleStandardDeviation([...differences]) / Math.sqrt(differences.length);
