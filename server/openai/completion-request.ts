@@ -16,7 +16,7 @@ export const CompletionRequest = z
       .prefault(null),
     max_tokens: MaxTokens.default(16),
     echo: flag,
-    logprobs: z.int().min(0).max(20).nullable().default(null),
+    logprobs: z.int({ error: "expected an integer: how many alternatives" }).min(0).max(20).nullable().default(null),
     add_special_tokens: flag,
   })
   .check(({ value, issues }) => {

@@ -263,6 +263,9 @@ describe("prompt_logprobs", () => {
       expect([each.text, each.logprobs]).toEqual([PROMPT, plain.logprobs]);
       expect(each.prompt_logprobs).toEqual(choices[0]?.prompt_logprobs);
     }
+    const fewer = await choice({ prompt_logprobs: 1, echo: true, logprobs: 4, max_tokens: 0 });
+    const told = fewer.prompt_logprobs?.map((entry) => Object.keys(entry ?? {}).length) ?? [];
+    expect([Math.min(...told.slice(1)), Math.max(...told)]).toEqual([1, 2]);
     expect(await choice({ prompt: [600], prompt_logprobs: 2, max_tokens: 1 })).toMatchObject({
       prompt_logprobs: [null],
     });
