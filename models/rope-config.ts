@@ -1,18 +1,14 @@
 import { z } from "zod";
 import { type ConfigFields, fieldError, parseFields, positive, whole } from "./config.js";
-import { isJsonObject } from "./model-file.js";
 import type { RopeParameters } from "./rope.js";
+import { agreed, type LayersOfType, ropeSection } from "./rope-section.js";
 
 /** A length in tokens; published configs go to ten million. */
 const tokens = whole(1, 2 ** 40);
 const factor = positive.nullish();
 const list = z.array(positive, "it must be a list of numbers above 0");
 
-const Theta = z.object({ rope_theta: positive.nullish() });
-const Kind = z.object({
-  rope_type: z.string("it must be a name").nullish(),
-  type: z.string("it must be a name").nullish(),
-});
+const name = z.string("it must be a name").nullish();
 const Linear = z.object({ factor: positive });
 const Llama3 = z.object({
   factor: positive,
@@ -31,90 +27,128 @@ const Yarn = z.object({
 const LongRope = z.object({ factor, attention_factor: factor, short_factor: list, long_factor: list });
 const Divided = z.object({ divisors: list });
 
-/** Which rotary positions of a config are asked for. */
-interface LayersOfType {
-  /** A type of layers, where `rope_parameters` has a part for each type. */
-  readonly layers?: string | undefined;
+/** Fields of a section that only a type reads. Those that ask for nothing, or for 1, may stand anywhere. */
+const OWN_FIELDS: Readonly<Record<RopeParameters["type"], readonly string[]>> = {
+  default: [],
+  linear: Object.keys(Linear.shape),
+  llama3: Object.keys(Llama3.shape),
+  yarn: Object.keys(Yarn.shape),
+  longrope: Object.keys(LongRope.shape),
+  divided: Object.keys(Divided.shape),
+};
+/** `finetuned` is how the first YaRN models said that they were trained on it. */
+const COMMON_FIELDS = ["rope_type", "type", "rope_theta", "partial_rotary_factor", "finetuned"];
+const ORIGINAL = "original_max_position_embeddings";
+
+/** What a family's positions are where its config does not say. */
+interface RopeDefaults {
+  readonly theta?: number;
+  readonly partialFactor?: number;
+  /** Tokens; default: the trained length. */
+  readonly originalLength?: number;
 }
 
-/** The part of a config that describes rotary positions: `rope_scaling` (older spelling) or `rope_parameters`, possibly empty. */
-function ropeSection(config: ConfigFields, { layers }: LayersOfType): ConfigFields {
-  const within = (...names: string[]) => [...(config.at ? [config.at] : []), ...names].join(".");
-  for (const name of ["rope_scaling", "rope_parameters"]) {
-    const values = config.values[name];
-    if (values === undefined || values === null) continue;
-    if (!isJsonObject(values)) throw fieldError(config, [name], "it must be an object");
-    const part = Object.keys(values).find((key) => isJsonObject(values[key]));
-    if (part === undefined) {
-      if (Object.keys(values).length > 0) return { file: config.file, at: within(name), values };
-      continue;
-    }
-    if (layers === undefined)
-      throw fieldError(config, [name, part], "models of this type have the same positions in all layers");
-    const own = values[layers];
-    if (!isJsonObject(own)) throw fieldError(config, [name, layers], "it must be an object");
-    return { file: config.file, at: within(name, layers), values: own };
-  }
-  return { file: config.file, at: within("rope_parameters"), values: {} };
+/** Under which names, other than within `rope_parameters`, a family's config may say what its positions are. */
+interface RopeNames {
+  readonly theta?: readonly string[];
+  readonly partialFactor?: readonly string[];
+}
+
+export interface RopeSource extends LayersOfType {
+  readonly defaults?: RopeDefaults;
+  /** Left out: rope_theta and partial_rotary_factor. */
+  readonly names?: RopeNames;
 }
 
 /**
  * The share of a head's dimensions that is rotated.
- * @throws ModelFormatError if it is no number above 0 and up to 1.
+ * @throws ModelFormatError if it is no number above 0 and up to 1, or said twice and differently.
  */
-export function partialRotaryFactor(config: ConfigFields, of: LayersOfType = {}): number {
+export function partialRotaryFactor(config: ConfigFields, { defaults, names, ...of }: RopeSource = {}): number {
   const must = "it must be a number above 0 and at most 1";
-  const Partial = z.object({ partial_rotary_factor: z.number(must).positive(must).max(1, must).nullish() });
-  const inner = parseFields(Partial, ropeSection(config, of)).partial_rotary_factor;
-  return inner ?? parseFields(Partial, config).partial_rotary_factor ?? 1;
+  const share = z.number(must).positive(must).max(1, must).nullish();
+  const outer = (names?.partialFactor ?? ["partial_rotary_factor"]).map((each) => [config, each] as const);
+  const found = agreed([[ropeSection(config, of), "partial_rotary_factor"], ...outer], share);
+  return found ?? defaults?.partialFactor ?? 1;
 }
 
 /**
  * Rotary positions from a config in either spelling: `rope_theta` beside `rope_scaling`, or both within `rope_parameters`
  * (transformers 5). What is left out takes the values transformers 5 gives it.
- * @throws ModelFormatError naming the field, or the rope type if it is unknown or changes frequencies with the length.
+ * @throws ModelFormatError naming the field that is wrong, contradicts another or means nothing to the rope type, or the
+ * rope type if it is unknown or changes frequencies with the length.
  */
 export function readRope(
   config: ConfigFields,
   {
     rotaryDim,
     maxPositionEmbeddings,
+    defaults = {},
+    names = {},
     ...of
-  }: LayersOfType & { readonly rotaryDim: number; readonly maxPositionEmbeddings: number },
+  }: RopeSource & { readonly rotaryDim: number; readonly maxPositionEmbeddings: number },
 ): RopeParameters {
   const section = ropeSection(config, of);
-  const kind = parseFields(Kind, section);
-  const type = kind.rope_type ?? kind.type ?? "default";
-  const theta = parseFields(Theta, section).rope_theta ?? parseFields(Theta, config).rope_theta ?? 10_000;
-  const originalLength = () => {
-    const Original = z.object({ original_max_position_embeddings: tokens.nullish() });
-    const outer = parseFields(Original, config).original_max_position_embeddings;
-    return outer ?? parseFields(Original, section).original_max_position_embeddings ?? maxPositionEmbeddings;
-  };
+  const type =
+    agreed(
+      [
+        [section, "rope_type"],
+        [section, "type"],
+      ],
+      name,
+    ) ?? "default";
+  const outer = (names.theta ?? ["rope_theta"]).map((each) => [config, each] as const);
+  const theta = agreed([[section, "rope_theta"], ...outer], factor) ?? defaults.theta ?? 10_000;
+  const said = agreed(
+    [
+      [section, ORIGINAL],
+      [config, ORIGINAL],
+    ],
+    tokens.nullish(),
+  );
+  const originalLength = said ?? defaults.originalLength ?? maxPositionEmbeddings;
+  const rope = ropeOf(type, section, { theta, originalLength, maxPositionEmbeddings, rotaryDim });
+  const strange = Object.entries(section.values).find(
+    ([field, value]) => ![...COMMON_FIELDS, ORIGINAL, ...OWN_FIELDS[rope.type]].includes(field) && value && value !== 1,
+  );
+  if (strange) throw fieldError(section, [strange[0]], `positions of the type ${type} have no such field`);
+  return rope;
+}
+
+interface RopeSizes {
+  readonly theta: number;
+  readonly originalLength: number;
+  readonly maxPositionEmbeddings: number;
+  readonly rotaryDim: number;
+}
+
+function ropeOf(type: string, section: ConfigFields, sizes: RopeSizes): RopeParameters {
+  const { theta, originalLength, maxPositionEmbeddings, rotaryDim } = sizes;
+  const typeField = typeof section.values.rope_type === "string" ? "rope_type" : "type";
   switch (type) {
     case "default":
       return { type, theta };
     case "linear":
       return { type, theta, factor: parseFields(Linear, section).factor };
     case "llama3":
-      return { type, theta, originalLength: originalLength(), ...llama3(section) };
+      return { type, theta, originalLength, ...llama3(section) };
     case "yarn":
-      return yarn(section, theta, originalLength(), maxPositionEmbeddings);
+      return yarn(section, theta, originalLength, maxPositionEmbeddings);
     case "longrope":
     case "su": // its name in the first Phi-3
-      return longrope(section, theta, originalLength(), maxPositionEmbeddings, rotaryDim);
+      return longrope(section, theta, originalLength, maxPositionEmbeddings, rotaryDim);
     case "divided":
       return { type, theta, ...divided(section, rotaryDim) };
     case "dynamic":
       throw fieldError(
         section,
-        [kind.rope_type ? "rope_type" : "type"],
+        [typeField],
         "dynamic scaling changes every frequency as the text grows, which a cache of rotated keys cannot follow",
       );
     default:
       throw fieldError(
         section,
-        [kind.rope_type ? "rope_type" : "type"],
+        [typeField],
         "the rope types known here are default, linear, llama3, yarn, longrope and divided",
       );
   }

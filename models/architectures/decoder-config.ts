@@ -3,7 +3,7 @@ import { type Activation, ActivationName } from "../activation.js";
 import type { Rotary } from "../attention.js";
 import { type ConfigFields, fieldError, parseFields, positive, TokenId, TokenIds, whole } from "../config.js";
 import type { Geometry, ModelShape } from "../graph-interface.js";
-import { partialRotaryFactor, readRope } from "../rope-config.js";
+import { partialRotaryFactor, type RopeSource, readRope } from "../rope-config.js";
 import { sharedGeometries } from "./layer-geometry.js";
 
 // Far above every published model, far below what would hurt before the weights are compared with it.
@@ -119,20 +119,18 @@ export function readDecoder(
 }
 
 /** How rotary positions of a family may differ from those of the whole head, in all layers. */
-interface RotaryOptions {
+interface RotaryOptions extends RopeSource {
   /** Rotates the first dimensions of a head only, by partial_rotary_factor. */
   readonly partial?: boolean;
-  /** The layers they belong to, where rope_parameters has a part for each type of layer. */
-  readonly layers?: string | undefined;
 }
 
 /** @throws ModelFormatError naming the field. */
 export function rotary(
   config: ConfigFields,
   { headDim, maxPositionEmbeddings }: DecoderSizes,
-  { partial = false, layers }: RotaryOptions = {},
+  { partial = false, ...source }: RotaryOptions = {},
 ): Rotary {
-  const factor = partialRotaryFactor(config, { layers });
+  const factor = partialRotaryFactor(config, source);
   if (factor !== 1 && !partial)
     throw fieldError(config, ["partial_rotary_factor"], "models of this type rotate every dimension of a head");
   const rotaryDim = Math.trunc(headDim * factor);
@@ -144,7 +142,7 @@ export function rotary(
         : `it leaves ${rotaryDim} of ${headDim} dimensions, not an even number above 0,`;
     throw fieldError(config, [field], `${must} because rotary positions turn pairs`);
   }
-  return { kind: "rotary", rope: readRope(config, { rotaryDim, maxPositionEmbeddings, layers }), rotaryDim };
+  return { kind: "rotary", rope: readRope(config, { rotaryDim, maxPositionEmbeddings, ...source }), rotaryDim };
 }
 
 /** @param postNorm as in ModelShape */

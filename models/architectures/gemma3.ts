@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { type ConfigFields, fieldError, parseFields, positive, whole } from "../config.js";
+import { type ConfigFields, fieldError, parseFields, whole } from "../config.js";
 import type { Forward } from "../forward.js";
 import { isJsonObject } from "../model-file.js";
 import type { Architecture } from "./architecture.js";
@@ -17,14 +17,12 @@ const DEFAULTS = {
   num_hidden_layers: 26,
   num_attention_heads: 8,
   max_position_embeddings: 131_072,
-  rope_theta: 1_000_000,
-  rope_local_base_freq: 10_000,
   sliding_window_pattern: 6,
   bos_token_id: 2,
   eos_token_id: 1,
 };
 
-const Gemma3File = z.object({ sliding_window_pattern: whole(1, 2 ** 40), rope_local_base_freq: positive });
+const Gemma3File = z.object({ sliding_window_pattern: whole(1, 2 ** 40) });
 
 /**
  * Gemma 3: Gemma 2 with norms over heads in place of the limit of scores, five layers with a sliding window to one
@@ -82,9 +80,12 @@ function readGemma3(fields: ConfigFields): GemmaConfig {
   const scores = readGemmaScores(config);
   if (scores.scoreCap !== null)
     throw fieldError(config, ["attn_logit_softcapping"], "Gemma 3 does not limit the scores of attention");
-  const { sliding_window_pattern: pattern, rope_local_base_freq: localTheta } = parseFields(Gemma3File, config);
-  const full = rotary(config, c, { layers: "full_attention" });
-  const sliding = rotary(localRope(config, localTheta), c, { layers: "sliding_attention" });
+  const { sliding_window_pattern: pattern } = parseFields(Gemma3File, config);
+  const full = rotary(config, c, { layers: "full_attention", defaults: { theta: 1_000_000 } });
+  const sliding = rotary(localRope(config), c, {
+    layers: "sliding_attention",
+    names: { theta: ["rope_local_base_freq"] },
+  });
   const windows = layerWindows(config, c, (layer) => (layer + 1) % pattern !== 0);
   return {
     ...c,
@@ -94,10 +95,10 @@ function readGemma3(fields: ConfigFields): GemmaConfig {
 }
 
 /** The fields that the layers with a window have their positions from: the older spelling scales the others alone. */
-function localRope(config: ConfigFields, theta: number): ConfigFields {
+function localRope(config: ConfigFields): ConfigFields {
   const { rope_parameters: parts } = config.values;
   const own = isJsonObject(parts) && Object.values(parts).some(isJsonObject) ? parts : null;
-  return { ...config, values: { ...config.values, rope_theta: theta, rope_scaling: null, rope_parameters: own } };
+  return { ...config, values: { ...config.values, rope_scaling: null, rope_parameters: own } };
 }
 
 /** The fields of the text model; tokens may stand beside it. */

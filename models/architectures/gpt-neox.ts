@@ -3,7 +3,7 @@ import { type Activation, ActivationName } from "../activation.js";
 import { type ConfigFields, fieldError, parseFields, positive } from "../config.js";
 import { hook } from "../hooks.js";
 import type { RopeParameters } from "../rope.js";
-import { partialRotaryFactor, readRope } from "../rope-config.js";
+import { partialRotaryFactor, type RopeSource, readRope } from "../rope-config.js";
 import type { Architecture } from "./architecture.js";
 import { fusedHeads } from "./fused-heads.js";
 import { matrix } from "./matrix.js";
@@ -22,11 +22,6 @@ import {
 } from "./model-sizes.js";
 import { selfAttention } from "./self-attention.js";
 
-const share = z
-  .number("it must be a number above 0 and at most 1")
-  .positive("it must be above 0")
-  .max(1, "it must be at most 1");
-
 const GptNeoXFile = z.object({
   vocab_size: vocabularySize,
   hidden_size: width,
@@ -36,8 +31,6 @@ const GptNeoXFile = z.object({
   layer_norm_eps: positive.default(1e-5),
   hidden_act: ActivationName.default("gelu"),
   max_position_embeddings: positionCount.default(2048),
-  rotary_pct: share.nullish(),
-  rotary_emb_base: positive.nullish(),
   use_parallel_residual: flag(true),
   attention_bias: flag(true),
   tie_word_embeddings: flag(false),
@@ -57,17 +50,16 @@ interface GptNeoXConfig extends ModelSizes {
   readonly tieWordEmbeddings: boolean;
 }
 
-/** `rotary_pct` and `rotary_emb_base` are transformers 4's names of `partial_rotary_factor` and `rope_theta`. */
+/** Transformers 4's names of `partial_rotary_factor` and `rope_theta` come first. */
+const ROPE: RopeSource = {
+  names: { theta: ["rotary_emb_base", "rope_theta"], partialFactor: ["rotary_pct", "partial_rotary_factor"] },
+  defaults: { partialFactor: 0.25 },
+};
+
 function readGptNeoXConfig(config: ConfigFields): GptNeoXConfig {
   const found = parseFields(GptNeoXFile, config);
   const headDim = sharedHeadDim(config, ["hidden_size"], found.hidden_size, found.num_attention_heads);
-  const { partial_rotary_factor = 0.25, rope_theta } = config.values;
-  const rotary = {
-    partial_rotary_factor: found.rotary_pct ?? partial_rotary_factor,
-    rope_theta: found.rotary_emb_base ?? rope_theta,
-  };
-  const renamed = { ...config, values: { ...config.values, ...rotary } };
-  const rotaryDim = Math.floor(headDim * partialRotaryFactor(renamed));
+  const rotaryDim = Math.floor(headDim * partialRotaryFactor(config, ROPE));
   if (rotaryDim < 2 || rotaryDim % 2 !== 0)
     throw fieldError(
       config,
@@ -85,7 +77,7 @@ function readGptNeoXConfig(config: ConfigFields): GptNeoXConfig {
     trainedLength: found.max_position_embeddings,
     epsilon: found.layer_norm_eps,
     activation: found.hidden_act,
-    rope: readRope(renamed, { rotaryDim, maxPositionEmbeddings: found.max_position_embeddings }),
+    rope: readRope(config, { ...ROPE, rotaryDim, maxPositionEmbeddings: found.max_position_embeddings }),
     rotaryDim,
     parallelResidual: found.use_parallel_residual,
     attentionBias: found.attention_bias,

@@ -5,7 +5,7 @@ import { type DecoderConfig, decoderShape, readDecoder, rotary, withDefaults } f
 import { layerWindows } from "./layer-geometry.js";
 
 /** What transformers' class has where a config says nothing. */
-const DEFAULTS = { rms_norm_eps: 1e-5, max_position_embeddings: 4096, original_max_position_embeddings: 4096 };
+const DEFAULTS = { rms_norm_eps: 1e-5, max_position_embeddings: 4096 };
 
 /**
  * Phi-3 and Phi-4: Llama with its maps fused, queries, keys and values into one, gate and up into another; Phi-4 mini
@@ -18,7 +18,7 @@ export const phi3: Architecture<DecoderConfig> = {
   readConfig(fields) {
     const config = withDefaults(fields, DEFAULTS);
     const c = readDecoder(config);
-    const positions = rotary(config, c, { partial: true });
+    const positions = rotary(config, c, { partial: true, defaults: { originalLength: 4096 } });
     if (positions.rope.type !== "default" && positions.rope.type !== "longrope")
       throw fieldError(config, ["rope_scaling"], "Phi-3 is known here with longrope or without scaling");
     return { ...c, layerGeometry: layerWindows(config, c, () => true).map(({ window }) => ({ window, positions })) };

@@ -14,7 +14,6 @@ const DEFAULTS = {
   max_position_embeddings: 32_768,
   tie_word_embeddings: true,
   use_sliding_window: false,
-  rope_theta: 2_000_000,
   no_rope_layer_interval: 4,
 };
 
@@ -35,7 +34,7 @@ export const smollm3: Architecture<DecoderConfig> = {
     const config = withDefaults(fields, DEFAULTS);
     const c = readDecoder(config);
     const rotates = rotatingLayers(config, c.layers);
-    const positions = rotary(config, c);
+    const positions = rotary(config, c, { defaults: { theta: 2_000_000 } });
     const windows = layerWindows(config, c, (layer) => !rotates[layer]);
     return {
       ...c,

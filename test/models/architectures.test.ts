@@ -160,6 +160,12 @@ describe("a variation that would give other numbers", () => {
       { rope_parameters: { full_attention: { rope_theta: 1e6 } } },
       /rope_parameters\.full_attention is .*same positions in all layers/,
     ],
+    [
+      "gemma3_text",
+      { rope_local_base_freq: 500 },
+      /rope_local_base_freq is 500, but rope_parameters.sliding_attention.rope_theta is 10000/,
+    ],
+    ["gemma3_text", { rope_theta: 500 }, /rope_theta is 500, but rope_parameters.full_attention.rope_theta is 1000000/],
     ["smollm3", { no_rope_layers: [1, 0] }, /no_rope_layers is \[1,0\], but it must have 3 entries/],
     ["smollm3", { no_rope_layers: [1, 0, 2] }, /no_rope_layers\.2 is 2/],
     ["smollm3", { no_rope_layers: null, no_rope_layer_interval: 0 }, /no_rope_layer_interval is 0/],

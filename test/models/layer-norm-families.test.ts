@@ -102,7 +102,7 @@ describe("shapes", () => {
 
 it.each([
   ["gpt_neox", { rope_parameters: { partial_rotary_factor: 0.5 } }, { rope_parameters: null, rotary_pct: 0.5 }],
-  ["gpt_neox", { rotary_pct: 0.5, rotary_emb_base: 7 }, {}], // rope_parameters goes before the older names
+  ["gpt_neox", { rotary_pct: 0.25, rotary_emb_base: 10_000 }, {}], // both spellings, and they agree
   ["gpt_neox", { layer_norm_eps: undefined, hidden_act: undefined, attention_bias: null }, {}],
   ["gpt_neox", { rope_parameters: null }, {}],
   ["gpt2", { n_inner: 128, scale_attn_weights: null, activation_function: undefined }, {}],
@@ -120,12 +120,18 @@ it.each([
 
 it.each([
   ["gpt_neox", { hidden_size: 50 }, /hidden_size is 50, but it must be a multiple of.* \(3\)/],
+  ["gpt_neox", { rotary_pct: 0.5 }, /rotary_pct is 0.5, but rope_parameters.partial_rotary_factor is 0.25/],
+  ["gpt_neox", { rotary_emb_base: 7 }, /rotary_emb_base is 7, but rope_parameters.rope_theta is 10000/],
   ["gpt_neox", { rotary_pct: 0 }, /rotary_pct is 0/],
   ["gpt_neox", { rotary_pct: 1.5 }, /rotary_pct is 1.5/],
   ["gpt_neox", { rope_parameters: null, rotary_pct: 0.2 }, /rotary_pct is 0.2, but 3 of 16 dimensions would rotate/],
   ["gpt_neox", { rotary_emb_base: -1 }, /rotary_emb_base is -1/],
   ["gpt_neox", { rope_parameters: { partial_rotary_factor: 7 } }, /rope_parameters.partial_rotary_factor is 7/],
-  ["gpt_neox", { rope_scaling: { type: "dynamic", factor: 2 } }, /rope_scaling.type is "dynamic"/],
+  [
+    "gpt_neox",
+    { rope_parameters: null, rope_scaling: { type: "dynamic", factor: 2 } },
+    /rope_scaling.type is "dynamic"/,
+  ],
   ["gpt_neox", { hidden_act: "warp9" }, /hidden_act is "warp9", but the activations known here are/],
   ["gpt_neox", { use_parallel_residual: "yes" }, /use_parallel_residual is "yes"/],
   ["gpt_neox", { bos_token_id: 128 }, /bos_token_id is 128, but it must be below vocab_size/],

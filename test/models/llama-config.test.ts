@@ -104,18 +104,21 @@ describe("the config of a Llama", () => {
     [{ partial_rotary_factor: 0.5 }, /partial_rotary_factor is 0.5/],
     [{ bos_token_id: 32 }, /bos_token_id is 32, but it must be below vocab_size/],
     [{ eos_token_id: "</s>" }, /eos_token_id is "<\/s>"/],
-    [{ rope_scaling: "yarn" }, /rope_scaling is "yarn", but it must be an object/],
-    [{ rope_scaling: { type: "dynamic", factor: 2 } }, /rope_scaling.type is "dynamic".*cannot follow/],
-    [{ rope_scaling: { type: "linear" } }, /rope_scaling.factor is absent/],
-    [{ rope_scaling: { type: "linear", factor: 0 } }, /rope_scaling.factor is 0/],
-    [{ rope_scaling: { type: "__proto__" } }, /rope_scaling.type is "__proto__"/],
+    [{ rope_parameters: null, rope_scaling: "yarn" }, /rope_scaling is "yarn", but it must be an object/],
+    [
+      { rope_parameters: null, rope_scaling: { type: "dynamic", factor: 2 } },
+      /rope_scaling.type is "dynamic".*cannot follow/,
+    ],
+    [{ rope_parameters: null, rope_scaling: { type: "linear" } }, /rope_scaling.factor is absent/],
+    [{ rope_parameters: null, rope_scaling: { type: "linear", factor: 0 } }, /rope_scaling.factor is 0/],
+    [{ rope_parameters: null, rope_scaling: { type: "__proto__" } }, /rope_scaling.type is "__proto__"/],
     [{ rope_parameters: null, rope_theta: 0 }, /rope_theta is 0/],
     [
-      { rope_scaling: { type: "llama3", factor: 8, low_freq_factor: 4, high_freq_factor: 4 } },
+      { rope_parameters: null, rope_scaling: { type: "llama3", factor: 8, low_freq_factor: 4, high_freq_factor: 4 } },
       /rope_scaling.high_freq_factor is 4, but it must be above low_freq_factor/,
     ],
     [
-      { rope_scaling: { type: "longrope", short_factor: [1], long_factor: [1, 2] } },
+      { rope_parameters: null, rope_scaling: { type: "longrope", short_factor: [1], long_factor: [1, 2] } },
       /rope_scaling.short_factor is \[1\], but it must have 2 entries/,
     ],
   ])("is refused with field and value: %j", (values, reason) => {

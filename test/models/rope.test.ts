@@ -4,7 +4,8 @@ import { partialRotaryFactor, readRope } from "../../models/rope-config.js";
 
 /** What the config of a model, in either spelling, makes of a head's rotated dimensions at a window. */
 function frequencies(rope: object, { rotaryDim = 8, length = 128, window = 64, ...top } = {}) {
-  const config = { file: "config.json", values: { rope_theta: 10000, ...top, rope_scaling: rope } };
+  const theta = "rope_theta" in rope ? {} : { rope_theta: 10000 };
+  const config = { file: "config.json", values: { ...theta, ...top, rope_scaling: rope } };
   return ropeFrequencies(readRope(config, { rotaryDim, maxPositionEmbeddings: length }), rotaryDim, { window });
 }
 
@@ -153,11 +154,9 @@ describe("the spellings of rotary positions", () => {
     const now = read({ rope_parameters: { ...scaling, rope_theta: 5e5, original_max_position_embeddings: 32 } });
     expect(before).toEqual(now);
     expect(before).toMatchObject({ theta: 5e5, originalLength: 32 });
-    const outer = {
-      original_max_position_embeddings: 64,
-      rope_scaling: { ...scaling, original_max_position_embeddings: 32 },
-    };
-    expect(read(outer)).toMatchObject({ originalLength: 64 });
+    expect(read({ original_max_position_embeddings: 64, rope_scaling: scaling })).toMatchObject({ originalLength: 64 });
+    const both = { ...scaling, original_max_position_embeddings: 32 };
+    expect(read({ rope_theta: 5e5, rope_scaling: both, rope_parameters: { ...both, rope_theta: 5e5 } })).toEqual(now);
     expect(read({ rope_scaling: scaling })).toMatchObject({ originalLength: 128, theta: 10000 });
   });
 
@@ -167,5 +166,52 @@ describe("the spellings of rotary positions", () => {
     expect(share({ partial_rotary_factor: 0.25 })).toBe(0.25);
     expect(share({ rope_parameters: { partial_rotary_factor: 0.5 } })).toBe(0.5);
     expect(() => share({ partial_rotary_factor: 2 })).toThrow(/partial_rotary_factor is 2/);
+    const twice = { partial_rotary_factor: 0.25, rope_parameters: { partial_rotary_factor: 0.5 } };
+    expect(() => share(twice)).toThrow(
+      /partial_rotary_factor is 0.25, but rope_parameters.partial_rotary_factor is 0.5/,
+    );
+  });
+
+  const llama3 = { factor: 8, low_freq_factor: 1, high_freq_factor: 4 };
+  it.each([
+    [
+      { rope_theta: 1e4, rope_parameters: { rope_theta: 5e5 } },
+      /rope_theta is 10000, but rope_parameters.rope_theta is/,
+    ],
+    [
+      { rope_parameters: { rope_type: "linear", type: "yarn", factor: 2 } },
+      /type is "yarn", but rope_parameters.rope_ty/,
+    ],
+    [
+      { rope_scaling: { type: "linear", factor: 2 }, rope_parameters: { rope_type: "linear", factor: 4 } },
+      /rope_scaling is .*, but rope_parameters says otherwise/,
+    ],
+    [
+      {
+        original_max_position_embeddings: 64,
+        rope_scaling: { ...llama3, type: "llama3", original_max_position_embeddings: 32 },
+      },
+      /original_max_position_embeddings is 64, but rope_scaling.original_max_position_embeddings is 32/,
+    ],
+    [
+      { rope_parameters: { rope_type: "default", factor: 8 } },
+      /factor is 8, but positions of the type default have no/,
+    ],
+    [
+      { rope_scaling: { ...llama3, type: "linear" } },
+      /low_freq_factor|high_freq_factor is 4, but positions of the type linear/,
+    ],
+    [
+      { rope_scaling: { type: "yarn", factor: 2, ext_factor: 0.5 } },
+      /ext_factor is 0.5, but positions of the type yarn/,
+    ],
+  ])("that contradict each other or mean nothing are refused, by name: %j", (values, reason) => {
+    expect(() => read(values)).toThrow(reason);
+  });
+
+  it("may have what changes nothing", () => {
+    const yarn = { type: "yarn", factor: 2, finetuned: true, ext_factor: 1, attn_factor: null };
+    expect(read({ rope_scaling: yarn })).toMatchObject({ type: "yarn", factor: 2 });
+    expect(read({ rope_scaling: null, rope_parameters: {} })).toEqual({ type: "default", theta: 10_000 });
   });
 });
