@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { readFolderChatTemplate } from "./chat/hugging-face-chat-template.js";
 import { readConfig, readGenerationConfig } from "./config.js";
-import { readJsonObject } from "./model-file.js";
+import { readJsonFile } from "./model-file.js";
 import type { ModelSource } from "./model-source.js";
 import { readFramingTokens } from "./tokenizer/text-frame.js";
 import { openCheckpoint } from "./weights/checkpoint.js";
@@ -19,7 +19,7 @@ export function openFolder(path: string): ModelSource {
       const framing = readFramingTokens(path);
       return { ...config, frame: framing.frame, bosTokenId: framing.bosTokenId ?? bosTokenId };
     },
-    tokenizer: () => (existsSync(tokenizerFile) ? { file: tokenizerFile, value: readJsonObject(tokenizerFile) } : null),
+    tokenizer: () => (existsSync(tokenizerFile) ? { file: tokenizerFile, ...readJsonFile(tokenizerFile) } : null),
     chatTemplate: () => readFolderChatTemplate(path),
     openCheckpoint: () => openCheckpoint(path),
   };

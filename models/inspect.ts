@@ -65,6 +65,8 @@ export interface InspectOptions {
   readonly quick: boolean;
   /** Called with the share of the weights read, 0 to 1. */
   readonly onProgress?: (share: number) => void;
+  /** Opens the tokenizer and closes it again; left out: in this process, which a hostile file can end. */
+  readonly tryTokenizer?: (path: string, vocabSize: number) => Promise<"ok" | "absent">;
 }
 
 /** What a check found, `null` where the model has no such thing, and how it is told. */
@@ -117,7 +119,7 @@ async function inspectParts(
   const planned = model === null ? null : planWeights(model, { precision, dtypes });
   await check("generation", () => ({ found: source.generation(), finding: "defaults of sampling and end tokens" }));
   const stored = await inspectWeights(source, model, planned?.plan ?? null, options, check);
-  if (model !== null) await check("tokenizer", () => describeTokenizer(source, model.shape.vocabSize));
+  if (model !== null) await check("tokenizer", () => describeTokenizer(source, model.shape.vocabSize, options));
   await check("chat template", () => describeTemplate(source));
   const inspection = { path: source.path, checks, ...UNKNOWN, stored };
   if (model === null || planned === null) return inspection;
@@ -204,10 +206,13 @@ function shapeOf({ modelType, shape }: DescribedModel): string {
   return `${modelType}, ${layers} layers of ${hiddenSize}, ${kvHeads} key-value heads of ${headDim}, ${vocabSize} tokens, trained on ${trainedLength}`;
 }
 
-function describeTokenizer(source: ModelSource, vocabSize: number) {
-  const found = openTokenizer(source.path, vocabSize);
+async function describeTokenizer(source: ModelSource, vocabSize: number, { tryTokenizer = openHere }: InspectOptions) {
+  const found = (await tryTokenizer(source.path, vocabSize)) === "absent" ? null : "ok";
   return { found, finding: found === null ? "none: token ids go in and out" : "reads and writes text" };
 }
+
+const openHere = async (path: string, vocabSize: number) =>
+  (await openTokenizer(path, vocabSize)) === null ? "absent" : "ok";
 
 function describeTemplate(source: ModelSource) {
   const found = source.chatTemplate();

@@ -67,21 +67,18 @@ export function readTextFile(path: string, maxBytes: number): string {
  * A JSON file that holds an object.
  * @throws ModelFormatError if it is absent, too large, not UTF-8, not JSON (cut off), or not an object.
  */
-export function readJsonObject(path: string): JsonObject {
-  const { fd, size } = openModelFile(path);
+export const readJsonObject = (path: string): JsonObject => readJsonFile(path).value;
+
+/** The same, with the text that it was. */
+export function readJsonFile(path: string): { readonly text: string; readonly value: JsonObject } {
+  const text = readTextFile(path, MAX_JSON_BYTES);
   try {
-    if (size > MAX_JSON_BYTES)
-      throw new ModelFormatError(path, `${size} bytes are too many for a JSON file of a model`);
-    const bytes = new Uint8Array(size);
-    readFully(fd, path, bytes, 0);
-    const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    const value: unknown = JSON.parse(text);
     if (!isJsonObject(value)) throw new ModelFormatError(path, "the file holds no JSON object");
-    return value;
+    return { text, value };
   } catch (error) {
     if (error instanceof ModelFormatError) throw error;
     throw new ModelFormatError(path, `the file is not valid JSON (cut off?): ${messageOf(error)}`);
-  } finally {
-    closeSync(fd);
   }
 }
 

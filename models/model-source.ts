@@ -5,12 +5,14 @@ import { ModelFormatError } from "./errors.js";
 import { splitNames } from "./gguf/gguf-files.js";
 import { openGguf } from "./gguf/gguf-source.js";
 import { openFolder } from "./hugging-face-folder.js";
+import type { JsonObject } from "./model-file.js";
 import type { Checkpoint } from "./weights/checkpoint.js";
 
-/** A JSON value of a model, and the file that errors about it name. */
-export interface ModelJson {
+/** A tokenizer.json, as text and read; errors about it name the file. */
+export interface TokenizerJson {
   readonly file: string;
-  readonly value: unknown;
+  readonly text: string;
+  readonly value: JsonObject;
 }
 
 /** What turns a conversation into a prompt: a Jinja template, and the special tokens that it may name. */
@@ -35,7 +37,7 @@ export interface ModelSource {
   config(): ConfigFields;
   generation(): GenerationConfig;
   /** As tokenizer.json holds it; null where the model has none. */
-  tokenizer(): ModelJson | null;
+  tokenizer(): TokenizerJson | null;
   /** null where the model has none. */
   chatTemplate(): ChatTemplate | null;
   /** The caller closes it. */

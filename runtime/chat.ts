@@ -1,8 +1,8 @@
 import type { Conversation } from "../models/chat/chat-template.js";
 import type { ChatTemplate } from "../models/model-source.js";
-import type { Encoder } from "./encoder.js";
 import { ChatTemplateFailed, InvalidRequest } from "./errors.js";
 import type { ChatPrompt } from "./generation.js";
+import type { Encoder } from "./prompts/encoder.js";
 import { TemplateRenderer } from "./template-renderer.js";
 
 /** Stands for what an assistant says, so that what comes behind it can be found: noncharacters, which no template has. */
@@ -23,7 +23,7 @@ export class Chat {
   /** See `Engine.chatPrompt`. */
   async prompt(conversation: Conversation, signal: AbortSignal): Promise<ChatPrompt> {
     const text = await this.#renderer.render(conversation, signal);
-    const ids = await this.encoder.encode(text);
+    const ids = await this.encoder.encode(text, "messages");
     signal.throwIfAborted();
     if (ids.length === 0) throw new InvalidRequest("the model's chat template makes an empty text of them", "messages");
     this.#turnEnd ??= this.#findTurnEnd();
@@ -44,7 +44,7 @@ export class Chat {
     try {
       const text = await this.#renderer.render(asked);
       const at = text.lastIndexOf(ANSWER);
-      const [first] = at === -1 ? [] : await this.encoder.encode(text.slice(at + ANSWER.length));
+      const [first] = at === -1 ? [] : await this.encoder.encode(text.slice(at + ANSWER.length), "messages");
       return first !== undefined && this.encoder.tokens.isSpecial(first) ? [first] : [];
     } catch (error) {
       if (error instanceof InvalidRequest || error instanceof ChatTemplateFailed) return [];

@@ -1,24 +1,48 @@
-import { stripSpaces, type TokenBytes, unnamedToken } from "../models/tokenizer/token-bytes.js";
+import { isUtf8 } from "node:buffer";
+import { stripStart, type TokenBytes, unnamedToken } from "../models/tokenizer/token-bytes.js";
 
 /** Where a text stands between two tokens, as plain data. */
 export interface DetokenizerState {
-  /** Bytes that may still become a character (at most 3). */
+  /** Bytes that may still become characters. */
   readonly pending: readonly number[];
-  /** Spaces that the next text still loses, where it is the start of a text (`TokenBytesData.strip`); 0 for a continuation. */
+  /** How often the next text still loses what is stripped off the start of one; 0 for a continuation. */
   readonly strip: number;
+  /** The next token opens a text. */
+  readonly opens: boolean;
+  /** A space stands before the next token. */
+  readonly spaced: boolean;
 }
 
-/** Of a text that goes on: it keeps its first space. */
-export const CONTINUATION: DetokenizerState = { pending: [], strip: 0 };
+/** The state of a text of which nothing has been said yet. */
+export const startOfText = (tokens: TokenBytes): DetokenizerState => ({
+  pending: [],
+  strip: tokens.data.strip.count,
+  opens: true,
+  spaced: false,
+});
+
+/** The state behind a prompt that ends with `last`: what follows keeps its first space. */
+export const behindPrompt = (tokens: TokenBytes | null, last: number): DetokenizerState => ({
+  ...CONTINUATION,
+  spaced: tokens?.has(last, "spaced") === true,
+});
+
+const CONTINUATION: DetokenizerState = { pending: [], strip: 0, opens: false, spaced: false };
+/** Bytes of a run that are kept until its end at most: a text must come out, and memory end, even if the run does not. */
+const LONGEST_RUN = 64;
 const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /**
- * Turns tokens into text as they come. A character is given out with its last byte; bytes that cannot be one become U+FFFD
- * as soon as that is certain. All pieces together are what `TokenBytes.decode` makes of all ids.
+ * Turns tokens into text as they come, such that all pieces together are what `TokenBytes.decode` makes of all ids. Where
+ * any token may be part of a character, one is given out with its last byte, and bytes that cannot be one become U+FFFD as
+ * soon as that is certain. Where characters without a token are spelled in bytes, a run of these is text or broken as a
+ * whole, so that it is given out when it ends: whole characters of it from 64 bytes on, whatever follows.
  */
 export class Detokenizer {
   #pending: Uint8Array;
   #strip: number;
+  #opens: boolean;
+  #spaced: boolean;
 
   /**
    * @param tokens null where the model has no tokenizer: then all text is ""
@@ -32,30 +56,50 @@ export class Detokenizer {
   ) {
     this.#pending = Uint8Array.from(state.pending);
     this.#strip = state.strip;
+    this.#opens = state.opens;
+    this.#spaced = state.spaced;
   }
 
-  /** Text that this token decides; "" for special tokens that are skipped. */
+  /** Text that this token decides; "" for special tokens that are skipped, and for ids without an entry. */
   push(id: number): string {
-    if (!this.tokens || (this.special === "skip" && this.tokens.isSpecial(id))) return "";
-    let bytes = this.tokens.bytes(id);
-    if (this.#strip > 0) ({ bytes, left: this.#strip } = stripSpaces(bytes, this.#strip));
+    const { tokens } = this;
+    if (!tokens?.has(id, "present") || (this.special === "skip" && tokens.isSpecial(id))) return "";
+    const bytes = tokens.bytes(id, this.#opens);
+    const space = this.#spaced ? " " : "";
+    this.#opens = false;
+    this.#spaced = tokens.has(id, "spaced");
+    if (tokens.data.spelled && !tokens.has(id, "byte")) return this.#strippedOf(this.#endRun() + lenient.decode(bytes));
     const joined = new Uint8Array(this.#pending.length + bytes.length);
     joined.set(this.#pending);
     joined.set(bytes, this.#pending.length);
-    const decided = joined.length - undecidedBytes(joined);
+    const waits = tokens.data.spelled && joined.length < LONGEST_RUN;
+    const decided = waits ? 0 : joined.length - undecidedBytes(joined);
     this.#pending = joined.slice(decided);
-    return lenient.decode(joined.subarray(0, decided));
+    return this.#strippedOf(space + lenient.decode(joined.subarray(0, decided)));
   }
 
   /** Text of what never became a character; the text ends here. */
   flush(): string {
-    const text = lenient.decode(this.#pending);
+    const text = this.tokens?.data.spelled ? this.#endRun() : lenient.decode(this.#pending);
     this.#pending = new Uint8Array();
-    return text;
+    return this.#strippedOf(text);
   }
 
   state(): DetokenizerState {
-    return { pending: [...this.#pending], strip: this.#strip };
+    return { pending: [...this.#pending], strip: this.#strip, opens: this.#opens, spaced: this.#spaced };
+  }
+
+  #endRun(): string {
+    const run = this.#pending;
+    this.#pending = new Uint8Array();
+    return isUtf8(run) ? lenient.decode(run) : "\uFFFD".repeat(run.length);
+  }
+
+  #strippedOf(text: string): string {
+    if (this.#strip === 0 || !this.tokens) return text;
+    const stripped = stripStart(text, this.tokens.data.strip, this.#strip);
+    this.#strip = stripped.left;
+    return stripped.text;
   }
 }
 

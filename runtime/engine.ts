@@ -6,13 +6,14 @@ import { type ChatTemplate, type ModelSource, openModelSource } from "../models/
 import { unnamedToken } from "../models/tokenizer/token-bytes.js";
 import { admit } from "./admission.js";
 import { Chat } from "./chat.js";
-import { Encoder } from "./encoder.js";
+
 import { type LocalEngineOptions, threadOptions } from "./engine-options.js";
 import { DeviceLost, InvalidRequest, QueueFull, ShuttingDown } from "./errors.js";
 import { EventStream } from "./event-stream.js";
 import type { FeatureDescription } from "./features.js";
 import type { ChatPrompt, Engine, GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
 import type { EngineCommand, EngineReport } from "./messages.js";
+import { Encoder } from "./prompts/encoder.js";
 import { archivedAtOnce } from "./retrieval.js";
 import { fromFault } from "./thread-fault.js";
 
@@ -94,14 +95,15 @@ export class LocalEngine implements Engine {
         template !== null && encoder !== null ? new Chat(withTokens(template, card, encoder), encoder) : null;
       return new LocalEngine(card, options, fullLength, worker, encoder, chat);
     } catch (error) {
-      await Promise.all([worker.terminate(), encoder?.close()]);
+      encoder?.close();
+      await worker.terminate();
       throw error;
     }
   }
 
-  async encode(text: string): Promise<number[]> {
-    if (this.encoder === null) throw new InvalidRequest(`${this.card.id} has no tokenizer: give token ids`, "prompt");
-    return this.encoder.encode(text);
+  async encode(text: string, at = "prompt"): Promise<number[]> {
+    if (this.encoder === null) throw new InvalidRequest(`${this.card.id} has no tokenizer: give token ids`, at);
+    return this.encoder.encode(text, at);
   }
 
   async chatPrompt(conversation: Conversation, signal: AbortSignal): Promise<ChatPrompt> {
@@ -190,7 +192,8 @@ export class LocalEngine implements Engine {
     for (const stream of [...this.#streams.values()]) stream.abort(new ShuttingDown("the server is shutting down"));
     this.chat?.close();
     this.#tell({ type: "close" });
-    await Promise.all([this.#exited, this.encoder?.close()]);
+    this.encoder?.close();
+    await this.#exited;
   }
 
   #tell(command: EngineCommand, transfer: readonly ArrayBuffer[] = []): void {

@@ -197,9 +197,10 @@ export interface Engine {
   readonly card: ModelCard;
   /**
    * Token ids of a text, without special tokens added; never blocks the calling thread for long.
-   * @throws InvalidRequest where the model has no tokenizer.
+   * @param at the field of the request that holds it; left out: prompt
+   * @throws InvalidRequest naming the field, where the model has no tokenizer or the text no ids that the model knows.
    */
-  encode(text: string): Promise<number[]>;
+  encode(text: string, at?: string): Promise<number[]>;
   /**
    * A conversation through the model's chat template. Control tokens in the messages' content are control tokens here, too.
    * @throws InvalidRequest (`messages`) where the model has no template or the template refuses the conversation;

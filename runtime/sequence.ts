@@ -1,7 +1,7 @@
 import type { TokenBytes } from "../models/tokenizer/token-bytes.js";
 import type { Archive } from "./archive.js";
 import type { Candidates } from "./candidates.js";
-import { CONTINUATION, Detokenizer } from "./detokenizer.js";
+import { behindPrompt, Detokenizer } from "./detokenizer.js";
 import { bytesOf } from "./event-credit.js";
 import type { SaeReading } from "./features.js";
 import type { GenerationEvent, TokenLogprobs } from "./generation.js";
@@ -71,7 +71,11 @@ export class Sequence {
     const counted = asked.prompt.subarray(Math.max(0, asked.prompt.length - context.window));
     if (this.#history) for (const id of counted) this.#history.pushPrompt(id);
     this.#badWords = new BadWords(asked.sampling.badWords ?? []);
-    this.#text = new Detokenizer(context.tokens, CONTINUATION, asked.specialText ? "keep" : "skip");
+    this.#text = new Detokenizer(
+      context.tokens,
+      behindPrompt(context.tokens, this.lastToken),
+      asked.specialText ? "keep" : "skip",
+    );
     this.#stops = new StopStrings(asked.stop, "", asked.includeStop);
     this.#stopTokens = new Set(asked.stopTokenIds);
     this.#endTokens = new Set([...asked.stopTokenIds, ...(asked.ignoreEos ? [] : context.eosTokenIds)]);

@@ -21,7 +21,7 @@ export function bytePairTokenizer(fields: MetadataFields): JsonObject {
       ],
     },
     post_processor: null,
-    decoder: { type: "ByteLevel" },
+    decoder: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false },
     model: {
       type: "BPE",
       unk_token: null,

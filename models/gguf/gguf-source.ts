@@ -29,7 +29,7 @@ export function openGguf(path: string): ModelSource {
     },
     tokenizer: () => {
       const value = tokenizerJson(fields);
-      return value === null ? null : { file: path, value };
+      return value === null ? null : { file: path, value, text: JSON.stringify(value) };
     },
     chatTemplate: () => chatTemplate(fields),
     openCheckpoint: () => openGgufCheckpoint(model),

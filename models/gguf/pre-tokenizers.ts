@@ -1,3 +1,5 @@
+import { GPT2_SPLIT, gpt4Split } from "../tokenizer/split-patterns.js";
+
 /** How llama.cpp prepares a text for byte-pair merging, by the names that it gives its ways. */
 export interface PreTokenizer {
   /** Patterns that cut the text one after the other; what matches and what lies between stand alone. */
@@ -8,21 +10,16 @@ export interface PreTokenizer {
   readonly addsBos: boolean;
 }
 
-const GPT2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-/** GPT-4's split, with the numbers as a hole. */
-const gpt4 = (numbers: string) =>
-  `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${numbers}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
-
 const plain = (...splits: string[]): PreTokenizer => ({ splits, ignoreMerges: false, addsBos: false });
 
-const gpt2 = plain(GPT2);
-const singleDigits = plain("\\p{N}", GPT2);
-const qwen2 = plain(gpt4("\\p{N}"));
-const llama3: PreTokenizer = { splits: [gpt4("\\p{N}{1,3}")], ignoreMerges: true, addsBos: true };
+const gpt2 = plain(GPT2_SPLIT);
+const singleDigits = plain("\\p{N}", GPT2_SPLIT);
+const qwen2 = plain(gpt4Split("\\p{N}"));
+const llama3: PreTokenizer = { splits: [gpt4Split("\\p{N}{1,3}")], ignoreMerges: true, addsBos: true };
 
 /** By tokenizer.ggml.pre. */
 export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
-  ["default", plain("[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]")],
+  ["default", plain("[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2_SPLIT, "\\p{N}+", "[0-9][0-9][0-9]")],
   ["gpt-2", gpt2],
   ["smollm", singleDigits],
   ["starcoder", singleDigits],

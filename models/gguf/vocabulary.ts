@@ -38,7 +38,8 @@ export const addedTokens = ({ tokens, types }: Vocabulary) =>
   tokens.flatMap((content, id) => {
     const type = types[id] ?? 0;
     if (content === "" || !ADDED.includes(type)) return [];
-    return [{ id, content, special: type !== TokenType.userDefined, normalized: false, lstrip: false, rstrip: false }];
+    const special = type !== TokenType.userDefined;
+    return [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }];
   });
 
 /** `vocab` of tokenizer.json's model. */

@@ -1,72 +1,82 @@
-import type { TokenBytes } from "./token-bytes.js";
+import { z } from "zod";
+import { LOCAL_SPLITS, WORD_SPLITS } from "./split-patterns.js";
 
-/** Finds the places where a text may be cut so that encoding the parts gives the ids of the whole; null: nowhere. */
-export type CutPattern = RegExp | null;
-
-/** What decides, beside the vocabulary, whether a tokenizer's text can be cut. */
+/** What of a tokenizer.json decides whether its texts can be cut. */
 export interface CutRules {
-  /** Texts of the added tokens; `rstrip`: the token swallows white space behind it. */
-  readonly added: readonly { readonly content: string; readonly rstrip: boolean }[];
-  /** Neighbouring unknown tokens become one, so that a cut between them would make two. */
-  readonly fusesUnknown: boolean;
+  readonly normalizer?: unknown;
+  readonly pre_tokenizer?: unknown;
+  readonly model: {
+    readonly type?: string | undefined;
+    readonly continuing_subword_prefix?: string | null | undefined;
+    readonly end_of_word_suffix?: string | null | undefined;
+  };
+  readonly added_tokens?:
+    | readonly { readonly content: string; readonly rstrip: boolean; readonly single_word: boolean }[]
+    | null
+    | undefined;
 }
 
-const AFTER_ANY_LETTER = /\p{L}(?=[ \n])/gu;
-const AFTER_ASCII_LETTER = /[A-Za-z](?=[ \n])/g;
-const LETTER_THEN_SPACE = /[\p{L}\uFFFD][\t-\r ]/u;
-const lenient = new TextDecoder();
-
-/** Has every kind of cut, and what shows a tokenizer that looks across them (prefix spaces, stripping, multi-word tokens). */
-const PROBE =
-  "The old man sat down by the fire and\n\nsang: don't you know the way  home\n \nto the sea\tor the 12 hills, café noir x_y the\n";
+const Form = z.looseObject({ type: z.enum(["NFC", "NFD"]) });
+const Forms = z.looseObject({ type: z.literal("Sequence"), normalizers: z.array(Form) });
+const Normalizer = z.union([Form, Forms]).nullish();
+const Sequence = z.looseObject({ type: z.literal("Sequence"), pretokenizers: z.array(z.unknown()) });
+const Split = z.looseObject({
+  type: z.literal("Split"),
+  pattern: z.strictObject({ Regex: z.string() }),
+  behavior: z.literal("Isolated"),
+  invert: z.literal(false).default(false),
+});
+const Digits = z.looseObject({ type: z.literal("Digits") });
+const ByteLevel = z.looseObject({
+  type: z.literal("ByteLevel"),
+  add_prefix_space: z.literal(false),
+  use_regex: z.boolean().default(true),
+});
 
 /**
- * Cuts are made behind a letter and before a space or newline. That is safe where
- * 1. no token holds a letter followed by white space: then no merge reaches across the cut, and the model treats both sides
- *    independently whatever the pre-tokenizer does;
- * 2. nothing else looks across it. Pre-tokenizer patterns match from left to right, have no look-behind, and see end of text
- *    like white space at their only look-ahead, (?!\S). What is prepended to or stripped off every text (SentencePiece)
- *    shows in a probe text.
+ * Whether a text may be cut behind a letter and before a space or newline: the ids of the parts are the ids of the whole.
+ * That holds where the pre-tokenizer ends a word there in every text and sees nothing across it: its patterns match from
+ * left to right, none of their matches holds a letter with white space behind it, and they look at what follows with
+ * (?!\S) only, which takes the end of a text for white space. NFC and NFD leave such a place alone (UAX 15, section 9.1).
+ * Added tokens are found before all that, so none may reach across the cut or look there.
  */
-export function cutPattern(tokens: TokenBytes, rules: CutRules, encode: (text: string) => number[]): CutPattern {
-  if (rules.fusesUnknown) return null;
-  if (rules.added.some(({ content, rstrip }) => rstrip && /\p{L}$/u.test(content))) return null;
-  const joined = joinedByTokens(tokens);
-  if (joined.ascii) return null;
-  const pattern = joined.any ? AFTER_ASCII_LETTER : AFTER_ANY_LETTER;
-  const parts = [...textPieces(PROBE, 1, pattern)];
-  const same = parts.flatMap(encode).join() === encode(PROBE).join();
-  return same && parts.length > 1 ? pattern : null;
+export function mayBeCut({ normalizer, pre_tokenizer, model, added_tokens }: CutRules): boolean {
+  if (model.type !== undefined && model.type !== "BPE") return false;
+  if (model.continuing_subword_prefix || model.end_of_word_suffix) return false;
+  if (!Normalizer.safeParse(normalizer).success) return false;
+  const sequence = Sequence.safeParse(pre_tokenizer);
+  const kinds = (sequence.success ? sequence.data.pretokenizers : [pre_tokenizer]).map(kindOf);
+  if (kinds.includes("other") || !kinds.includes("words")) return false;
+  return (added_tokens ?? []).every(
+    ({ content, rstrip, single_word }) => !(rstrip || single_word || /\p{L}[ \n]/u.test(content)),
+  );
 }
 
-/** The text in pieces of `length` UTF-16 units and as many more as it takes to the next safe cut. */
-export function* textPieces(text: string, length: number, pattern: CutPattern): Generator<string> {
+/** `words`: it ends a word at every cut. `local`: it makes no difference there. */
+function kindOf(preTokenizer: unknown): "words" | "local" | "other" {
+  const split = Split.safeParse(preTokenizer);
+  if (split.success) {
+    const { Regex } = split.data.pattern;
+    return WORD_SPLITS.has(Regex) ? "words" : LOCAL_SPLITS.has(Regex) ? "local" : "other";
+  }
+  const byteLevel = ByteLevel.safeParse(preTokenizer);
+  if (byteLevel.success) return byteLevel.data.use_regex ? "words" : "local";
+  return Digits.safeParse(preTokenizer).success ? "local" : "other";
+}
+
+/** Letters for every version of Unicode that a library may know: a newer one's are punctuation to an older one. */
+const CUT = /[A-Za-zÀ-ÖØ-öø-ʯΑ-ΡΣ-ϵЀ-ҁא-תء-يअ-हぁ-ゖァ-ヺ一-龥가-힣](?=[ \n])/g;
+
+/** The text in pieces of `length` UTF-16 units and as many more as it takes to the next place where it may be cut. */
+export function* textPieces(text: string, length: number): Generator<string> {
   let start = 0;
-  while (pattern && text.length - start > length) {
-    pattern.lastIndex = start + length - 1;
-    const letter = pattern.exec(text);
+  while (text.length - start > length) {
+    CUT.lastIndex = start + length - 1;
+    const letter = CUT.exec(text);
     if (!letter) break;
     const end = letter.index + letter[0].length;
     yield text.slice(start, end);
     start = end;
   }
   if (start < text.length) yield text.slice(start);
-}
-
-/** Whether any token holds a letter followed by white space; bytes that are half a character count as a letter. */
-function joinedByTokens(tokens: TokenBytes): { ascii: boolean; any: boolean } {
-  const { bytes, offsets } = tokens.data;
-  let any = false;
-  for (let id = 0; id + 1 < offsets.length; id++) {
-    const end = offsets[id + 1]!;
-    for (let at = offsets[id]! + 1; at < end; at++) {
-      const byte = bytes[at]!;
-      if (byte !== 0x20 && (byte < 0x09 || byte > 0x0d)) continue;
-      const before = bytes[at - 1]!;
-      const letter = before | 0x20;
-      if (letter >= 0x61 && letter <= 0x7a) return { ascii: true, any: true };
-      if (before >= 0x80) any ||= LETTER_THEN_SPACE.test(lenient.decode(tokens.bytes(id).slice()));
-    }
-  }
-  return { ascii: false, any };
 }

@@ -1,127 +1,122 @@
-import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
-import { z } from "zod";
+import { createHash } from "node:crypto";
+import { fuseDecoder, Tokenizer as LibraryTokenizer } from "tokenizers";
 import { ModelFormatError } from "../errors.js";
-import { type ModelJson, openModelSource } from "../model-source.js";
-import { exactSplits } from "./pre-tokenizer.js";
-import { cutPattern, textPieces } from "./text-pieces.js";
-import { packTokenBytes, type TokenBytes } from "./token-bytes.js";
-import { type TokenDecoder, tokenDecoder } from "./token-decoder.js";
+import { openModelSource, type TokenizerJson } from "../model-source.js";
+import { mayBeCut, textPieces } from "./text-pieces.js";
+import { packTokenBytes, type TokenBytes, type TokenEntry, TokenFlag } from "./token-bytes.js";
+import { type LibraryStep, tokenDecoder } from "./token-decoder.js";
+import { parseTokenizerFile, type TokenizerFile, vocabularyOf } from "./tokenizer-file.js";
+import { UnencodableText } from "./unencodable-text.js";
 
-/** A model's tokenizer.json, read. Encoding takes about 1 us per character: long texts belong on their own thread. */
+/** A model's tokenizer.json, in Hugging Face's own library. */
 export interface Tokenizer {
-  /** Ids of a text. None are added; special tokens that stand in the text are recognised. */
-  encode(text: string): number[];
+  /**
+   * Ids of a text, made on a thread of the library's. None are added; special tokens that stand in the text are recognised.
+   * @throws UnencodableText where it holds half a surrogate pair, a token that the model does not know, or what the
+   * tokenizer has no token for.
+   */
+  encode(text: string): Promise<number[]>;
   /**
    * Parts of a text, at least `length` UTF-16 units each where it can be cut at all, such that the ids of all parts are the
    * ids of the text. One part where this tokenizer or this text has no safe place.
    */
   pieces(text: string, length: number): Iterable<string>;
-  /** Text of all ids together, special tokens left out. */
-  decode(ids: readonly number[]): string;
   /** Bytes of every token. */
   readonly tokens: TokenBytes;
+  /** SHA-256 of the file. */
+  readonly digest: string;
 }
 
-const Id = z.int().nonnegative();
-/** Checked as a whole and handed through as it is: a schema of entries would copy 100,000 of them. */
-const VocabularyById = z.custom<Record<string, number>>(
-  (value) =>
-    typeof value === "object" &&
-    value !== null &&
-    !Array.isArray(value) &&
-    Object.values(value).every((id) => Number.isSafeInteger(id) && id >= 0),
-  "must map tokens to ids",
-);
-const VocabularyByRank = z.array(z.tuple([z.string(), z.number()]));
-const TokenizerFile = z.looseObject({
-  added_tokens: z
-    .array(
-      z.looseObject({
-        id: Id,
-        content: z.string().min(1),
-        special: z.boolean().default(false),
-        rstrip: z.boolean().default(false),
-      }),
-    )
-    .nullish(),
-  normalizer: z.unknown(),
-  pre_tokenizer: z.unknown(),
-  post_processor: z.unknown(),
-  decoder: z.unknown(),
-  model: z
-    .looseObject({
-      // GPT-2's own file has no type.
-      type: z.enum(["BPE", "Unigram"]).default("BPE"),
-      vocab: z.union([VocabularyById, VocabularyByRank]),
-      merges: z.array(z.unknown()).optional(),
-      fuse_unk: z.boolean().nullish(),
-      byte_fallback: z.boolean().nullish(),
-    })
-    .refine(
-      (model) => model.type !== "BPE" || (model.merges && !Array.isArray(model.vocab)),
-      "BPE needs vocab and merges",
-    ),
-});
-type TokenizerFile = z.infer<typeof TokenizerFile>;
+const LONE_SURROGATE = /\p{Surrogate}/u;
 
 /**
- * The tokenizer of the model at `path`; null where it has none.
+ * The tokenizer of the model at `path`; null where it has none. A hostile file can make the library end the
+ * whole process, at the latest when a text is encoded.
  * @param vocabSize number of ids that the model knows
- * @throws ModelFormatError where it is broken, of an unsupported kind, or has ids that the model does not know.
+ * @throws ModelFormatError where it is broken, of an unsupported kind, or its vocabulary has ids that the model does not know.
  */
-export function openTokenizer(path: string, vocabSize: number): Tokenizer | null {
+export async function openTokenizer(path: string, vocabSize: number): Promise<Tokenizer | null> {
   const json = openModelSource(path).tokenizer();
   return json === null ? null : readTokenizer(json, vocabSize);
 }
 
-function readTokenizer({ file, value }: ModelJson, vocabSize: number): Tokenizer {
-  const parsed = TokenizerFile.safeParse(value);
-  if (!parsed.success) throw new ModelFormatError(file, z.prettifyError(parsed.error).replaceAll(/\s+/g, " "));
-  const { data } = parsed;
-  return attempt(file, () => {
-    const tokens = tokenBytes(data, vocabSize);
-    const library = new LibraryTokenizer(
-      { ...data, added_tokens: data.added_tokens ?? [], pre_tokenizer: exactSplits(data.pre_tokenizer ?? null) },
-      {},
-    );
-    const encode = (text: string) => library.encode(text, { add_special_tokens: false }).ids;
-    const rules = {
-      added: data.added_tokens ?? [],
-      fusesUnknown: data.model.fuse_unk === true && data.model.byte_fallback !== true,
-    };
-    const cuts = cutPattern(tokens, rules, encode);
+async function readTokenizer(json: TokenizerJson, vocabSize: number): Promise<Tokenizer> {
+  const file = parseTokenizerFile(json);
+  try {
+    const library = openLibrary(json.text);
+    const tokens = await tokenBytes(file, library, vocabSize);
+    const encode = (text: string) => encodeWith(library, text, vocabSize);
+    const cut = mayBeCut(file);
     return {
       tokens,
       encode,
-      pieces: (text, length) => textPieces(text, length, cuts),
-      decode: (ids) => tokens.decode(ids),
+      pieces: (text, length) => textPieces(text, cut ? length : Number.POSITIVE_INFINITY),
+      digest: createHash("sha256").update(json.text).digest("hex"),
     };
-  });
-}
-
-function tokenBytes(data: TokenizerFile, vocabSize: number): TokenBytes {
-  const decoder: TokenDecoder = tokenDecoder(data.decoder);
-  const { vocab } = data.model;
-  const entries = Array.isArray(vocab) ? vocab.map(([token], id) => [token, id] as const) : Object.entries(vocab);
-  const tokens: (Uint8Array | undefined)[] = new Array(vocabSize).fill(undefined);
-  const put = (id: number, bytes: () => Uint8Array) => {
-    if (id >= vocabSize) throw new Error(`it has token id ${id}, but the model knows only ids below ${vocabSize}`);
-    tokens[id] = bytes();
-  };
-  for (const [token, id] of entries) put(id, () => decoder.bytes(token));
-  const added = data.added_tokens ?? [];
-  for (const { id, content } of added) put(id, () => decoder.added(content));
-  return packTokenBytes(
-    tokens,
-    new Set(added.filter((token) => token.special).map((token) => token.id)),
-    decoder.strip,
-  );
-}
-
-function attempt<T>(file: string, open: () => T): T {
-  try {
-    return open();
   } catch (error) {
-    throw new ModelFormatError(file, error instanceof Error ? error.message : String(error));
+    throw new ModelFormatError(json.file, error instanceof Error ? error.message : String(error));
   }
 }
+
+function openLibrary(text: string): LibraryTokenizer {
+  const library = LibraryTokenizer.fromString(text);
+  library.disableTruncation();
+  library.disablePadding();
+  // Text is made of tokens by ours, which can do it token by token; this shows what the library would hand to its own.
+  library.setDecoder(fuseDecoder());
+  return library;
+}
+
+async function encodeWith(library: LibraryTokenizer, text: string, vocabSize: number): Promise<number[]> {
+  if (LONE_SURROGATE.test(text)) throw new UnencodableText("holds half of a surrogate pair, which is no character");
+  const encoding = await library.encode(text, null, { addSpecialTokens: false }).catch((error) => {
+    throw new UnencodableText(`cannot be encoded: ${error instanceof Error ? error.message : error}`);
+  });
+  const ids = encoding.getIds();
+  for (const id of ids) {
+    if (id < vocabSize) continue;
+    const name = JSON.stringify(library.idToToken(id));
+    throw new UnencodableText(`holds ${name}, token ${id}, which the model does not know (0 to ${vocabSize - 1})`);
+  }
+  return ids;
+}
+
+async function tokenBytes(file: TokenizerFile, library: LibraryTokenizer, vocabSize: number): Promise<TokenBytes> {
+  const decoder = tokenDecoder(file.decoder, libraryStep);
+  const tokens: (TokenEntry | undefined)[] = new Array(vocabSize).fill(undefined);
+  const added = new Set((file.added_tokens ?? []).filter(({ content }) => content !== "").map(({ id }) => id));
+  checkAddedIds(file, library);
+  for (const [token, id] of vocabularyOf(file)) {
+    if (added.has(id)) continue;
+    if (id >= vocabSize) throw new Error(`it has token id ${id}, but the model knows only ids below ${vocabSize}`);
+    if (tokens[id]) throw new Error(`it has several tokens with the id ${id}`);
+    tokens[id] = decoder.entry(token);
+  }
+  // Added tokens beyond the model's ids do no harm until a text has one.
+  const known = [...added].filter((id) => id < vocabSize);
+  const each = known.map((id) => [id]);
+  // In what the library decodes, an added token may stand in normalized form, which then decides whether it is special.
+  const [texts, kept] = [await library.decodeBatch(each, false), await library.decodeBatch(each, true)];
+  for (const [i, id] of known.entries()) {
+    const entry = decoder.entry(texts[i] ?? "");
+    tokens[id] = { ...entry, flags: entry.flags | (texts[i] !== kept[i] ? TokenFlag.special : 0) };
+  }
+  return packTokenBytes(tokens, decoder.rules);
+}
+
+/** The library numbers added tokens by their place, whatever ids the file gives them. */
+function checkAddedIds({ added_tokens }: TokenizerFile, library: LibraryTokenizer): void {
+  for (const { id, content } of added_tokens ?? []) {
+    const counted = library.tokenToId(content);
+    if (content === "" || counted === id) continue;
+    const name = JSON.stringify(content);
+    throw new Error(`its added token ${name} has the id ${id}, but by its place it is token ${counted} to the library`);
+  }
+}
+
+/** The library decodes with a whole tokenizer only, so it gets one with a single word. */
+const libraryStep: LibraryStep = (step) => {
+  const text = JSON.stringify({ model: { type: "WordLevel", vocab: { a: 0 }, unk_token: "a" }, decoder: step });
+  const decoder = LibraryTokenizer.fromString(text).getDecoder();
+  return (token) => decoder?.decode([token]) ?? token;
+};

@@ -1,6 +1,7 @@
 import { findModel } from "../../models/hub/find-model.js";
 import { type Inspection, inspectModel } from "../../models/inspect.js";
 import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "../../runtime/default-geometry.js";
+import { Encoder } from "../../runtime/prompts/encoder.js";
 import { type DeviceReport, deviceLines, reportDevice } from "./doctor-device.js";
 import type { DoctorOptions } from "./options.js";
 import { createProgress } from "./progress.js";
@@ -21,6 +22,7 @@ export async function doctor(options: DoctorOptions): Promise<number> {
     sinks: options.sinks ?? DEFAULT_SINKS,
     saes: options.sae?.filter(({ folder }) => folder !== "none").map(({ folder }) => folder),
     quick: options.quick,
+    tryTokenizer,
     ...(process.stderr.isTTY ? { onProgress: progress.show } : {}),
   }).finally(() => progress.stop());
   const refused = device.refused || isRefused(inspection);
@@ -28,6 +30,12 @@ export async function doctor(options: DoctorOptions): Promise<number> {
     options.json ? `${JSON.stringify({ name, refused, ...inspection, device })}\n` : reportOf(name, inspection, device),
   );
   return refused ? 1 : 0;
+}
+
+async function tryTokenizer(path: string, vocabSize: number): Promise<"ok" | "absent"> {
+  const encoder = await Encoder.start(path, vocabSize);
+  encoder?.close();
+  return encoder === null ? "absent" : "ok";
 }
 
 function reportOf(name: string, inspection: Inspection, device: DeviceReport): string {

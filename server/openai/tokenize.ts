@@ -43,7 +43,7 @@ export async function tokenize(
   if (prompt.text !== "" && !hasTokenizer) {
     throw new InvalidRequest("this model has no tokenizer; send token ids", prompt.at);
   }
-  const own = prompt.text === "" ? [] : await engine.encode(prompt.text);
+  const own = prompt.text === "" ? [] : await engine.encode(prompt.text, prompt.at);
   const { before, after } = special ? engine.card.frame : NO_FRAME;
   const begun = before.every((id, i) => own[i] === id);
   const frame = { before: begun ? [] : before, after };

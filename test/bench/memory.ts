@@ -13,6 +13,29 @@ export function memory(pid: number | "self" = "self"): { rss: number; anonymous:
   return { rss: field("VmRSS"), anonymous: field("RssAnon"), file: field("RssFile") };
 }
 
+/** Of a process and those that it started. */
+export function memoryWithChildren(pid: number): ReturnType<typeof memory> {
+  const own = memory(pid);
+  return childrenOf(pid)
+    .map(memoryWithChildren)
+    .reduce(
+      (sum, each) => ({
+        rss: sum.rss + each.rss,
+        anonymous: sum.anonymous + each.anonymous,
+        file: sum.file + each.file,
+      }),
+      own,
+    );
+}
+
+function childrenOf(pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(/\s+/).filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
+}
+
 /** Collects garbage; needs node --expose-gc. */
 export function collectGarbage(): void {
   if (globalThis.gc === undefined) throw new Error("run with node --expose-gc");

@@ -25,7 +25,7 @@ const model = await compileModel({
   cacheRoot: benchFolder("cache"),
 });
 const asked = Number(argument("tokens") ?? Number.POSITIVE_INFINITY);
-const ids = heldOutTokens(folder, model.shape, asked, argument("text"));
+const ids = await heldOutTokens(folder, model.shape, asked, argument("text"));
 using runner = new Runner(model, { window: WINDOW, threads: 2 });
 
 const lambda = textNll(runner, ids, WINDOW, { window: WINDOW, sinks: SINKS });

@@ -18,7 +18,7 @@ const asked = Number(argument("tokens") ?? 20_000);
 /** NLL of the tokens of the text, in one precision; a CPU computes bf16 in f32, and rounds what each node gives. */
 async function nllIn(precision: Precision): Promise<Float64Array> {
   const model = await compileModel({ path, precision, cacheRoot: benchFolder("cache") });
-  const ids = heldOutTokens(path, model.shape, asked, argument("text"));
+  const ids = await heldOutTokens(path, model.shape, asked, argument("text"));
   using runner = new Runner(precision === "bf16" ? onCpu(model) : model, { window: WINDOW, threads: 2 });
   return textNll(runner, ids, WINDOW, { window: WINDOW, sinks: SINKS }).subarray(1);
 }

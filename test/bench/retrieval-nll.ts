@@ -29,7 +29,7 @@ const model = await compileModel({
   precision: z.enum(PRECISIONS).parse(argument("precision") ?? "f32"),
   cacheRoot: benchFolder("cache"),
 });
-const ids = heldOutTokens(path, model.shape, before + measured, argument("text"));
+const ids = await heldOutTokens(path, model.shape, before + measured, argument("text"));
 using runner = new Runner(model, { window, threads: 1 });
 
 const lambda = textNll(runner, ids, window, geometry).subarray(before);

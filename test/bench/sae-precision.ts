@@ -14,7 +14,7 @@ const CHUNK = 128;
 const path = argument("model") ?? join("models", "default");
 const cacheRoot = benchFolder("cache");
 const model = await compileModel({ path, precision: "f32", cacheRoot });
-const ids = heldOutTokens(path, model.shape, Number(argument("tokens") ?? 1536), argument("text"));
+const ids = await heldOutTokens(path, model.shape, Number(argument("tokens") ?? 1536), argument("text"));
 
 const attach = (precision: "f32" | "q8") =>
   AttachedSaes.attach({

@@ -1,10 +1,10 @@
 import { spawn } from "node:child_process";
 import { benchFolder } from "./bench-model.js";
-import { memory } from "./memory.js";
+import { memory, memoryWithChildren } from "./memory.js";
 import { argument, type Figure, median, report } from "./report.js";
 import { complete, spawnServer } from "./server-process.js";
 
-/** From the start of a server whose model is compiled to the first token over HTTP, and the memory of a server that idles. */
+/** From the start of a server whose model is compiled to the first token over HTTP, and the memory of a server and its processes that idle. */
 const ROUNDS = 5;
 const model = argument("model");
 const GOAL_SECONDS = model === undefined ? 2 : 3;
@@ -46,7 +46,7 @@ async function round(): Promise<{ seconds: number; memory: ReturnType<typeof mem
     await complete(await url, [0], 1);
     const seconds = (performance.now() - began) / 1000;
     await new Promise((resolve) => setTimeout(resolve, 1500));
-    return { seconds, memory: memory(child.pid ?? 0) };
+    return { seconds, memory: memoryWithChildren(child.pid ?? 0) };
   } finally {
     child.kill();
   }

@@ -1,16 +1,16 @@
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import { describe, expect, test } from "vitest";
-import { packTokenBytes, TokenBytes } from "../../models/tokenizer/token-bytes.js";
-import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
-import { Detokenizer, tokenText } from "../../runtime/detokenizer.js";
+import { onSharedMemory, packTokenBytes, TokenBytes, TokenFlag } from "../../models/tokenizer/token-bytes.js";
+import { behindPrompt, Detokenizer, startOfText, tokenText } from "../../runtime/detokenizer.js";
+import { openEmbedded } from "../models/tokenizer/opened.js";
+import { packedTokens } from "../models/tokenizer/packed-tokens.js";
 
 const utf8 = new TextEncoder();
 /** Ids 0..255 are single bytes, 256 is special. */
-const bytewise = packTokenBytes(
+const bytewise = packedTokens(
   [...Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte)), utf8.encode("<|end|>")],
-  new Set([256]),
-  0,
+  [256],
 );
 /** The pieces as the client gets them, what the end releases last. */
 function pieces(tokens: TokenBytes, ids: readonly number[]): string[] {
@@ -40,7 +40,7 @@ describe("a character comes out whole, with its last byte", () => {
     for (let first = 1; first < bytes.length; first++) {
       for (let second = first; second < bytes.length; second++) {
         const parts = [bytes.slice(0, first), bytes.slice(first, second), bytes.slice(second)];
-        const got = pieces(packTokenBytes(parts, new Set(), 0), [0, 1, 2]);
+        const got = pieces(packedTokens(parts), [0, 1, 2]);
         expect(got.join("")).toBe(`<${character}>`);
         expect(got.join("|")).not.toContain("\ufffd");
       }
@@ -79,23 +79,23 @@ test("special tokens yield nothing and do not break a character in two", () => {
   expect(pieces(bytewise, [0xc3, 256, 0xa9, 256])).toEqual(["", "", "é", "", ""]);
 });
 
-test("streams the embedded model's tokens", () => {
-  const tokenizer = openTokenizer("models/default", 4096)!;
+test("streams the embedded model's tokens", async () => {
+  const tokenizer = await openEmbedded();
   const text = "Once upon a time, naïve 東京 😀😀 said: “no”.\n";
-  expect(pieces(tokenizer.tokens, tokenizer.encode(text)).join("")).toBe(text);
+  expect(pieces(tokenizer.tokens, await tokenizer.encode(text)).join("")).toBe(text);
 });
 
 test("a SentencePiece text loses its first space at its start only", () => {
-  const tokens = packTokenBytes(
+  const tokens = packedTokens(
     ["<s>", " hi", " ", "x"].map((word) => utf8.encode(word)),
-    new Set([0]),
+    [0],
     1,
   );
-  const fromStart = new Detokenizer(tokens, { pending: [], strip: tokens.data.strip });
+  const fromStart = new Detokenizer(tokens, startOfText(tokens));
   expect([0, 1, 1].map((id) => fromStart.push(id))).toEqual(["", "hi", " hi"]);
-  const spaceAlone = new Detokenizer(tokens, { pending: [], strip: 1 });
+  const spaceAlone = new Detokenizer(tokens, startOfText(tokens));
   expect([2, 1].map((id) => spaceAlone.push(id))).toEqual(["", " hi"]);
-  const wordFirst = new Detokenizer(tokens, { pending: [], strip: 1 });
+  const wordFirst = new Detokenizer(tokens, startOfText(tokens));
   expect([3, 1].map((id) => wordFirst.push(id))).toEqual(["x", " hi"]);
   const continued = new Detokenizer(tokens);
   expect(continued.push(1)).toBe(" hi");
@@ -106,13 +106,13 @@ test("goes on from a saved state in the middle of a character", () => {
   first.push(0xf0);
   first.push(0x9f);
   const state = structuredClone(first.state());
-  expect(state).toEqual({ pending: [0xf0, 0x9f], strip: 0 });
+  expect(state).toEqual({ pending: [0xf0, 0x9f], strip: 0, opens: false, spaced: false });
   const second = new Detokenizer(bytewise, state);
   expect([0x98, 0x80].map((id) => second.push(id))).toEqual(["", "😀"]);
 });
 
 test("the bytes of tokens work on another thread's side as well", () => {
-  const other = new TokenBytes(structuredClone(bytewise.data));
+  const other = new TokenBytes(structuredClone(onSharedMemory(bytewise.data)));
   expect(other.data.bytes.buffer).toBeInstanceOf(SharedArrayBuffer);
   expect(pieces(other, [0xc3, 0xa9]).join("")).toBe("é");
 });
@@ -124,4 +124,38 @@ test("without a tokenizer text is empty and tokens are called by number", () => 
   expect(tokenText(bytewise, 0x61)).toBe("a");
   expect(tokenText(bytewise, 0xe2)).toBe("bytes:\\xe2");
   expect(tokenText(bytewise, 256)).toBe("<|end|>");
+});
+
+describe("where characters without a token are spelled in bytes", () => {
+  const bytes = Array.from({ length: 256 }, (_, byte) => ({ bytes: Uint8Array.of(byte), flags: TokenFlag.byte }));
+  const rules = { spelled: true, strip: { content: " ", count: 0 } };
+  const spelled = packTokenBytes([...bytes, { bytes: utf8.encode(" hi"), flags: 0 }], rules);
+
+  test("a run of bytes is given out when it ends", () => {
+    expect(pieces(spelled, [...utf8.encode("東"), 256])).toEqual(["", "", "", "東 hi", ""]);
+    expect(pieces(spelled, [...utf8.encode("é")])).toEqual(["", "", "é"]);
+  });
+
+  test("a run that is broken is U+FFFD for every byte of it, as the library has it", () => {
+    expect(pieces(spelled, [...utf8.encode("é"), 0xe6, 256])).toEqual(["", "", "", "\ufffd\ufffd\ufffd hi", ""]);
+    expect(spelled.decode([...utf8.encode("é"), 0xe6, 256])).toBe("\ufffd\ufffd\ufffd hi");
+  });
+
+  test("one that does not end comes out all the same, in whole characters", () => {
+    const run = [...utf8.encode("東".repeat(100))];
+    const got = pieces(spelled, run);
+    expect(got.join("")).toBe("東".repeat(100));
+    expect(got.slice(0, 64).join("")).toBe("東".repeat(21));
+  });
+});
+
+test("words whose end is a space are apart from what follows a prompt, and the last is not", () => {
+  const rules = { spelled: false, strip: { content: " ", count: 0 } };
+  const words = packTokenBytes(
+    ["the", "mole"].map((word) => ({ bytes: utf8.encode(word), flags: TokenFlag.spaced })),
+    rules,
+  );
+  expect(words.decode([0, 1])).toBe("the mole");
+  const behind = new Detokenizer(words, behindPrompt(words, 0));
+  expect([behind.push(1), behind.push(1), behind.flush()]).toEqual([" mole", " mole", ""]);
 });

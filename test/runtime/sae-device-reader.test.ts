@@ -8,7 +8,6 @@ import { compileSae } from "../../models/sae/compile-sae.js";
 import type { ChosenActivation } from "../../models/sae/encode.js";
 import { readFeatures } from "../../models/sae/features.js";
 import type { SaeDescription } from "../../models/sae/sae.js";
-import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
 import { AttachedSaes } from "../../runtime/attached-saes.js";
 import { CPU, type Device } from "../../runtime/ort/device.js";
 import { Tensor } from "../../runtime/ort/tensor.js";
@@ -16,6 +15,7 @@ import { SaeDeviceReader } from "../../runtime/sae-device-reader.js";
 import type { Residuals } from "../../runtime/tap-outputs.js";
 import { randomSae } from "../bench/random-sae.js";
 import { openSmallLlama } from "../models/sae/small-llama.js";
+import { openEmbedded } from "../models/tokenizer/opened.js";
 import { FAR_CPU } from "./far-cpu.js";
 import { noise, readerContract } from "./reader-contract.js";
 import { ACTIVATIONS, EVERYTHING, expectSame, rowOf } from "./same-reading.js";
@@ -252,7 +252,7 @@ describe("the embedded model's SAEs, on a page of a book", () => {
   const attached: AttachedSaes[] = [];
   beforeAll(async () => {
     const book = readFileSync(join("test", "data", "the-wind-in-the-willows.txt"), "utf8");
-    const ids = openTokenizer(MODEL, 4096)?.encode(book.slice(70_000, 72_000)) ?? [];
+    const ids = await (await openEmbedded()).encode(book.slice(70_000, 72_000));
     const run = openSmallLlama(join(MODEL, "model.safetensors"))(ids.slice(0, 200));
     for (const layer of layers) residuals.set(hook.residPost(layer), run.residuals[layer] ?? new Float32Array());
     const model = await compileModel({ path: MODEL, precision: "f32", cacheRoot });

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { packTokenBytes } from "../../models/tokenizer/token-bytes.js";
 import { Candidates } from "../../runtime/candidates.js";
 import type { GenerationEvent } from "../../runtime/generation.js";
 import type { AdmittedSequence } from "../../runtime/messages.js";
 import { Sequence, type SequenceContext } from "../../runtime/sequence.js";
+import { packedTokens } from "../models/tokenizer/packed-tokens.js";
 import { sequenceRequest } from "./requests.js";
 
 const utf8 = new TextEncoder();
@@ -13,10 +13,9 @@ const PIECES = ["a", "b", "c", " the", " cat", "ST", "OP", smile.slice(0, 1), sm
 const VOCAB = PIECES.length;
 const id = (piece: string): number => PIECES.indexOf(piece);
 const [EMOJI_1, EMOJI_2, EMOJI_3] = [7, 8, 9];
-const tokens = packTokenBytes(
+const tokens = packedTokens(
   PIECES.map((piece) => (typeof piece === "string" ? utf8.encode(piece) : piece)),
-  new Set([id(END)]),
-  0,
+  [id(END)],
 );
 
 function started(asked: Partial<AdmittedSequence> = {}, context: Partial<SequenceContext> = {}): Sequence {

@@ -11,7 +11,7 @@ export function countedEngine(engine: Engine): { readonly engine: Engine; readon
   }
   const counting: Engine = {
     card: engine.card,
-    encode: (text) => engine.encode(text),
+    encode: (text, at) => engine.encode(text, at),
     chatPrompt: (conversation, signal) => engine.chatPrompt(conversation, signal),
     tokenTexts: (ids) => engine.tokenTexts(ids),
     decode: (ids) => engine.decode(ids),

@@ -54,11 +54,11 @@ describe("a client that hangs up", () => {
     let tokenise = () => {};
     const slow: Engine = {
       ...engine,
-      async encode(text) {
+      async encode(text, at) {
         await new Promise<void>((resolve) => {
           tokenise = resolve;
         });
-        return engine.encode(text);
+        return engine.encode(text, at);
       },
     };
     await withServer(

@@ -48,7 +48,7 @@ export const features: Section = {
       taps: onHost.hooks,
       cuttingSaes: onDevice.cutting,
     });
-    const residuals = tapped(bench, runner);
+    const residuals = await tapped(bench, runner);
     const add = findings.table("Features", ["activation", "z", "f", "mse", "l0, most", "same top 8, %"]);
     const saes = onHost.cards.map(({ id }) => id);
     const readings = ACTIVATIONS.map((activation) => ({
@@ -69,12 +69,12 @@ export const features: Section = {
 };
 
 /** What edits of features do to the logits, and where the nodes of the graphs for it run. */
-function edits(
+async function edits(
   findings: Findings,
   onDevice: Runner,
   saes: { readonly onHost: AttachedSaes; readonly onDevice: AttachedSaes },
-): void {
-  const ids = heldOutTokens(MODEL, onDevice.model.shape, 64);
+): Promise<void> {
+  const ids = await heldOutTokens(MODEL, onDevice.model.shape, 64);
   using onHost = new Runner(onDevice.model, {
     window: GEOMETRY.window,
     threads: 1,
@@ -96,10 +96,10 @@ function edits(
 }
 
 /** Residuals at the hooks of a runner, of a chunk of the held-out text. */
-function tapped({ tiny }: Bench, runner: Runner): Residuals {
+async function tapped({ tiny }: Bench, runner: Runner): Promise<Residuals> {
   const residuals: Residuals = new Map();
   const cache = runner.openCache(GEOMETRY);
-  const ids = heldOutTokens(MODEL, runner.model.shape, tiny ? 16 : 256);
+  const ids = await heldOutTokens(MODEL, runner.model.shape, tiny ? 16 : 256);
   runner.prefill(cache, cache.allocate(), ids, [], { residuals });
   runner.closeCache(cache);
   return residuals;

@@ -26,7 +26,7 @@ export const perplexity: Section = {
     const { device, cacheRoot, tiny } = bench;
     const add = findings.table("Perplexity", ["where", "type", "NLL, nat", "perplexity", "against f32 on the CPU, %"]);
     const f32 = await compileModel({ path: MODEL, precision: "f32", device: "cuda", cacheRoot });
-    const ids = heldOutTokens(MODEL, f32.shape, (tiny ? 600 : TOKENS) + 1);
+    const ids = await heldOutTokens(MODEL, f32.shape, (tiny ? 600 : TOKENS) + 1);
     const nllOf = async (precision: GpuPrecision, on: Device, threads: number): Promise<number> => {
       using runner = new Runner(await compileModel({ path: MODEL, precision, device: "cuda", cacheRoot }), {
         window: GEOMETRY.window,

@@ -20,7 +20,7 @@ async function use(path: string): Promise<unknown> {
     source.generation();
     source.chatTemplate();
     source.openCheckpoint().close();
-    openTokenizer(path, shape.vocabSize);
+    await openTokenizer(path, shape.vocabSize);
     await compileModel({ path, precision: "f32", cacheRoot });
     return null;
   } catch (error) {

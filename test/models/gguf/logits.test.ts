@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
 import { hook } from "../../../models/hooks.js";
-import { openTokenizer } from "../../../models/tokenizer/tokenizer.js";
 import { Runner } from "../../../runtime/runner.js";
 import type { Residuals } from "../../../runtime/tap-outputs.js";
 import { maxDifference } from "../../golden-tensors.js";
+import { opened } from "../tokenizer/opened.js";
 import { expectedOf, goldenGguf, hostileCases } from "./golden-gguf.js";
 
 /** What the golden files' README asks of a graph that computes in f32. */
@@ -71,7 +71,7 @@ describe("files that differ from a sound one in what does not matter give its lo
     "%s",
     async (file) => {
       using want = expectedOf("hostile/ok");
-      expect(openTokenizer(goldenGguf(`hostile/${file}`), 48)?.encode(text.prompt)).toEqual(text.ids);
+      expect(await (await opened(goldenGguf(`hostile/${file}`), 48)).encode(text.prompt)).toEqual(text.ids);
       for (const found of await differences(`hostile/${file}`, text.ids, want.values("logits")))
         expect(found).toBeLessThan(TOLERANCE);
     },

@@ -5,9 +5,9 @@ import { z } from "zod";
 import { readFeatures } from "../../../models/sae/features.js";
 import { openSae } from "../../../models/sae/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
-import { openTokenizer } from "../../../models/tokenizer/tokenizer.js";
 import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { maxDifference } from "../../golden-tensors.js";
+import { openEmbedded } from "../tokenizer/opened.js";
 import { openSmallLlama, type Run } from "./small-llama.js";
 
 const MODEL = join("models", "default");
@@ -21,7 +21,7 @@ const within = (share: number, actual: number, wanted: number) => Math.abs(actua
 
 describe("the embedded model's SAEs, on pages of a book", () => {
   const runs: Run[] = [];
-  beforeAll(() => {
+  beforeAll(async () => {
     const llama = openSmallLlama(join(MODEL, "model.safetensors"));
     const [first] = Greedy.parse(JSON.parse(readFileSync(join(MODEL, "reference", "greedy.json"), "utf8"))).cases;
     using reference = openSafetensors(join(MODEL, "reference", "logits.safetensors"));
@@ -29,10 +29,10 @@ describe("the embedded model's SAEs, on pages of a book", () => {
     const logits = reference.readF32(name).subarray(0, 4096);
     expect(maxDifference(llama(first?.prompt_ids ?? []).logits, logits)).toBeLessThan(1e-3);
     const book = readFileSync(join("test", "data", "the-wind-in-the-willows.txt"), "utf8");
-    const tokenizer = openTokenizer(MODEL, 4096);
+    const { encode } = await openEmbedded();
     for (const place of [60_000, 62_000, 64_000, 66_000]) {
       const paragraph = book.indexOf("\n\n", place) + 2;
-      const ids = tokenizer?.encode(book.slice(paragraph, paragraph + 2_000)) ?? [];
+      const ids = await encode(book.slice(paragraph, paragraph + 2_000));
       runs.push(llama([BOS, ...ids.slice(0, 255)]));
     }
   });

@@ -7,10 +7,13 @@ export const byteId = (byte: number): number => specials.length + byte;
 /** Id of a word of the vocabulary below. */
 export const wordId = (word: string): number => specials.length + byteTokens.length + words.indexOf(word);
 
+/** The fields that every added token has. */
+export const addedToken = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: false };
+
 /** A tokenizer.json as Llama 2 has it (SentencePiece BPE with byte fallback), with eleven words. Ids 0..269. */
 export const sentencePiece = {
   version: "1.0",
-  added_tokens: specials.map((content, id) => ({ id, content, normalized: false, special: true })),
+  added_tokens: specials.map((content, id) => ({ ...addedToken, id, content, special: true })),
   normalizer: {
     type: "Sequence",
     normalizers: [
