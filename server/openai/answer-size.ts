@@ -2,9 +2,12 @@ import { InvalidRequest } from "../../runtime/errors.js";
 import type { FeatureRequest } from "../../runtime/features.js";
 import type { ModelCard, SequenceRequest } from "../../runtime/generation.js";
 import type { TokenFeatures } from "./features.js";
+import type { GenerationRequest } from "./generation-fields.js";
 
 /** Of an answer in one piece: 12 MB and 0.2 s of JSON.stringify (8 features each of 3 SAEs), in which nobody else is served. */
 const MOST_NUMBERS = 1_000_000;
+/** Of the same, log-probabilities of alternatives included: 200 to 550 MB before they are JSON. */
+const MOST_LOGPROBS = 1 << 21;
 /** l0, z, f, eps_lbo and mse. */
 const SCALARS = 5;
 
@@ -14,13 +17,23 @@ export function checkAnswerSize(tokens: number, features: FeatureRequest, card: 
   if (numbers > MOST_NUMBERS) throw tooLarge(`${tokens} tokens may give ${numbers} numbers,`);
 }
 
-/** What is known before of the readings in an answer in one piece; what is not is counted as it comes (countNumbers). */
-export function checkWholeAnswer(sequences: readonly SequenceRequest[], card: ModelCard): void {
+/**
+ * What is known before of an answer in one piece; what is not is counted as it comes (countNumbers, countLogprobs): the
+ * length of a text that nobody asked for is not known.
+ * @throws InvalidRequest where it is more than one answer holds.
+ */
+export function checkWholeAnswer(
+  { max_tokens }: Pick<GenerationRequest, "max_tokens">,
+  sequences: readonly SequenceRequest[],
+  card: ModelCard,
+): void {
   checkPromptLogprobs(sequences);
+  const count = countLogprobs();
+  for (const { prompt, promptLogprobs } of sequences) count(prompt.length, promptLogprobs);
   const [features] = sequences.map((sequence) => sequence.features);
   if (!features) return;
-  const read = (sum: number, { prompt, maxTokens }: SequenceRequest) =>
-    sum + (features.prompt ? prompt.length : 0) + (maxTokens ?? 0);
+  const read = (sum: number, { prompt }: SequenceRequest) =>
+    sum + (features.prompt ? prompt.length : 0) + (max_tokens ?? 0);
   checkAnswerSize(sequences.reduce(read, 0), features, card);
 }
 
@@ -42,11 +55,17 @@ export function countNumbers(): (token: TokenFeatures) => void {
   };
 }
 
-function tooLarge(what: string): InvalidRequest {
-  return new InvalidRequest(
-    `${what} more than the ${MOST_NUMBERS} that are sent in one answer; set stream: true`,
-    "stream",
-  );
+/** Counts tokens and their alternatives (null: none are told). The returned function throws where they become too many. */
+export function countLogprobs(): (tokens: number, alternatives: number | null) => void {
+  let logprobs = 0;
+  return (tokens, alternatives) => {
+    if (alternatives !== null) logprobs += tokens * (1 + alternatives);
+    if (logprobs > MOST_LOGPROBS) throw tooLarge("the log-probabilities of these tokens are", MOST_LOGPROBS);
+  };
+}
+
+function tooLarge(what: string, most = MOST_NUMBERS): InvalidRequest {
+  return new InvalidRequest(`${what} more than the ${most} that are sent in one answer; set stream: true`, "stream");
 }
 
 /** Numbers that the readings of one token can have. */

@@ -1,4 +1,4 @@
-import { countNumbers } from "./answer-size.js";
+import { countLogprobs, countNumbers } from "./answer-size.js";
 import { type ChoiceDelta, nothing, type Tally } from "./choice-deltas.js";
 import type { TokenFeatures } from "./features.js";
 import type { GenerationRequest } from "./generation-fields.js";
@@ -79,11 +79,13 @@ export async function wholeAnswer<L, C>(
     }),
   );
   const count = countNumbers();
+  const countTokens = countLogprobs();
   for await (const delta of deltas) {
     const sum = sums[delta.index];
     if (sum === undefined) continue;
     sum.text += delta.text;
     sum.tokenIds.push(...delta.tokenIds);
+    countTokens(delta.tokenIds.length, request.logprobs);
     sum.promptLogprobs.push(...delta.promptLogprobs);
     for (const token of delta.features) {
       count(token);

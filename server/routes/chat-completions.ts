@@ -24,7 +24,7 @@ export function chatCompletions(models: ModelRegistry, settings: CompletionSetti
     const work = await toChatSequences(request, engine, signal, settings).catch((error: unknown) => {
       throw signal.aborted ? new ClientGone("The client hung up") : error;
     });
-    if (!request.stream) checkWholeAnswer(work.sequences, engine.card);
+    if (!request.stream) checkWholeAnswer(request, work.sequences, engine.card);
     const head = (object: string): AnswerHead => ({
       id: `chatcmpl-${c.var.exchange.id}`,
       object,

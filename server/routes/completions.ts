@@ -30,7 +30,7 @@ export function completions(models: ModelRegistry, settings: CompletionSettings)
     const request = parseCompletionRequest(body, fieldRules(c, settings.strictFields));
     const { name, engine } = models.get(request.model);
     const work = await toSequences(request, engine, settings);
-    if (!request.stream) checkWholeAnswer(work.sequences, engine.card);
+    if (!request.stream) checkWholeAnswer(request, work.sequences, engine.card);
     const head: AnswerHead = {
       id: `cmpl-${c.var.exchange.id}`,
       object: "text_completion",

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { GenerationEvent, SequenceRequest } from "../../runtime/generation.js";
+import { countLogprobs } from "../../server/openai/answer-size.js";
 import { toWireFloat } from "../../server/openai/features.js";
 import { endEvent, scriptedEngine, wordEvent } from "./scripted-engine.js";
 import { chunksOf, completionOf, errorOf } from "./wire.js";
@@ -166,6 +167,30 @@ describe("readings that are too many for an answer in one piece", () => {
       expect(await errorParam(await complete(appOf(engine), body))).toEqual(refusal);
     expect(engine.requests).toEqual([]);
     expect((await complete(appOf(engine), { prompt, max_tokens: 1, features: {} })).status).toBe(200);
+  });
+
+  test("are not thought to come of a length that nobody asked for", async () => {
+    const long = appOf(scriptedEngine({ card: { trainedLength: 131_072 }, script: short }));
+    const body = { messages: [{ role: "user", content: "a" }], features: {} };
+    const headers = { "Content-Type": "application/json" };
+    const asked = { method: "POST", headers, body: JSON.stringify(body) };
+    expect((await long.request("/v1/chat/completions", asked)).status).toBe(200);
+  });
+  async function* short(sequence: SequenceRequest, index: number): AsyncGenerator<GenerationEvent> {
+    yield endEvent(sequence, index, 0);
+  }
+
+  test("as log-probabilities are, of prompts and of what comes behind them", async () => {
+    const engine = scriptedEngine({ script: short });
+    const prompt = Array.from({ length: 50_000 }, () => 5);
+    const echo = { prompt: [prompt, prompt], max_tokens: 1, logprobs: 20, echo: true };
+    expect(await errorParam(await complete(appOf(engine), echo))).toEqual(refusal);
+    expect(engine.requests).toEqual([]);
+    expect((await complete(appOf(engine), { ...echo, logprobs: 19 })).status).toBe(200);
+    const count = countLogprobs();
+    count(2 ** 30, null);
+    for (let token = 0; token < 2 ** 20; token++) count(1, 1);
+    expect(() => count(1, 0)).toThrow("log-probabilities");
   });
 
   test("else as soon as they are, and the engine stops", async () => {
