@@ -23,6 +23,7 @@ const BENCHMARKS = [
   "perplexity",
   "precision",
   "sae-precision",
+  "edits",
   "compile-memory",
   "model-memory",
   "peer",

@@ -35,6 +35,8 @@ const text = (maxLength: number) => fc.string({ unit: "binary", maxLength });
 const window = whole(1, 256);
 const sinks = fc.constantFrom(0, 10);
 const sae = fc.constantFrom(1, 3, 5).map((layer) => `blocks.${layer}.hook_resid_post`);
+const edited = { sae, feature: whole(0, 1023) };
+const start = fc.constantFrom("kept", "pre", null);
 
 /** Every field, at values from one end of what it may be to the other. */
 const FIELDS = {
@@ -84,7 +86,11 @@ const FIELDS = {
     { requiredKeys: [] },
   ),
   edits: fc.uniqueArray(
-    fc.record({ sae, feature: whole(0, 1023), op: fc.constantFrom("add", "scale", "clamp"), value: number(-1e6, 1e6) }),
+    fc.oneof(
+      fc.record({ ...edited, op: fc.constant("add"), value: number(-1e6, 1e6) }),
+      fc.record({ ...edited, op: fc.constantFrom("scale", "clamp"), value: number(-1e6, 1e6), from: start }),
+      fc.record({ ...edited, op: fc.constant("ablate"), from: start }),
+    ),
     { maxLength: 5, selector: ({ feature }) => feature },
   ),
   edits_from: fc.constantFrom("prompt", "generation"),
