@@ -1,9 +1,9 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { Template } from "@huggingface/jinja";
 import type { DescribedModel } from "./architectures/architecture.js";
 import { describeModel } from "./architectures/index.js";
 import { turnsSinks } from "./attention.js";
+import { type Jinja, startJinja } from "./chat/jinja.js";
 import { ModelFormatError } from "./errors.js";
 import type { ModelShape } from "./graph-interface.js";
 import { planWeights } from "./graphs.js";
@@ -214,14 +214,16 @@ async function describeTokenizer(source: ModelSource, vocabSize: number, { tryTo
 const openHere = async (path: string, vocabSize: number) =>
   (await openTokenizer(path, vocabSize)) === null ? "absent" : "ok";
 
-function describeTemplate(source: ModelSource) {
+/** Loaded once, because that takes seconds. */
+let jinja: Promise<Jinja> | null = null;
+
+async function describeTemplate(source: ModelSource) {
   const found = source.chatTemplate();
   if (found === null) return { found, finding: "none: completions only" };
-  try {
-    new Template(found.template);
-  } catch (error) {
-    throw new ModelFormatError(found.file, `the chat template cannot be read: ${reasonOf(error)}`);
-  }
+  jinja ??= startJinja();
+  const checked = (await jinja).check(found.template);
+  if (checked.type !== "accepted")
+    throw new ModelFormatError(found.file, `the chat template is not supported: ${checked.message}`);
   return { found, finding: `${found.template.length} characters of Jinja` };
 }
 

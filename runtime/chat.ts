@@ -10,19 +10,25 @@ const ANSWER = "\uFDD3\uFDD4";
 
 /** Conversations of one model as prompts. */
 export class Chat {
-  readonly #renderer: TemplateRenderer;
+  readonly #renderer = new TemplateRenderer();
   #turnEnd: Promise<readonly number[]> | undefined;
 
   constructor(
-    template: ChatTemplate,
+    private readonly template: ChatTemplate,
     private readonly encoder: Encoder,
-  ) {
-    this.#renderer = new TemplateRenderer(template);
+  ) {}
+
+  /** Compiles the template. @throws ChatTemplateUnsupported, ChatTemplateFailed; then this is closed. */
+  async check(): Promise<void> {
+    await this.#renderer.check(this.template).catch((error: unknown) => {
+      this.close();
+      throw error;
+    });
   }
 
   /** See `Engine.chatPrompt`. */
   async prompt(conversation: Conversation, signal: AbortSignal): Promise<ChatPrompt> {
-    const text = await this.#renderer.render(conversation, signal);
+    const text = await this.#renderer.render(this.template, conversation, signal);
     const ids = await this.encoder.encode(text, "messages");
     signal.throwIfAborted();
     if (ids.length === 0) throw new InvalidRequest("the model's chat template makes an empty text of them", "messages");
@@ -40,9 +46,9 @@ export class Chat {
       { role: "user", content: "Hello" },
       { role: "assistant", content: ANSWER },
     ];
-    const asked = { messages, addGenerationPrompt: false, continueFinalMessage: false, tools: null, variables: {} };
+    const asked = { addGenerationPrompt: false, continueFinalMessage: false, tools: null, variables: {} };
     try {
-      const text = await this.#renderer.render(asked);
+      const text = await this.#renderer.render(this.template, { ...asked, messages: JSON.stringify(messages) });
       const at = text.lastIndexOf(ANSWER);
       const [first] = at === -1 ? [] : await this.encoder.encode(text.slice(at + ANSWER.length), "messages");
       return first !== undefined && this.encoder.tokens.isSpecial(first) ? [first] : [];

@@ -67,7 +67,8 @@ export class LocalEngine implements Engine {
    * Loads a model, compiling it first if the cache does not have it.
    * @param onProgress called with the share of a compilation done, 0 to 1
    * @param onNotice called with lines for the log, also later: why a GPU that is there is not used, what leaves one
-   * @throws ModelFormatError, CacheError or SetupError with a sentence for the user.
+   * @throws ModelFormatError, CacheError, SetupError, ChatTemplateUnsupported or ChatTemplateFailed with a sentence for
+   * the user.
    */
   static async start(
     options: LocalEngineOptions,
@@ -93,6 +94,7 @@ export class LocalEngine implements Engine {
       const { card, fullLength } = await ready(worker, onProgress);
       const chat =
         template !== null && encoder !== null ? new Chat(withTokens(template, card, encoder), encoder) : null;
+      if (options.chatTemplate !== undefined) await chat?.check();
       return new LocalEngine(card, options, fullLength, worker, encoder, chat);
     } catch (error) {
       encoder?.close();

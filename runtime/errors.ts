@@ -34,6 +34,11 @@ export class SetupError extends Error {
   override readonly name = "SetupError";
 }
 
+/** Jinja cannot compile the model's chat template, so there is no chat with it; the message names the construct. */
+export class ChatTemplateUnsupported extends Error {
+  override readonly name = "ChatTemplateUnsupported";
+}
+
 /** The model's chat template cannot be rendered: it is broken, or it takes too much time or memory. Not the request's fault. */
 export class ChatTemplateFailed extends Error {
   override readonly name = "ChatTemplateFailed";

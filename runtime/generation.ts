@@ -204,7 +204,7 @@ export interface Engine {
   /**
    * A conversation through the model's chat template. Control tokens in the messages' content are control tokens here, too.
    * @throws InvalidRequest (`messages`) where the model has no template or the template refuses the conversation;
-   * ChatTemplateFailed where the template is broken; the signal's reason when it aborts before.
+   * ChatTemplateUnsupported or ChatTemplateFailed where the template is broken; the signal's reason when it aborts before.
    */
   chatPrompt(conversation: Conversation, signal: AbortSignal): Promise<ChatPrompt>;
   /** Text of each id on its own ("token_id:N" without a tokenizer, "bytes:\\x.." where it is no whole character). */

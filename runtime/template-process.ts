@@ -1,45 +1,30 @@
-import {
-  type Conversation,
-  compileChatTemplate,
-  type RenderLimits,
-  TemplateRefusal,
-} from "../models/chat/chat-template.js";
+import type { Conversation } from "../models/chat/chat-template.js";
+import { type Checked, type Jinja, type Rendered, startJinja } from "../models/chat/jinja.js";
 import type { ChatTemplate } from "../models/model-source.js";
 
 /** To the process; what to render comes with the template, so that every message stands for itself. */
 export interface RenderOrder {
   readonly template: ChatTemplate;
-  readonly conversation: Conversation;
-  readonly limits: RenderLimits;
+  /** null: the template is only compiled. */
+  readonly conversation: Conversation | null;
+  /** Characters that the text may have. */
+  readonly longest: number;
 }
 
 /** From the process: once ready, then a result for each order. */
-export type TemplateReport = { readonly type: "ready" } | Rendered;
-
-export type Rendered =
-  | { readonly type: "text"; readonly text: string }
-  /** The template raised on this conversation. */
-  | { readonly type: "refused"; readonly message: string }
-  /** It is broken, or it reached a limit. */
-  | { readonly type: "failed"; readonly message: string };
+export type TemplateReport = { readonly type: "ready" } | Checked | Rendered;
 
 const report = (message: TemplateReport): void => void process.send?.(message);
 
-let compiled: { readonly template: string; readonly render: ReturnType<typeof compileChatTemplate> } | undefined;
-
-function render({ template, conversation, limits }: RenderOrder): Rendered {
-  try {
-    if (compiled?.template !== template.template)
-      compiled = { template: template.template, render: compileChatTemplate(template) };
-    return { type: "text", text: compiled.render(conversation, limits) };
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    return { type: error instanceof TemplateRefusal ? "refused" : "failed", message };
-  }
+function carryOut(jinja: Jinja, { template, conversation, longest }: RenderOrder): Checked | Rendered {
+  if (conversation === null) return jinja.check(template.template);
+  return jinja.render(template, conversation, longest);
 }
 
 // A signal to the whole group (Ctrl-C) lets the server end its requests first; when the server has gone, so does this.
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => {});
 process.on("disconnect", () => process.exit(0));
-process.on("message", (order: RenderOrder) => report(render(order)));
+const jinja = await startJinja();
+// An interpreter that has died throws, which ends the process.
+process.on("message", (order: RenderOrder) => report(carryOut(jinja, order)));
 report({ type: "ready" });

@@ -5,12 +5,22 @@ import { checkJsonBounds } from "./json-bounds.js";
 /** Also those that say which JSON it is; a charset behind it changes nothing (RFC 8259, section 11). */
 const JSON_TYPE = /^application\/(?:[^/]+\+)?json$/;
 
+/** A request's body, and what it says. */
+export interface JsonBody {
+  readonly text: string;
+  readonly value: unknown;
+}
+
+/** The JSON value in a request's body. @throws as `readBody`. */
+export const readJson = async (request: Request, maxBytes: number): Promise<unknown> =>
+  (await readBody(request, maxBytes)).value;
+
 /**
- * The JSON value in a request's body. Stops reading at the limit, so that no body is held that will be refused.
+ * The JSON in a request's body. Stops reading at the limit, so that no body is held that will be refused.
  * @throws HttpError 415 (media type), 413 (more than `maxBytes`); InvalidRequest where it is not JSON in UTF-8, or JSON that
  * would take far more memory than its bytes (part-counter.ts).
  */
-export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
+export async function readBody(request: Request, maxBytes: number): Promise<JsonBody> {
   const mediaType = request.headers.get("content-type")?.split(";", 1)[0]?.trim().toLowerCase();
   // No other type is taken for JSON: text/plain, a form's and none at all are what any web page may send anywhere unasked.
   if (mediaType === undefined || !JSON_TYPE.test(mediaType)) {
@@ -27,7 +37,8 @@ export async function readJson(request: Request, maxBytes: number): Promise<unkn
   if (bytes.length === 0) throw new InvalidRequest("The body is empty; expected a JSON object", null);
   try {
     checkJsonBounds(bytes);
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return { text, value: JSON.parse(text) };
   } catch (error) {
     throw new InvalidRequest(
       `The body cannot be read as JSON: ${error instanceof Error ? error.message : error}`,

@@ -1,6 +1,7 @@
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import {
   ChatTemplateFailed,
+  ChatTemplateUnsupported,
   DeviceLost,
   InvalidRequest,
   OutOfMemory,
@@ -103,6 +104,8 @@ export function renderError(error: unknown): RenderedError {
   if (error instanceof QueueFull) {
     return known(429, "rate_limit_error", error.message, { code: "queue_full", headers: { "Retry-After": "1" } });
   }
+  if (error instanceof ChatTemplateUnsupported)
+    return known(400, "invalid_request_error", error.message, { param: "messages", code: "chat_template_unsupported" });
   if (error instanceof ChatTemplateFailed)
     return known(500, "server_error", error.message, { code: "chat_template_failed" });
   if (error instanceof DeviceLost) return known(503, "server_error", error.message, { code: "device_lost" });

@@ -1,65 +1,119 @@
-import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { loadPyodide } from "pyodide";
+import * as z from "zod";
+import type { ChatTemplate } from "../model-source.js";
+import { packageRoot } from "../package-root.js";
+import type { Conversation } from "./chat-template.js";
+
+/** What a template and a conversation come to. */
+export type Rendered =
+  | { readonly type: "text"; readonly text: string }
+  | { readonly type: Refusal; readonly message: string };
+
+/** What a template comes to before it has a conversation. */
+export type Checked = { readonly type: "accepted" } | { readonly type: Refusal; readonly message: string };
 
 /**
- * What we use of @huggingface/jinja 0.5, typed: its own declarations leave out the extensions of the files that they
- * import, which TypeScript does not find.
+ * refused: the template raises an exception of its own on this conversation. unsupported: Jinja cannot compile the template,
+ * or it needs other files. exhausted: there is no memory left for it. failed: it is broken, or its text is too long.
  */
+type Refusal = "refused" | "unsupported" | "exhausted" | "failed";
 
-/** A part of a parsed template. */
-export interface JinjaNode {
-  readonly type: string;
-  readonly [field: string]: unknown;
+/** Memory of the interpreter, bytes, 31 MB of which it takes for itself. */
+const LARGEST_MEMORY = 384 << 20;
+const PAGE = 1 << 16;
+
+/** A WebAssembly.Memory, which Node's types leave out. */
+interface GrowingMemory {
+  readonly buffer: ArrayBuffer;
+  grow(pages: number): number;
+}
+const Internals = z.object({
+  _module: z.object({
+    memory: z.custom<GrowingMemory>((found) => Object.prototype.toString.call(found) === "[object WebAssembly.Memory]"),
+  }),
+});
+const Outcome = z.tuple([z.enum(["text", "accepted", "refused", "unsupported", "exhausted", "failed"]), z.string()]);
+
+/** Jinja itself, which renders what transformers renders: jinja2 on a CPython of WebAssembly (Pyodide). */
+export interface Jinja {
+  /** Compiles a template. */
+  check(template: string): Checked;
+  /**
+   * The text of a conversation, as transformers' `apply_chat_template` makes it. Where a template takes strings only,
+   * text parts are joined by line breaks, as vLLM does. A developer's message counts as the system's where the template
+   * does not know that role.
+   *
+   * No beginning-of-text token is added: a template that wants one has it. Control tokens that stand in a message's
+   * content are control tokens in the text, as everywhere with these templates: who passes on what strangers wrote must
+   * take them out of it.
+   *
+   * A template may run for ever, so one that nobody vouches for is rendered where that does no harm:
+   * runtime/template-renderer.ts.
+   * @param longest characters of the text
+   * @throws where the interpreter has died (its stack overflowed), after which it cannot be used any more.
+   */
+  render(template: ChatTemplate, conversation: Conversation, longest: number): Rendered;
 }
 
-/** A value while a template is rendered. */
-export interface JinjaValue {
-  readonly type: string;
-  readonly value: unknown;
-  /** As a template puts it into its text. */
-  toString(): string;
-}
-
-/** Everything that a template does goes through `evaluate`, which may be replaced. */
-export interface JinjaInterpreter {
-  evaluate(node: JinjaNode | undefined, scope: unknown): JinjaValue;
-  run(program: JinjaNode): JinjaValue;
-}
-
-/** As transformers sets Jinja: the newline behind a block goes, and so does the white space before it on its line. */
-const WHITE_SPACE = { trim_blocks: true, lstrip_blocks: true };
-
-/** @throws SyntaxError where it is no template. */
-export const parseJinja = (template: string): JinjaNode => parse(tokenize(template, WHITE_SPACE));
-
-/** One rendering with these variables, of plain data and functions over it. `namespace` is there besides. */
-export function jinjaInterpreter(variables: Readonly<Record<string, unknown>>): JinjaInterpreter {
-  const environment = new Environment();
-  for (const [name, value] of Object.entries(variables)) environment.set(name, value);
-  return new Interpreter(environment);
-}
-
-const STATEMENTS = ["Set", "If", "For", "Macro", "CallStatement", "FilterStatement", "Comment", "Break", "Continue"];
-const BLOCKS = ["body", "alternate", "defaultBlock"];
-
-/** The expressions whose values a template puts into its text: those that stand directly in a block. */
-export function printedNodes(program: JinjaNode): ReadonlySet<unknown> {
-  const printed = new Set<unknown>();
-  const visit = (node: JinjaNode): void => {
-    for (const child of BLOCKS.flatMap((block) => nodesIn(node[block]))) {
-      if (STATEMENTS.includes(child.type)) visit(child);
-      else printed.add(child);
-    }
+/**
+ * Loads the interpreter, which takes seconds and 180 MB. It sees no files of this machine, no network, and nothing of
+ * Node: templates run in Jinja's sandbox, and what would escape from it is alone in an empty WebAssembly machine.
+ */
+export async function startJinja(): Promise<Jinja> {
+  const silent = () => {};
+  const python = await loadPyodide({
+    indexURL: dirname(createRequire(import.meta.url).resolve("pyodide")),
+    jsglobals: Object.create(null),
+    stdout: silent,
+    stderr: silent,
+    stdin: () => null,
+  });
+  limitMemory(Internals.parse(python)._module.memory);
+  const folder = "/chat";
+  python.FS.mkdir(folder);
+  for (const file of ["jinja2.zip", "chat_template.py", "content_parts.py"])
+    python.FS.writeFile(`${folder}/${file}`, readFileSync(join(packageRoot(), "models/chat/python", file)));
+  python.runPython(`
+    import sys
+    sys.path[:0] = ["${folder}", "${folder}/jinja2.zip"]
+    import chat_template
+    for bridge in ("js", "pyodide_js"): # to JavaScript
+        sys.modules[bridge] = None
+  `);
+  const { check, render } = python.pyimport("chat_template");
+  const outcome = (result: { toJs(): unknown; destroy(): void }) => {
+    const [type, text] = Outcome.parse(result.toJs());
+    result.destroy();
+    return { type, text };
   };
-  visit(program);
-  return printed;
+  return {
+    check(template) {
+      const { type, text } = outcome(check(template));
+      return type === "text" || type === "accepted" ? { type: "accepted" } : { type, message: text };
+    },
+    render({ template, tokens }, { messages, tools, variables, ...asked }, longest) {
+      const known = Object.entries(tokens).map(([name, token]) => [name, JSON.stringify(token)] as const);
+      const values = jsonObject([...known, ...Object.entries(variables), ["tools", tools ?? "null"]]);
+      const { type, text } = outcome(
+        render(template, messages, values, asked.addGenerationPrompt, asked.continueFinalMessage, longest),
+      );
+      return type === "text" || type === "accepted" ? { type: "text", text } : { type, message: text };
+    },
+  };
 }
 
-const isNode = (value: unknown): value is JinjaNode => typeof value === "object" && value !== null && "type" in value;
-const nodesIn = (value: unknown): JinjaNode[] => (Array.isArray(value) ? value.filter(isNode) : []);
+const jsonObject = (members: readonly (readonly [string, string])[]): string =>
+  `{${members.map(([name, value]) => `${JSON.stringify(name)}:${value}`).join(",")}}`;
 
-/** How Python writes what the library writes in JavaScript's way, or leaves out. */
-export function asPython(value: JinjaValue): JinjaValue {
-  const text =
-    value.type === "NullValue" ? "None" : value.value === true ? "True" : value.value === false ? "False" : null;
-  return text === null ? value : { type: "StringValue", value: text, toString: () => text };
+/** Python raises MemoryError where its memory cannot grow. */
+function limitMemory(memory: GrowingMemory): void {
+  const grow = memory.grow.bind(memory);
+  memory.grow = (pages) => {
+    if (memory.buffer.byteLength + pages * PAGE > LARGEST_MEMORY)
+      throw new RangeError("the limit of memory is reached");
+    return grow(pages);
+  };
 }

@@ -1,11 +1,21 @@
 import { CacheError } from "../../models/cache/cache-error.js";
 import { ModelFormatError } from "../../models/errors.js";
 import { ChecksumError, HubError } from "../../models/hub/hub-error.js";
-import { InvalidRequest, SetupError } from "../../runtime/errors.js";
+import { ChatTemplateFailed, ChatTemplateUnsupported, InvalidRequest, SetupError } from "../../runtime/errors.js";
 import { GenerationFailed, renderError } from "../errors.js";
 import { UsageError } from "./flags.js";
 
-const FOR_USERS = [UsageError, SetupError, ModelFormatError, CacheError, HubError, ChecksumError, GenerationFailed];
+const FOR_USERS = [
+  UsageError,
+  SetupError,
+  ModelFormatError,
+  CacheError,
+  HubError,
+  ChecksumError,
+  GenerationFailed,
+  ChatTemplateUnsupported,
+  ChatTemplateFailed,
+];
 const NOT_INSTALLED = ["ERR_MODULE_NOT_FOUND", "MODULE_NOT_FOUND", "ERR_DLOPEN_FAILED"];
 
 /** What the terminal shows of an error: its sentence, or with `debug` all of it. */

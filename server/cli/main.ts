@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import type * as z from "zod";
-import { packageVersion } from "../package-root.js";
+import { packageVersion } from "../../models/package-root.js";
 import { sentenceOf } from "./failure.js";
 import { helpText, readOptions, UsageError } from "./flags.js";
 import {

@@ -1,10 +1,10 @@
 import type { Logger } from "pino";
+import { packageVersion } from "../../models/package-root.js";
 import type { Engine } from "../../runtime/generation.js";
 import { createApp } from "../app.js";
 import { type HttpServer, listen } from "../http.js";
 import { createLogger } from "../logger.js";
 import { createModelRegistry } from "../model-registry.js";
-import { packageVersion } from "../package-root.js";
 import { createTraceServer } from "../traces/trace-server.js";
 import type { ServeOptions } from "./options.js";
 import { planModels, startModels } from "./served-models.js";

@@ -1,5 +1,7 @@
 import * as z from "zod";
 import { type Conversation, RESERVED_VARIABLES } from "../../models/chat/chat-template.js";
+import type { JsonBody } from "../body.js";
+import { memberTexts } from "../json-members.js";
 import { ChatMessages } from "./chat-messages.js";
 import { checkFields, type FieldRules } from "./check-fields.js";
 import { flag, type GenerationRequest, generationFields, wrongMinTokens } from "./generation-fields.js";
@@ -62,9 +64,10 @@ export interface ChatRequest extends GenerationRequest {
 }
 
 /** @throws InvalidRequest naming the first field that is wrong, as a path: "messages[0].content[1].type". */
-export function parseChatRequest(body: unknown, rules: FieldRules = { strict: false }): ChatRequest {
-  checkFields(body, ChatBody.shape, rules);
-  const parsed = parseBody(ChatBody, body);
+export function parseChatRequest({ text, value }: JsonBody, rules: FieldRules = { strict: false }): ChatRequest {
+  checkFields(value, ChatBody.shape, rules);
+  const parsed = parseBody(ChatBody, value);
+  const sent = memberTexts(text);
   const continued = parsed.continue_final_message === true;
   return {
     ...parsed,
@@ -72,11 +75,14 @@ export function parseChatRequest(body: unknown, rules: FieldRules = { strict: fa
     logprobs: parsed.logprobs ? (parsed.top_logprobs ?? 0) : null,
     echo: false,
     conversation: {
-      messages: parsed.messages,
+      messages: sent.get("messages") ?? "[]",
       addGenerationPrompt: parsed.add_generation_prompt ?? !continued,
       continueFinalMessage: continued,
       tools: null,
-      variables: { ...effort(parsed.reasoning_effort), ...parsed.chat_template_kwargs },
+      variables: {
+        ...effort(parsed.reasoning_effort),
+        ...Object.fromEntries(memberTexts(sent.get("chat_template_kwargs") ?? "{}")),
+      },
     },
   };
 }
@@ -84,5 +90,8 @@ export function parseChatRequest(body: unknown, rules: FieldRules = { strict: fa
 /** OpenAI's wish for more or less thinking, as vLLM tells it to the template. */
 function effort(reasoningEffort: string | null | undefined): Conversation["variables"] {
   if (reasoningEffort === null || reasoningEffort === undefined) return {};
-  return { reasoning_effort: reasoningEffort, enable_thinking: reasoningEffort !== "none" };
+  return {
+    reasoning_effort: JSON.stringify(reasoningEffort),
+    enable_thinking: JSON.stringify(reasoningEffort !== "none"),
+  };
 }

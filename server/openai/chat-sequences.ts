@@ -12,7 +12,7 @@ export interface ChatWork extends CompletionWork {
 
 /**
  * The meaning of a chat request on this model: its messages through the template, in n choices that end with the turn.
- * @throws InvalidRequest naming the field that this model cannot serve; ChatTemplateFailed; the signal's reason.
+ * @throws InvalidRequest naming the field that this model cannot serve; ChatTemplateUnsupported; ChatTemplateFailed; the signal's reason.
  */
 export async function toChatSequences(
   request: ChatRequest,

@@ -1,5 +1,5 @@
 import { Hono } from "hono";
-import { readJson } from "../body.js";
+import { readBody } from "../body.js";
 import { ClientGone } from "../errors.js";
 import type { AppEnv } from "../exchange.js";
 import { fieldRules } from "../ignored-fields.js";
@@ -17,7 +17,7 @@ import type { CompletionSettings } from "./completions.js";
 /** POST /v1/chat/completions (OpenAI; fields beyond OpenAI's are those of ChatBody). */
 export function chatCompletions(models: ModelRegistry, settings: CompletionSettings): Hono<AppEnv> {
   return new Hono<AppEnv>().post("/v1/chat/completions", async (c) => {
-    const body = await readJson(c.req.raw, settings.maxBodyBytes);
+    const body = await readBody(c.req.raw, settings.maxBodyBytes);
     const request = parseChatRequest(body, fieldRules(c, settings.strictFields));
     const { name, engine } = models.get(request.model);
     const { signal } = c.req.raw;

@@ -1,7 +1,7 @@
 import { Hono } from "hono";
+import { packageVersion } from "../../models/package-root.js";
 import type { AppEnv } from "../exchange.js";
 import type { ModelRegistry } from "../model-registry.js";
-import { packageVersion } from "../package-root.js";
 import { ENDPOINTS } from "./endpoints.js";
 
 /** GET /: what answers here, for people and programs that know nothing but the address. */

@@ -15,7 +15,7 @@ import {
   type TraceRequest,
   type TraceSocket,
 } from "../../loadtest/client/index.js";
-import { packageRoot } from "../../server/package-root.js";
+import { packageRoot } from "../../models/package-root.js";
 import { endEvent, type Script, scriptedEngine, wordEvent } from "../server/scripted-engine.js";
 import { serve, until, withServer } from "../server/with-server.js";
 import { CLIENT_MESSAGES, clientMessages } from "./client-messages.js";

@@ -25,7 +25,7 @@ const WITH_ROLES = templateFile(
   "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% if m.role == 'assistant' %}<|system|>{% endif %}\n{% endfor %}",
 );
 const conversation: Conversation = {
-  messages: [{ role: "user", content: "Once upon a time" }],
+  messages: JSON.stringify([{ role: "user", content: "Once upon a time" }]),
   addGenerationPrompt: true,
   continueFinalMessage: false,
   tools: null,
@@ -42,7 +42,7 @@ test("the embedded model goes on with what the messages say, behind one beginnin
     { role: "assistant", content: " there was" },
     { role: "user", content: "Then" },
   ];
-  const { ids, turnEndIds } = await engine.chatPrompt({ ...conversation, messages }, signal);
+  const { ids, turnEndIds } = await engine.chatPrompt({ ...conversation, messages: JSON.stringify(messages) }, signal);
   expect(ids).toEqual([0, ...(await engine.encode("A story.\n\nOnce upon a time there was\n\nThen"))]);
   expect(turnEndIds).toEqual([]);
 });
@@ -64,7 +64,7 @@ test("a template that refuses an ordinary turn has no end of one, and is used al
     ids: await engine.encode("Once upon a time"),
     turnEndIds: [],
   });
-  const empty = { ...conversation, messages: [{ role: "user", content: "" }] };
+  const empty = { ...conversation, messages: JSON.stringify([{ role: "user", content: "" }]) };
   await expect(engine.chatPrompt(empty, signal)).rejects.toMatchObject({ param: "messages", message: /empty/ });
 });
 
@@ -88,6 +88,28 @@ test("a model without a tokenizer cannot chat", async () => {
 test("a template that is not there keeps the model from being loaded, in a sentence", async () => {
   const chatTemplate = join(folder, "none.jinja");
   await expect(startEngine({ model: DEFAULT, chatTemplate })).rejects.toThrow(/none\.jinja: there is no such file/);
+});
+
+test("a template that Jinja cannot compile keeps the model from being loaded where it was given, in a sentence", async () => {
+  for (const [template, named] of [
+    ["{% launch missiles %}", "Encountered unknown tag 'launch'"],
+    ["{{ messages | shout }}", "No filter named 'shout'"],
+    ["{% if messages is loud %}{% include 'other' %}{% endif %}", "{% include %}"],
+  ] as const)
+    await expect(
+      startEngine({ model: DEFAULT, saes: [], chatTemplate: templateFile("wrong.jinja", template) }),
+    ).rejects.toThrow(`the model's chat template (wrong.jinja) is not supported: ${named}`);
+});
+
+test("a model's own template that Jinja cannot compile ends no start; a chat is told of it", async () => {
+  const own = mkdtempSync(join(folder, "model-"));
+  for (const name of readdirSync(bare)) symlinkSync(join(bare, name), join(own, name));
+  writeFileSync(join(own, "chat_template.jinja"), "{% extends 'base' %}");
+  const engine = await startEngine({ model: own, saes: [] });
+  await expect(engine.chatPrompt(conversation, signal)).rejects.toMatchObject({
+    name: "ChatTemplateUnsupported",
+    message: /^the model's chat template \(chat_template\.jinja\) is not supported: {% extends %}/,
+  });
 });
 
 test("closing the engine ends a rendering", async () => {

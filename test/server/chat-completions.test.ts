@@ -1,6 +1,6 @@
 import type { Hono } from "hono";
 import { describe, expect, it } from "vitest";
-import { ChatTemplateFailed, InvalidRequest } from "../../runtime/errors.js";
+import { ChatTemplateFailed, ChatTemplateUnsupported, InvalidRequest } from "../../runtime/errors.js";
 import type { AppEnv } from "../../server/exchange.js";
 import { END_OF_TURN, endEvent, scriptedEngine, wordEvent, words } from "./scripted-engine.js";
 import { completionOf, errorOf, WireChat, WireChatChunk } from "./wire.js";
@@ -227,38 +227,19 @@ describe("POST /v1/chat/completions", () => {
         return { ids: [2], turnEndIds: [] };
       },
     });
-    const call = { id: "c", type: "function", function: { name: "f", arguments: '{"x": 1}' } };
-    await chat(app, {
-      messages: [
-        {
-          role: "developer",
-          content: [
-            { type: "text", text: "a" },
-            { type: "text", text: "b" },
-          ],
-        },
-        { role: "user", content: "c", name: "Ann" },
-        { role: "assistant", content: null, tool_calls: [call] },
-        { role: "tool", content: "d", tool_call_id: "c" },
-        { role: "assistant", content: "e", refusal: null, tool_calls: [] },
-      ],
-      continue_final_message: true,
-      chat_template_kwargs: { enable_thinking: false },
-    });
-    const parsed = { ...call, function: { name: "f", arguments: { x: 1 } } };
+    const messages =
+      '[{"role":"developer","content":[{"type":"text","text":"a"}]}, {"role":"assistant","content":null,' +
+      '"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\\"x\\": 1.0}"}}]},' +
+      ' {"role":"tool","content":"d","tool_call_id":"c"}, {"role":"assistant","content":"e","refusal":null,"odd":1.0} ]';
+    const body = `{"messages": ${messages}, "chat_template_kwargs": {"enable_thinking": false, "n": 1.0}, "continue_final_message": true, "max_tokens": 1}`;
+    await app.request("/v1/chat/completions", { method: "POST", headers: json, body });
     expect(seen).toEqual([
       {
-        messages: [
-          { role: "developer", content: "a\nb" },
-          { role: "user", content: "c", name: "Ann" },
-          { role: "assistant", content: null, tool_calls: [parsed] },
-          { role: "tool", content: "d", tool_call_id: "c" },
-          { role: "assistant", content: "e" },
-        ],
+        messages,
         addGenerationPrompt: false,
         continueFinalMessage: true,
         tools: null,
-        variables: { enable_thinking: false },
+        variables: { enable_thinking: "false", n: "1.0" },
       },
     ]);
     await chat(app, { add_generation_prompt: false });
@@ -337,7 +318,6 @@ describe("a chat request that cannot be served", () => {
   it("with a content that is neither text nor parts, or without messages, names them", async () => {
     for (const [body, param] of [
       [text(7), "messages[0].content"],
-      [text([]), "messages[0].content"],
       [{ messages: undefined }, "messages"],
       [{ messages: "hi" }, "messages"],
     ] as const)
@@ -352,6 +332,15 @@ describe("a chat request that cannot be served", () => {
     expect([broken.status, await errorOf(broken)]).toEqual([
       500,
       { message: "m: it runs for more than 600 ms", type: "server_error", param: null, code: "chat_template_failed" },
+    ]);
+  });
+
+  it("by a template that is not supported is answered 400 and a code of its own", async () => {
+    const error = new ChatTemplateUnsupported("m: unknown tag 'launch'");
+    const response = await chat(appOf({ ...scriptedEngine(), chatPrompt: () => Promise.reject(error) }), {});
+    expect([response.status, await errorOf(response)]).toEqual([
+      400,
+      { message: error.message, type: "invalid_request_error", param: "messages", code: "chat_template_unsupported" },
     ]);
   });
 

@@ -1,7 +1,10 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
+import * as z from "zod";
 import { InvalidRequest, QueueFull, ShuttingDown } from "../../runtime/errors.js";
 import type { FeatureDescription, FeatureRequest, SaeCard, SaeReading } from "../../runtime/features.js";
 import type { Engine, GenerationEvent, ModelCard, SequenceRequest, TokenLogprobs } from "../../runtime/generation.js";
+
+const Messages = z.array(z.object({ role: z.string(), content: z.unknown() }));
 
 /** What a sequence says: its events without the engine's turn-taking. */
 export type Script = (sequence: SequenceRequest, index: number, signal: AbortSignal) => AsyncIterable<GenerationEvent>;
@@ -91,7 +94,7 @@ export function scriptedEngine({ card = {}, script = words, room = 1000 }: Scrip
     encode: async (text) => (text.match(/\s*\S+|\s+$/g) ?? []).map(idOf),
     async chatPrompt({ messages, addGenerationPrompt }, signal) {
       signal.throwIfAborted();
-      const turns = messages.map(({ role, content }) => ` ${role}: ${content}`);
+      const turns = Messages.parse(JSON.parse(messages)).map(({ role, content }) => ` ${role}: ${content}`);
       const text = [...turns, ...(addGenerationPrompt ? [" assistant:"] : [])].join("");
       return { ids: await engine.encode(text), turnEndIds: [END_OF_TURN] };
     },

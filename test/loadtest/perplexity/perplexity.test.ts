@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { samplePositions } from "../../../loadtest/perplexity/buckets.js";
-import { packageRoot } from "../../../server/package-root.js";
+import { packageRoot } from "../../../models/package-root.js";
 import { temporaryFolder } from "../../models/weights/write-safetensors.js";
 import { whileServing } from "../../server/lambdatap-process.js";
 import { completionOf } from "../../server/wire.js";
