@@ -1,8 +1,16 @@
 import { z } from "zod";
-import { type ConfigFields, parseFields, positive } from "../config.js";
+import { ActivationName } from "../activation.js";
+import { type ConfigFields, fieldError, parseFields, positive } from "../config.js";
 import type { Architecture } from "./architecture.js";
 import { DECODER_NAMES, decoder } from "./decoder.js";
-import { type DecoderConfig, decoderShape, readDecoder, rotary, withDefaults } from "./decoder-config.js";
+import {
+  type DecoderConfig,
+  type DecoderSizes,
+  decoderShape,
+  readDecoder,
+  rotary,
+  withDefaults,
+} from "./decoder-config.js";
 import { layerWindows } from "./layer-geometry.js";
 
 /** What transformers' classes of Gemma 2 and 3 have where a config says nothing. */
@@ -37,6 +45,13 @@ export interface GemmaConfig extends DecoderConfig {
   readonly logitCap: number | null;
 }
 
+/** @throws ModelFormatError where `hidden_act`, which a Gemma does not read, names another activation than it has. */
+export function refuseOtherActivation(config: ConfigFields, { activation }: DecoderSizes): void {
+  const { hidden_act } = parseFields(z.object({ hidden_act: ActivationName.nullish() }), config);
+  if (hidden_act && hidden_act !== activation)
+    throw fieldError(config, ["hidden_act"], "a Gemma has hidden_activation, which is another");
+}
+
 export function readGemmaScores(config: ConfigFields): Pick<GemmaConfig, "scale" | "scoreCap" | "logitCap"> {
   const found = parseFields(GemmaFile, config);
   return {
@@ -56,6 +71,7 @@ export const gemma2: Architecture<GemmaConfig> = {
   readConfig(fields) {
     const config = withDefaults(fields, DEFAULTS);
     const c = readDecoder(config, "hidden_activation");
+    refuseOtherActivation(config, c);
     const positions = rotary(config, c);
     const windows = layerWindows(config, c, (layer) => layer % 2 === 0);
     return { ...c, ...readGemmaScores(config), layerGeometry: windows.map(({ window }) => ({ window, positions })) };

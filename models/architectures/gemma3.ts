@@ -5,7 +5,8 @@ import { isJsonObject } from "../model-file.js";
 import type { Architecture } from "./architecture.js";
 import { DECODER_NAMES, decoder } from "./decoder.js";
 import { decoderShape, readDecoder, rotary, withDefaults } from "./decoder-config.js";
-import { GEMMA_DEFAULTS, type GemmaConfig, readGemmaScores } from "./gemma2.js";
+import { refuseForeignFields } from "./foreign-fields.js";
+import { GEMMA_DEFAULTS, type GemmaConfig, readGemmaScores, refuseOtherActivation } from "./gemma2.js";
 import { layerWindows } from "./layer-geometry.js";
 
 /** What transformers' class has where a config says nothing; those of published image models say little. */
@@ -77,6 +78,7 @@ function forward(pass: Forward, c: GemmaConfig, base: string): void {
 function readGemma3(fields: ConfigFields): GemmaConfig {
   const config = withDefaults(fields, DEFAULTS);
   const c = readDecoder(config, "hidden_activation");
+  refuseOtherActivation(config, c);
   const scores = readGemmaScores(config);
   if (scores.scoreCap !== null)
     throw fieldError(config, ["attn_logit_softcapping"], "Gemma 3 does not limit the scores of attention");
@@ -107,6 +109,7 @@ function textConfig(config: ConfigFields): ConfigFields {
   if (!isJsonObject(values)) throw fieldError(config, ["text_config"], "it must be an object");
   const text = { file: config.file, at: "text_config", values };
   parseFields(TextModel, text);
+  refuseForeignFields(text, "gemma3_text");
   const { bos_token_id, eos_token_id, tie_word_embeddings: tied } = outer;
   if (
     typeof tied === "boolean" &&

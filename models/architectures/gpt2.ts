@@ -14,6 +14,8 @@ import {
   sharedHeadDim,
   textTokenFields,
   textTokens,
+  underEitherName,
+  underEitherNameOr,
   vocabularySize,
   width,
 } from "./model-sizes.js";
@@ -21,11 +23,15 @@ import { selfAttention } from "./self-attention.js";
 
 const Gpt2File = z.object({
   vocab_size: vocabularySize,
-  n_embd: width,
+  n_embd: width.nullish(),
+  hidden_size: width.nullish(),
   n_inner: width.nullish(),
-  n_layer: layerCount,
-  n_head: headCount,
-  n_positions: positionCount.default(1024),
+  n_layer: layerCount.nullish(),
+  num_hidden_layers: layerCount.nullish(),
+  n_head: headCount.nullish(),
+  num_attention_heads: headCount.nullish(),
+  n_positions: positionCount.nullish(),
+  max_position_embeddings: positionCount.nullish(),
   layer_norm_epsilon: positive.default(1e-5),
   activation_function: ActivationName.default("gelu_tanh"),
   scale_attn_weights: flag(true),
@@ -49,15 +55,17 @@ interface Gpt2Config extends ModelSizes {
 /** `reorder_and_upcast_attn` is about rounding in half precision, where scores and softmax are f32 here anyway. */
 function readGpt2Config(config: ConfigFields): Gpt2Config {
   const found = parseFields(Gpt2File, config);
+  const hiddenSize = underEitherName(config, found, ["n_embd", "hidden_size"]);
+  const heads = underEitherName(config, found, ["n_head", "num_attention_heads"]);
   return {
     vocabSize: found.vocab_size,
-    hiddenSize: found.n_embd,
-    intermediateSize: found.n_inner ?? 4 * found.n_embd,
-    layers: found.n_layer,
-    heads: found.n_head,
-    kvHeads: found.n_head,
-    headDim: sharedHeadDim(config, ["n_embd"], found.n_embd, found.n_head),
-    trainedLength: found.n_positions,
+    hiddenSize,
+    intermediateSize: found.n_inner ?? 4 * hiddenSize,
+    layers: underEitherName(config, found, ["n_layer", "num_hidden_layers"]),
+    heads,
+    kvHeads: heads,
+    headDim: sharedHeadDim(config, ["n_embd", "hidden_size"], hiddenSize, heads),
+    trainedLength: underEitherNameOr(config, found, ["n_positions", "max_position_embeddings"], 1024),
     epsilon: found.layer_norm_epsilon,
     activation: found.activation_function,
     scalesByHead: found.scale_attn_weights,

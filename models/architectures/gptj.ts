@@ -13,6 +13,8 @@ import {
   sharedHeadDim,
   textTokenFields,
   textTokens,
+  underEitherName,
+  underEitherNameOr,
   vocabularySize,
   width,
 } from "./model-sizes.js";
@@ -20,11 +22,15 @@ import { selfAttention } from "./self-attention.js";
 
 const GptJFile = z.object({
   vocab_size: vocabularySize,
-  n_embd: width,
+  n_embd: width.nullish(),
+  hidden_size: width.nullish(),
   n_inner: width.nullish(),
-  n_layer: layerCount,
-  n_head: headCount,
-  n_positions: positionCount.default(2048),
+  n_layer: layerCount.nullish(),
+  num_hidden_layers: layerCount.nullish(),
+  n_head: headCount.nullish(),
+  num_attention_heads: headCount.nullish(),
+  n_positions: positionCount.nullish(),
+  max_position_embeddings: positionCount.nullish(),
   rotary_dim: whole(2, 4_096).default(64),
   layer_norm_epsilon: positive.default(1e-5),
   activation_function: ActivationName.default("gelu_tanh"),
@@ -45,18 +51,20 @@ interface GptJConfig extends ModelSizes {
 
 function readGptJConfig(config: ConfigFields): GptJConfig {
   const found = parseFields(GptJFile, config);
-  const headDim = sharedHeadDim(config, ["n_embd"], found.n_embd, found.n_head);
+  const hiddenSize = underEitherName(config, found, ["n_embd", "hidden_size"]);
+  const heads = underEitherName(config, found, ["n_head", "num_attention_heads"]);
+  const headDim = sharedHeadDim(config, ["n_embd", "hidden_size"], hiddenSize, heads);
   if (found.rotary_dim > headDim || found.rotary_dim % 2 !== 0)
     throw fieldError(config, ["rotary_dim"], `it must be an even number up to the size of a head, which is ${headDim}`);
   return {
     vocabSize: found.vocab_size,
-    hiddenSize: found.n_embd,
-    intermediateSize: found.n_inner ?? 4 * found.n_embd,
-    layers: found.n_layer,
-    heads: found.n_head,
-    kvHeads: found.n_head,
+    hiddenSize,
+    intermediateSize: found.n_inner ?? 4 * hiddenSize,
+    layers: underEitherName(config, found, ["n_layer", "num_hidden_layers"]),
+    heads,
+    kvHeads: heads,
     headDim,
-    trainedLength: found.n_positions,
+    trainedLength: underEitherNameOr(config, found, ["n_positions", "max_position_embeddings"], 2048),
     epsilon: found.layer_norm_epsilon,
     activation: found.activation_function,
     rotaryDim: found.rotary_dim,

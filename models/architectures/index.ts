@@ -3,6 +3,7 @@ import { type ConfigFields, modelType, parseFields } from "../config.js";
 import { type Architecture, type DescribedModel, describeWith, type Tying } from "./architecture.js";
 import { bloom } from "./bloom.js";
 import { falcon } from "./falcon.js";
+import { refuseForeignFields } from "./foreign-fields.js";
 import { gemma2 } from "./gemma2.js";
 import { gemma3, gemma3Text } from "./gemma3.js";
 import { gptNeoX } from "./gpt-neox.js";
@@ -42,17 +43,18 @@ const ARCHITECTURES: Readonly<Record<string, (fields: ConfigFields) => Described
   mpt: describe(mpt),
 };
 
-const Unquantised = z.object({
-  quantization_config: z
-    .null("weights quantised by other tools are not read: take the model they were made from, or a GGUF of it")
-    .optional(),
-});
+const unquantised = z
+  .null("weights quantised by other tools are not read: take the model they were made from, or a GGUF of it")
+  .optional();
+const Unquantised = z.object({ quantization_config: unquantised, compression_config: unquantised });
 
 /** The model that a config describes. @throws ModelFormatError naming an unknown model_type, or the field that is wrong. */
 export function describeModel(fields: ConfigFields): DescribedModel {
   parseFields(Unquantised, fields);
   const known = Object.keys(ARCHITECTURES);
-  const found = ARCHITECTURES[modelType(fields, known)];
+  const type = modelType(fields, known);
+  const found = ARCHITECTURES[type];
+  refuseForeignFields(fields, type);
   if (found === undefined) throw new RangeError("modelType lets only known types through");
   return found(fields);
 }

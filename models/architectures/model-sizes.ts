@@ -83,6 +83,14 @@ export function underEitherName<Name extends string>(
   return size;
 }
 
+/** The same, where it may be left out. @throws ModelFormatError naming one that contradicts another */
+export const underEitherNameOr = <Name extends string>(
+  config: ConfigFields,
+  found: Readonly<Partial<Record<Name, number | null | undefined>>>,
+  names: readonly [Name, ...Name[]],
+  otherwise: number,
+): number => (names.some((name) => (found[name] ?? null) !== null) ? underEitherName(config, found, names) : otherwise);
+
 /** The shape of a model whose layers all see the text in the same way. */
 export const alikeLayers = (
   c: ModelSizes,

@@ -15,6 +15,7 @@ import {
   sharedHeadDim,
   textTokenFields,
   textTokens,
+  underEitherName,
   vocabularySize,
   width,
 } from "./model-sizes.js";
@@ -22,9 +23,12 @@ import { selfAttention } from "./self-attention.js";
 
 const MptFile = z.object({
   vocab_size: vocabularySize,
-  d_model: width,
-  n_heads: headCount,
-  n_layers: layerCount,
+  d_model: width.nullish(),
+  hidden_size: width.nullish(),
+  n_heads: headCount.nullish(),
+  num_attention_heads: headCount.nullish(),
+  n_layers: layerCount.nullish(),
+  num_hidden_layers: layerCount.nullish(),
   expansion_ratio: positive.default(4),
   max_seq_len: positionCount.default(2048),
   layer_norm_epsilon: positive.default(1e-5),
@@ -44,6 +48,11 @@ const Attention = z.object({
   alibi_bias_max: positive.default(8),
   qk_ln: z.literal(false, "norms on queries and keys are not known here").nullish(),
   prefix_lm: z.literal(false, "a prefix that sees what comes after it is not known here").nullish(),
+  rope: z.literal(false, "only models with ALiBi are known here").nullish(),
+  qk_gn: z.literal(false, "norms on queries and keys are not known here").nullish(),
+  kv_n_heads: z.null("the attention known here is multihead_attention").optional(),
+  sliding_window_size: z.literal(-1, "a sliding window is not known here").nullish(),
+  attn_logit_softcapping: z.null("a limit of the scores is not known here").optional(),
   clip_qkv: z.number("it must be a number from 0 up").nonnegative("it must be a number from 0 up").nullish(),
   softmax_scale: positive.nullish(),
 });
@@ -61,21 +70,23 @@ interface MptConfig extends ModelSizes {
 function readMptConfig(config: ConfigFields): MptConfig {
   const found = parseFields(MptFile, config);
   const attention = parseFields(Attention, attentionSection(config));
-  const headDim = sharedHeadDim(config, ["d_model"], found.d_model, found.n_heads);
-  const intermediateSize = found.d_model * found.expansion_ratio;
+  const hiddenSize = underEitherName(config, found, ["d_model", "hidden_size"]);
+  const heads = underEitherName(config, found, ["n_heads", "num_attention_heads"]);
+  const headDim = sharedHeadDim(config, ["d_model", "hidden_size"], hiddenSize, heads);
+  const intermediateSize = hiddenSize * found.expansion_ratio;
   if (!width.safeParse(intermediateSize).success)
     throw fieldError(config, ["expansion_ratio"], `it makes the MLP ${intermediateSize} wide`);
   return {
     vocabSize: found.vocab_size,
-    hiddenSize: found.d_model,
+    hiddenSize,
     intermediateSize,
-    layers: found.n_layers,
-    heads: found.n_heads,
-    kvHeads: found.n_heads,
+    layers: underEitherName(config, found, ["n_layers", "num_hidden_layers"]),
+    heads,
+    kvHeads: heads,
     headDim,
     trainedLength: found.max_seq_len,
     epsilon: found.layer_norm_epsilon,
-    slopes: alibiSlopes(found.n_heads, attention.alibi_bias_max),
+    slopes: alibiSlopes(heads, attention.alibi_bias_max),
     clip: attention.clip_qkv || null,
     scale: attention.softmax_scale ?? 1 / Math.sqrt(headDim),
     tieWordEmbeddings: found.tie_word_embeddings,

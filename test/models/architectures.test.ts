@@ -122,9 +122,56 @@ describe("positions of layers", () => {
   });
 });
 
+describe("a field of another family", () => {
+  it.each<[string, object]>([
+    ["llama", { attention_multiplier: 0.0078125 }],
+    ["llama", { embedding_multiplier: 12 }],
+    ["llama", { residual_multiplier: 0.22 }],
+    ["llama", { logits_scaling: 16 }],
+    ["qwen2", { scale_emb: 12 }],
+    ["mistral", { final_logit_softcapping: 30 }],
+    ["qwen2", { qk_layernorm: true }],
+    ["olmo2", { clip_qkv: 8 }],
+    ["mistral", { use_parallel_residual: true }],
+    ["llama", { alibi: true }],
+    ["llama", { position_embedding_type: "alibi" }],
+    ["llama", { no_rope_layers: [1, 1, 0] }],
+    ["llama", { layer_types: [FULL, SLIDING, FULL] }],
+    ["olmo2", { sliding_window: 16 }],
+    ["gpt2", { rope_theta: 500 }],
+    ["gptj", { rope_scaling: { type: "linear", factor: 2 } }],
+    ["bloom", { logit_scale: 0.5 }],
+    ["mistral", { is_causal: false }],
+    ["llama", { rms_norm_eps: undefined, norm_eps: 1e-5 }],
+    ["gpt_neox", { layer_norm_eps: null, rms_norm_eps: 1e-6 }],
+  ])("that changes what is computed is refused by name: %s with %j", (name, values) => {
+    const [field] = Object.entries(values).at(-1) ?? [];
+    const error = thrownBy(() => describeModel(config(name, values)));
+    expect(error).toBeInstanceOf(ModelFormatError);
+    expect(String(error)).toContain(`config.json: ${field} is `);
+  });
+
+  it("of the text in a wrapper is refused by its place there", () => {
+    const values = { model_type: "gemma3", text_config: { logits_scaling: 8 } };
+    expect(() => describeModel(config("mistral", values))).toThrow(/text_config\.logits_scaling is 8/);
+  });
+
+  it("may hold what changes nothing", () => {
+    const values = {
+      ...{ embedding_multiplier: 1, logit_scale: null, qk_norm: false, alibi: false, is_causal: true },
+      ...{ no_rope_layers: [1, 1], layer_types: [FULL, FULL], sliding_window: 1e6, position_embedding_type: "rope" },
+      ...{ rope_interleaved: false, attention_dropout: 0.1, pretraining_tp: 2 },
+    };
+    expect(compiled(config("llama", values))).toEqual(compiled(config("llama")));
+    const unused = { sliding_window: 16, use_sliding_window: false };
+    expect(compiled(config("llama", unused))).toEqual(compiled(config("llama")));
+  });
+});
+
 describe("a variation that would give other numbers", () => {
   it.each<[string, object, RegExp]>([
     ["mistral", { quantization_config: { quant_method: "awq" } }, /quantization_config is .*awq.*weights quantised by/],
+    ["mistral", { compression_config: { format: "pack" } }, /compression_config is .*weights quantised by/],
     ["mistral", { num_local_experts: 8 }, /num_local_experts is 8, but a mixture of experts is not known/],
     ["qwen3", { num_experts: 128 }, /num_experts is 128/],
     ["mistral", { hidden_act: "relu6" }, /hidden_act is "relu6", but the activations known here are silu/],
@@ -146,6 +193,7 @@ describe("a variation that would give other numbers", () => {
     ],
     ["gemma3_text", { use_bidirectional_attention: true }, /use_bidirectional_attention is true/],
     ["gemma3_text", { attn_logit_softcapping: 50 }, /attn_logit_softcapping is 50, but Gemma 3/],
+    ["gemma2", { hidden_act: "relu" }, /hidden_act is "relu", but a Gemma has hidden_activation, which is another/],
     ["gemma2", { query_pre_attn_scalar: 0 }, /query_pre_attn_scalar is 0/],
     ["gemma2", { final_logit_softcapping: -1 }, /final_logit_softcapping is -1/],
     ["gemma3_text", { sliding_window_pattern: 0 }, /sliding_window_pattern is 0/],

@@ -102,6 +102,19 @@ describe("shapes", () => {
 
 it.each([
   ["gpt_neox", { rope_parameters: { partial_rotary_factor: 0.5 } }, { rope_parameters: null, rotary_pct: 0.5 }],
+  [
+    "gpt2",
+    {
+      n_embd: null,
+      hidden_size: 32,
+      n_head: null,
+      num_attention_heads: 2,
+      n_positions: null,
+      max_position_embeddings: 128,
+    },
+    {},
+  ],
+  ["mpt", { d_model: undefined, hidden_size: 32 }, {}],
   ["gpt_neox", { rotary_pct: 0.25, rotary_emb_base: 10_000 }, {}], // both spellings, and they agree
   ["gpt_neox", { layer_norm_eps: undefined, hidden_act: undefined, attention_bias: null }, {}],
   ["gpt_neox", { rope_parameters: null }, {}],
@@ -120,6 +133,9 @@ it.each([
 
 it.each([
   ["gpt_neox", { hidden_size: 50 }, /hidden_size is 50, but it must be a multiple of.* \(3\)/],
+  ["gpt2", { hidden_size: 64 }, /hidden_size is 64, but it must be what n_embd is: 32/],
+  ["gptj", { max_position_embeddings: 63 }, /max_position_embeddings is 63, but it must be what n_positions is/],
+  ["mpt", { attn_config: { rope: true } }, /attn_config.rope is true, but only models with ALiBi are known here/],
   ["gpt_neox", { rotary_pct: 0.5 }, /rotary_pct is 0.5, but rope_parameters.partial_rotary_factor is 0.25/],
   ["gpt_neox", { rotary_emb_base: 7 }, /rotary_emb_base is 7, but rope_parameters.rope_theta is 10000/],
   ["gpt_neox", { rotary_pct: 0 }, /rotary_pct is 0/],
