@@ -24,7 +24,7 @@ const CREDIT = 128;
 /** Logits that a chunk may return at once, for log-probabilities of the prompt. */
 const PROMPT_LOGITS = 1 << 22;
 /** Numbers that a chunk may compute at once to see which edited features are kept. */
-const COMPARISONS = 1 << 24;
+const COMPARISONS = 1 << 22;
 /** Scores that a chunk's mask may have; only `mode: full` comes near. */
 const MASK_SCORES = 1 << 24;
 

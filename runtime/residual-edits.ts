@@ -4,7 +4,7 @@ import { EDIT_NORMALISATIONS, EDIT_PARAMETERS } from "../models/residual-edit.js
 import { hasCut } from "../models/sae/edit-cut.js";
 import { type EditedSae, featureTerms } from "../models/sae/edit-terms.js";
 import type { FeatureEdit } from "./features.js";
-import type { GraphResources, PlacedSae } from "./graph-resources.js";
+import type { GraphResources } from "./graph-resources.js";
 import type { Device } from "./ort/device.js";
 import { Tensor } from "./ort/tensor.js";
 
@@ -94,9 +94,10 @@ function fill(
   tensors: Map<string, Tensor>,
   inputs: readonly EditInputs[],
   rows: readonly (ResidualEdits | null)[],
-  { model, device, cuttingSaes }: Resources,
+  resources: Resources,
 ): void {
-  const width = model.shape.hiddenSize;
+  const { device } = resources;
+  const width = resources.model.shape.hiddenSize;
   for (const [place, hooks] of byPlace(inputs)) {
     const edits = rows.map((row) => hooks.flatMap((hook) => row?.get(hook) ?? []));
     const count = Math.max(1, ...edits.map(({ length }) => length));
@@ -114,7 +115,7 @@ function fill(
         numberOf(edits[row]?.[at], ({ decoder }) => decoder, i),
       ),
     );
-    for (const cut of place.cuts) bindCut(tensors, cut, edits, count, cuttingSaes, device);
+    for (const cut of place.cuts) bindCut(tensors, cut, edits, count, resources);
     const known = new Set(place.cuts.map(({ sae }) => sae));
     const unknown = edits.flat().find(({ cut }) => cut !== null && !known.has(cut.sae))?.cut;
     if (unknown) throw new RangeError(`the graph does not know what ${unknown.sae} keeps`);
@@ -126,10 +127,9 @@ function bindCut(
   { sae, asked, features, weights }: CutInputs,
   edits: readonly (readonly EditTerms[])[],
   count: number,
-  saes: readonly PlacedSae[],
-  device: Device,
+  { device, cuttingSaes }: Resources,
 ): void {
-  const placed = saes.find(({ id }) => id === sae);
+  const placed = cuttingSaes.find(({ id }) => id === sae);
   if (placed === undefined) throw new RangeError(`there are no weights of ${sae}`);
   const asking = (cut: EditTerms["cut"] | undefined) => (cut?.sae === sae ? cut.feature : -1);
   const isAsked = edits.some((row) => row.some(({ cut }) => asking(cut) >= 0));

@@ -38,22 +38,24 @@ export function cutWeights(sae: SaeOutline): ReadonlyMap<string, readonly number
 export function keepsFeatures(g: GraphBuilder, sae: SaeOutline, x: Value, features: Value, weight: WeightOf): Value {
   const { activation, dSae } = sae;
   const zero = number(g, 0);
-  const [edits, all] = [axis(g, 2), axis(g, 3)];
+  const [ofEdits, ofFeatures] = [axis(g, 2), axis(g, 3)];
   const { encoded, norm } = readingInput(g, sae, x, weight(BIAS));
   const activations = readingActivations(g, sae, g.op("MatMul", [encoded, weight(ENCODER)]), weight);
   const sizes = activation.kind === "top-afa" ? g.op("Mul", [activations, weight(DECODER_NORMS)]) : activations;
   const own = g.op("GatherElements", [sizes, perToken(g, features, x)], { axis: 2 });
-  const [other, this_] = [g.op("Unsqueeze", [sizes, edits]), g.op("Unsqueeze", [own, all])];
-  const place = g.op(
+
+  // Below, other features lie along the last of four axes: [batch, tokens, edits, dSae].
+  const [others, itself] = [g.op("Unsqueeze", [sizes, ofEdits]), g.op("Unsqueeze", [own, ofFeatures])];
+  const numbers = g.op(
     "Range",
     [0, dSae, 1].map((value) => g.constant("int64", [], [value])),
   );
-  const feature = g.op("Unsqueeze", [features, all]);
-  const isEqual = g.op("And", [g.op("Equal", [other, this_]), g.op("Less", [place, feature])]);
-  const isBefore = g.op("Or", [g.op("Greater", [other, this_]), isEqual]); // [batch, tokens, edits, dSae]
-  const sumBefore = (values: Value, before: Value) =>
-    g.op("ReduceSum", [g.op("Where", [before, values, zero]), all], { keepdims: 0 });
-  const fewerThan = (count: number, before: Value) => g.op("Less", [sumBefore(number(g, 1), before), number(g, count)]);
+  const ownNumber = g.op("Unsqueeze", [features, ofFeatures]);
+  const isLower = g.op("And", [g.op("Equal", [others, itself]), g.op("Less", [numbers, ownNumber])]);
+  const isBefore = g.op("Or", [g.op("Greater", [others, itself]), isLower]);
+  const sumWhere = (chosen: Value, values: Value) =>
+    g.op("ReduceSum", [g.op("Where", [chosen, values, zero]), ofFeatures], { keepdims: 0 });
+  const fewerThan = (count: number, chosen: Value) => g.op("Less", [sumWhere(chosen, number(g, 1)), number(g, count)]);
 
   const isWithin = (): Value => {
     switch (activation.kind) {
@@ -61,11 +63,11 @@ export function keepsFeatures(g: GraphBuilder, sae: SaeOutline, x: Value, featur
         return fewerThan(activation.k, isBefore);
       case "group-max": {
         const group = (of: Value) => g.op("Div", [of, g.constant("int64", [], [dSae / activation.groups])]);
-        return fewerThan(1, g.op("And", [isBefore, g.op("Equal", [group(place), group(feature)])]));
+        return fewerThan(1, g.op("And", [isBefore, g.op("Equal", [group(numbers), group(ownNumber)])]));
       }
       default: {
-        const squares = g.op("Unsqueeze", [g.op("Mul", [sizes, sizes]), edits]);
-        const before = sumBefore(squares, isBefore);
+        const squares = g.op("Mul", [others, others]);
+        const before = sumWhere(isBefore, squares);
         const after = g.op("Add", [before, g.op("Mul", [own, own])]);
         const lengths = g.op("Add", [g.op("Sqrt", [before]), g.op("Sqrt", [after])]);
         // The nearer of two lengths to the norm; the first feature is kept however long it is.
