@@ -16,8 +16,9 @@ export type Rendered =
 export type Checked = { readonly type: "accepted" } | { readonly type: Refusal; readonly message: string };
 
 /**
- * refused: the template raises an exception of its own on this conversation. unsupported: Jinja cannot compile the template,
- * or it needs other files. exhausted: there is no memory left for it. failed: it is broken, or its text is too long.
+ * refused: the template raises an exception of its own on this conversation, or fails on it while it renders a plainer one.
+ * unsupported: Jinja cannot compile the template, or it needs other files. exhausted: there is no memory left for it.
+ * failed: it is broken, or its text is too long.
  */
 type Refusal = "refused" | "unsupported" | "exhausted" | "failed";
 

@@ -16,10 +16,11 @@ from content_parts import reads_content_parts
 # Stands behind the text of a message that is to be continued. The space shows whether the template trims the text.
 CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
 LONGEST_SENTENCE = 500
+LONGEST_GREETING = 1 << 20
 
 
 class Refused(TemplateError):
-    """The template raised an exception of its own about the conversation, or the conversation does not fit it."""
+    """The template raised an exception of its own about the conversation, or it cannot be rendered for this one."""
 
 
 class Unsupported(Exception):
@@ -149,10 +150,27 @@ def render(source, messages, variables, add_generation_prompt, continue_final_me
 
     def rendered():
         template = compile_template(source)
+        values = json.loads(variables)
         asked = add_generation_prompt, continue_final_message, longest
-        return "text", _render(template, json.loads(messages), json.loads(variables), *asked)
+        try:
+            return "text", _render(template, json.loads(messages), values, *asked)
+        except (Refused, TooLong):
+            raise
+        except Exception as error:
+            if not _renders_greeting(template, values):
+                raise
+            raise Refused(_sentence(error)) from error
 
     return _outcome(rendered)
+
+
+def _renders_greeting(template, variables):
+    """Whether a template that has failed renders the plainest conversation, so that it failed for what it was given."""
+    try:
+        _render(template, [{"role": "user", "content": "Hello"}], variables, True, False, LONGEST_GREETING)
+    except Exception:
+        return False
+    return True
 
 
 def _render(template, messages, variables, add_generation_prompt, continue_final_message, longest):

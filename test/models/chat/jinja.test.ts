@@ -235,6 +235,19 @@ test("what a template raises is told as it says it, at a bounded length", () => 
   expect(long.type === "refused" && long.message.length).toBeLessThan(600);
 });
 
+test("a template that fails on this conversation alone refuses it; one that fails on any is broken", () => {
+  const messages = [turn("user", "x"), { role: "assistant", content: null, tool_calls: [] }];
+  expect(outcome("{% for m in messages %}{{ m.content.strip() }}{% endfor %}", { messages })).toEqual({
+    type: "refused",
+    message: "'None' has no attribute 'strip'",
+  });
+  expect(outcome("{% for m in messages %}{{ m.content + '.' }}{% endfor %}", { messages })).toEqual({
+    type: "refused",
+    message: expect.stringMatching(/^TypeError: unsupported operand/),
+  });
+  expect(outcome("{{ 1 + 'a' }}", { messages })).toMatchObject({ type: "failed", message: /^TypeError: / });
+});
+
 test("a text that is longer than its limit is stopped", () => {
   const lines = "{% for a in range(10000) %}{% for b in range(1000) %}aaaaaaaaaaaaaaa\n{% endfor %}{% endfor %}";
   expect(outcome(lines)).toEqual({ type: "failed", message: `it makes a text of more than ${LONGEST} characters` });
