@@ -7,8 +7,8 @@ import { cacheError } from "./cache/cache-error.js";
 import { temporaryName } from "./cache/cache-owner.js";
 import { publish } from "./cache/compile-cache.js";
 import { contentHash } from "./cache/content-hash.js";
-import type { GenerationConfig } from "./config.js";
 import { ModelFormatError } from "./errors.js";
+import type { GenerationConfig } from "./generation-config.js";
 import type { DecodeInterface, LensInterface, ModelShape, PrefillInterface } from "./graph-interface.js";
 import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } from "./graphs.js";
 import type { HookName } from "./hooks.js";
@@ -121,7 +121,7 @@ export async function compileModel({
     precision,
     activations: activationsOf(precision),
     generation,
-    notices: noticesOf(asConfigured, stored, plan),
+    notices: noticesOf(asConfigured, stored, plan, generation),
     weights: { path: join(entry, WEIGHTS_FILE), bytes: plan.bytes, places: plan.places },
     decode: (asked) => keep(`decode-g${asked.sinks}`, buildDecode(model, plan, { ...options, ...asked })),
     prefill: (asked) =>
@@ -130,11 +130,21 @@ export async function compileModel({
   };
 }
 
-function noticesOf(configured: DescribedModel, { model, checkpoint }: StoredModel, plan: WeightPlan): string[] {
+function noticesOf(
+  configured: DescribedModel,
+  { model, checkpoint }: StoredModel,
+  plan: WeightPlan,
+  { unheeded = [] }: GenerationConfig,
+): string[] {
   const { embedding, head } = model.names;
   const untied = `tie_word_embeddings is true, but ${embedding} and ${head} are stored with different values: both are used`;
   const unread = unreadSentence(checkpoint, model.names, plan);
-  return [...(model === configured ? [] : [untied]), ...(unread === null ? [] : [unread])];
+  const ignored = `what generation_config.json says is not done unless a request asks for it: ${unheeded.join(", ")}`;
+  return [
+    ...(model === configured ? [] : [untied]),
+    ...(unread === null ? [] : [unread]),
+    ...(unheeded.length === 0 ? [] : [ignored]),
+  ];
 }
 
 /** @throws ModelFormatError where every text would have a token in or behind it that the model does not know. */

@@ -1,9 +1,7 @@
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { ModelFormatError } from "./errors.js";
 import { type JsonObject, readJsonObject } from "./model-file.js";
-import type { TextFrame } from "./tokenizer/text-frame.js";
 
 /** Fields as they stand in a file, with what an error must name: the file, and the field that holds them (none at the top). */
 export interface ConfigFields {
@@ -18,7 +16,8 @@ export interface ConfigFields {
  */
 export const readConfig = (folder: string): ConfigFields => readFields(join(folder, "config.json"));
 
-const readFields = (file: string): ConfigFields => ({ file, values: readJsonObject(file) });
+/** The fields of a JSON file. @throws ModelFormatError as `readConfig`. */
+export const readFields = (file: string): ConfigFields => ({ file, values: readJsonObject(file) });
 
 /**
  * What a schema, in the spelling on disk, makes of the fields; unknown fields are ignored.
@@ -72,49 +71,3 @@ export const TokenIds = z
 
 /** A token id; negative means none. */
 export const TokenId = z.int("it must be a token id").transform((id) => (id >= 0 ? id : null));
-
-const temperature = z.number("it must be a number from 0 up").nonnegative("it must be a number from 0 up");
-const share = z
-  .number("it must be above 0 and at most 1")
-  .positive("it must be above 0 and at most 1")
-  .max(1, "it must be above 0 and at most 1");
-
-const GenerationFile = z.object({
-  bos_token_id: TokenId.nullish(),
-  eos_token_id: TokenIds.nullish(),
-  do_sample: z.boolean("it must be true or false").nullish(),
-  temperature: temperature.nullish(),
-  top_p: share.nullish(),
-  top_k: whole(0, Number.MAX_SAFE_INTEGER).nullish(),
-});
-
-/** What a model's authors recommend; undefined where they say nothing. */
-export interface GenerationConfig {
-  readonly bosTokenId?: number | undefined;
-  /** What stands around every text; left out: nothing. */
-  readonly frame?: TextFrame | undefined;
-  readonly eosTokenIds?: readonly number[] | undefined;
-  readonly temperature?: number | undefined;
-  readonly topP?: number | undefined;
-  /** 0 keeps all. */
-  readonly topK?: number | undefined;
-}
-
-/**
- * generation_config.json of a model folder; empty where there is none. Where it says `do_sample: false`, its sampling
- * values are not in use and are left out.
- * @throws ModelFormatError naming the field.
- */
-export function readGenerationConfig(folder: string): GenerationConfig {
-  const file = join(folder, "generation_config.json");
-  if (!existsSync(file)) return {};
-  const found = parseFields(GenerationFile, readFields(file));
-  const tokens = { bosTokenId: found.bos_token_id ?? undefined, eosTokenIds: found.eos_token_id ?? undefined };
-  if (found.do_sample === false) return tokens;
-  return {
-    ...tokens,
-    temperature: found.temperature ?? undefined,
-    topP: found.top_p ?? undefined,
-    topK: found.top_k ?? undefined,
-  };
-}

@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { readFolderChatTemplate } from "./chat/hugging-face-chat-template.js";
-import { readConfig, readGenerationConfig } from "./config.js";
+import { readConfig } from "./config.js";
+import { readGenerationConfig } from "./generation-config.js";
 import { readJsonFile } from "./model-file.js";
 import type { ModelSource } from "./model-source.js";
 import { readFramingTokens } from "./tokenizer/text-frame.js";

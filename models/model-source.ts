@@ -1,7 +1,8 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import type { ConfigFields, GenerationConfig } from "./config.js";
+import type { ConfigFields } from "./config.js";
 import { ModelFormatError } from "./errors.js";
+import type { GenerationConfig } from "./generation-config.js";
 import { splitNames } from "./gguf/gguf-files.js";
 import { openGguf } from "./gguf/gguf-source.js";
 import { openFolder } from "./hugging-face-folder.js";

@@ -115,7 +115,10 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
       ...(generation.temperature === undefined ? {} : { temperature: generation.temperature }),
       ...(generation.topP === undefined ? {} : { topP: generation.topP }),
       ...(generation.topK === undefined ? {} : { topK: generation.topK }),
+      ...(generation.minP === undefined ? {} : { minP: generation.minP }),
+      ...(generation.repetitionPenalty === undefined ? {} : { repetitionPenalty: generation.repetitionPenalty }),
     },
+    maxNewTokens: generation.maxNewTokens ?? null,
     hooks: model.hooks,
     saes: saes.cards,
   };

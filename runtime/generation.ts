@@ -177,7 +177,9 @@ export interface ModelCard {
   /** Whether conversations can be made prompts. */
   readonly hasChatTemplate: boolean;
   /** Defaults from generation_config.json. */
-  readonly sampling: { readonly temperature?: number; readonly topP?: number; readonly topK?: number };
+  readonly sampling: Partial<Pick<SamplingParams, "temperature" | "topP" | "topK" | "minP" | "repetitionPenalty">>;
+  /** Tokens of an answer where nobody says how long it may be, by the same file; null: it does not say. */
+  readonly maxNewTokens: number | null;
   /** Places that can be tapped. */
   readonly hooks: readonly HookName[];
   /** Attached SAEs; ids are unique. */

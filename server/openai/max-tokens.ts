@@ -7,7 +7,7 @@ import type { GenerationRequest } from "./generation-fields.js";
 export interface TokenLimits {
   /** Largest max_tokens; undefined: no limit. */
   readonly maxTokensLimit?: number | undefined;
-  /** max_tokens of a chat that names none; undefined: what the trained length leaves beside the prompt. */
+  /** max_tokens of a chat that names none; undefined: as generation_config.json has it, else what the trained length leaves beside the prompt. */
   readonly defaultMaxTokens?: number | undefined;
 }
 
@@ -28,7 +28,7 @@ export const MaxTokens = z
 export function answerTokens(
   { max_tokens: asked, min_tokens }: Pick<GenerationRequest, "max_tokens" | "min_tokens">,
   promptTokens: number,
-  { trainedLength }: ModelCard,
+  { trainedLength, maxNewTokens }: ModelCard,
   { maxTokensLimit = Number.POSITIVE_INFINITY, defaultMaxTokens }: TokenLimits,
 ): number | null {
   if (typeof asked === "number" && asked > maxTokensLimit)
@@ -36,7 +36,7 @@ export function answerTokens(
   const least = min_tokens ?? 0;
   if (least > maxTokensLimit)
     throw new InvalidRequest(`this server generates at most ${maxTokensLimit} tokens`, "min_tokens");
-  const usual = defaultMaxTokens ?? Math.max(SHORTEST_DEFAULT, trainedLength - promptTokens);
+  const usual = defaultMaxTokens ?? maxNewTokens ?? Math.max(SHORTEST_DEFAULT, trainedLength - promptTokens);
   const most = asked === undefined ? Math.max(least, usual) : (asked ?? Number.POSITIVE_INFINITY);
   const limited = Math.min(most, maxTokensLimit);
   return limited === Number.POSITIVE_INFINITY ? null : limited;

@@ -42,6 +42,8 @@ function toModelObject({ name, engine: { card } }: NamedModel) {
         temperature: card.sampling.temperature ?? 1,
         top_p: card.sampling.topP ?? 1,
         top_k: card.sampling.topK ?? 0,
+        min_p: card.sampling.minP ?? 0,
+        repetition_penalty: card.sampling.repetitionPenalty ?? 1,
       },
     },
   };

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { llama } from "../../models/architectures/llama.js";
-import { type ConfigFields, modelType, readConfig, readGenerationConfig } from "../../models/config.js";
+import { type ConfigFields, modelType, readConfig } from "../../models/config.js";
 import { ModelFormatError } from "../../models/errors.js";
 import { temporaryFolder, thrownBy } from "./weights/write-safetensors.js";
 
@@ -162,30 +162,5 @@ describe("config.json", () => {
       'config.json: model_type is "quantum_llama", but the architectures known here are: gpt2, llama',
     );
     expect(() => modelType(variant({ model_type: undefined }), ["llama"])).toThrow(/model_type is absent/);
-  });
-});
-
-describe("generation_config.json", () => {
-  const read = (values: object) => readGenerationConfig(folderWith("generation_config.json", JSON.stringify(values)));
-
-  it("gives the authors' tokens and sampling, the embedded model's for one", () => {
-    expect(readGenerationConfig("models/default")).toEqual({
-      bosTokenId: 0,
-      eosTokenIds: [0],
-      temperature: 0.8,
-      topP: 0.95,
-    });
-    expect(read({ eos_token_id: [1, 2], top_k: 50, temperature: null })).toEqual({ eosTokenIds: [1, 2], topK: 50 });
-  });
-
-  it("gives nothing where there is none, and no sampling where it says do_sample: false", () => {
-    expect(readGenerationConfig(temporaryFolder())).toEqual({});
-    expect(read({ do_sample: false, temperature: 0.6, eos_token_id: 7 })).toEqual({ eosTokenIds: [7] });
-  });
-
-  it("is refused with field and value", () => {
-    expect(() => read({ temperature: -1 })).toThrow(/generation_config.json: temperature is -1/);
-    expect(() => read({ top_p: 1.5 })).toThrow(/top_p is 1.5/);
-    expect(() => read({ top_k: "many" })).toThrow(/top_k is "many"/);
   });
 });

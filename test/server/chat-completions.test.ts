@@ -82,6 +82,17 @@ describe("POST /v1/chat/completions", () => {
     expect(await asked({ max_completion_tokens: null }, 20)).toBe(null);
   });
 
+  it("ends where the model's authors say, unless the server or the request says otherwise", async () => {
+    const engine = scriptedEngine({ card: { maxNewTokens: 40 } });
+    const asked = async (body: object, defaultMaxTokens?: number) => {
+      await chat(appOf(engine, { settings: { defaultMaxTokens } }), { max_tokens: undefined, stream: true, ...body });
+      return engine.requests.pop()?.[0]?.maxTokens;
+    };
+    expect(await asked({})).toBe(40);
+    expect(await asked({}, 20)).toBe(20);
+    expect(await asked({ max_tokens: 50 })).toBe(50);
+  });
+
   it("generates until a stop where that is asked for, within the server's limit", async () => {
     const engine = scriptedEngine();
     const limited = appOf(engine, { settings: { maxTokensLimit: 5 } });

@@ -95,6 +95,12 @@ describe("a completion", () => {
     await complete(app, { prompt: "a", max_tokens: 1, temperature: 0, top_p: 0.5, top_k: -1 });
     expect(engine.requests[0]?.[0]?.sampling).toMatchObject({ temperature: 0.8, topP: 0.95, topK: 0, seed: undefined });
     expect(engine.requests[1]?.[0]?.sampling).toMatchObject({ temperature: 0, topP: 0.5, topK: 0 });
+    expect(engine.requests[1]?.[0]?.sampling).toMatchObject({ minP: 0, repetitionPenalty: 1 });
+    const penalised = scriptedEngine({ card: { sampling: { minP: 0.05, repetitionPenalty: 1.1 } } });
+    await complete(appOf(penalised), { prompt: "a", max_tokens: 1 });
+    await complete(appOf(penalised), { prompt: "a", max_tokens: 1, min_p: 0, repetition_penalty: 1 });
+    expect(penalised.requests[0]?.[0]?.sampling).toMatchObject({ temperature: 1, minP: 0.05, repetitionPenalty: 1.1 });
+    expect(penalised.requests[1]?.[0]?.sampling).toMatchObject({ minP: 0, repetitionPenalty: 1 });
   });
 
   test("takes top_p 0 for greedy, and an empty stop string for none", async () => {

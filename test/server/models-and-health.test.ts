@@ -60,7 +60,7 @@ describe("GET /v1/models", () => {
         tokens_before: [0],
         tokens_after: [],
         eos_token_ids: [1],
-        sampling: { temperature: 0.8, top_p: 0.95, top_k: 0 },
+        sampling: { temperature: 0.8, top_p: 0.95, top_k: 0, min_p: 0, repetition_penalty: 1 },
       },
     });
   });

@@ -73,6 +73,7 @@ export const CARD: ModelCard = {
   hasTokenizer: true,
   hasChatTemplate: true,
   sampling: { temperature: 0.8, topP: 0.95 },
+  maxNewTokens: null,
   hooks: ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"],
   saes: [EARLY, LATE],
 };
