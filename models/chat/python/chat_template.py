@@ -125,7 +125,9 @@ def compile_template(source):
         return ChatTemplate(source, ENVIRONMENT.from_string(source), reads_content_parts(parsed), "developer" in source)
     except TemplateSyntaxError as error:
         raise Unsupported(f"{error.message} (line {error.lineno})") from error
-    except (SyntaxError, RecursionError, ValueError) as error:
+    except (Unsupported, MemoryError):
+        raise
+    except Exception as error:
         raise Unsupported(_sentence(error)) from error
 
 
@@ -154,7 +156,7 @@ def render(source, messages, variables, add_generation_prompt, continue_final_me
         asked = add_generation_prompt, continue_final_message, longest
         try:
             return "text", _render(template, json.loads(messages), values, *asked)
-        except (Refused, TooLong):
+        except (Refused, TooLong, MemoryError):
             raise
         except Exception as error:
             if not _renders_greeting(template, values):

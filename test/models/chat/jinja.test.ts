@@ -262,6 +262,7 @@ test("what a template asks for beyond the memory is refused, and the next one is
     "{% set ns = namespace(s=[1, 2]) %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
     "{% set ns = namespace(s=[]) %}{% for i in range(1000) %}{% set ns.s = ns.s + [range(100000) | list] %}{% endfor %}",
     "{{ 'a\nb' | indent(400000000) | length }}",
+    "{% if messages | length == 0 %}{{ 'x' * 10 ** 9 }}{% endif %}",
     "{{ [1, 2, 3, 4] | tojson(indent=100000000) }}",
   ])
     expect([template, outcome(template).type]).toEqual([template, "exhausted"]);
