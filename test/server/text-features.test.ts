@@ -111,7 +111,7 @@ describe("POST /v1/features", () => {
     ["input[1]", { input: [1, 1000] }],
     ["input[1]", { input: ["a", []] }],
     ["input[1][1]", { input: [[1], [2, -1]] }],
-    ["input", { input: Array(1025).fill("a") }],
+    ["input", { input: Array(2049).fill("a") }],
     ["saes", { input: "a", saes: [] }],
     ["saes[1]", { input: "a", saes: ["early", "nope"] }],
     ["top", { input: "a", top: -1 }],
