@@ -13,7 +13,7 @@ const TEXT_FIELDS = new Map([
   ["refusal", "refusal"],
 ]);
 
-/** Text, or parts of text, or nothing. */
+/** Text, or parts of text, or null: typed clients send it for none. */
 const Content = z.unknown().superRefine((content, ctx) => {
   if (content === null || content === undefined || typeof content === "string") return;
   const parts = z.array(z.unknown()).safeParse(content).data;
@@ -66,7 +66,7 @@ const Message = z
     const ctx = { issues };
     if (value.tool_calls?.length && value.role !== "assistant")
       refuse(ctx, "only an assistant calls tools", ["tool_calls"]);
-    if ((value.content ?? null) === null && !value.tool_calls?.length)
+    if (value.content === undefined && !value.tool_calls?.length)
       refuse(ctx, "expected a string or an array of text parts, received nothing", ["content"]);
   });
 

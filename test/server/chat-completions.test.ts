@@ -257,6 +257,11 @@ describe("POST /v1/chat/completions", () => {
     expect(seen.pop()).toMatchObject({ addGenerationPrompt: false, continueFinalMessage: false, variables: {} });
   });
 
+  it("takes messages as OpenAI's clients send them", async () => {
+    const app = appOf({ ...scriptedEngine(), chatPrompt: async () => ({ ids: [2], turnEndIds: [] }) });
+    expect((await chat(app, { messages: OPENAI })).status).toBe(200);
+  });
+
   it("takes what asks for nothing, as clients send it", async () => {
     const nothing = {
       tools: [],
@@ -279,11 +284,30 @@ describe("POST /v1/chat/completions", () => {
   });
 });
 
+const call = { id: "c", type: "function", function: { name: "f", arguments: "" } };
+const OPENAI = [
+  { role: "developer", content: [] },
+  { role: "user", content: null },
+  { role: "user", content: [{ type: "text", text: "" }], name: null },
+  {
+    role: "assistant",
+    content: [{ type: "refusal", refusal: "no" }],
+    refusal: "no",
+    audio: null,
+    function_call: null,
+  },
+  { role: "assistant", content: null, tool_calls: [call] },
+  { role: "assistant", tool_calls: [call] },
+  { role: "tool", content: "x", tool_call_id: "c" },
+  { role: "function", content: "x", name: "f" },
+  { role: "assistant", content: "", tool_calls: [] },
+];
+
 const text = (content: unknown, role = "user") => ({ messages: [{ role, content }] });
 const REFUSED: Record<string, object> = {
   messages: { messages: [] },
   "messages[0].role": text("x", "wizard"),
-  "messages[0].content": text(null),
+  "messages[0].content": text(undefined),
   "messages[0].content[0]": text([7]),
   "messages[0].content[1].type": text([
     { type: "text", text: "a" },

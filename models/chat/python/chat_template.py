@@ -194,7 +194,10 @@ def _render(template, messages, variables, add_generation_prompt, continue_final
 
 
 def _as_template_reads(message, template):
-    """A message as a template expects it. What is null counts as left out, but for content, which may be none."""
+    """
+    A message as a template expects it. What is null counts as left out, but for content: beside calls of tools it is none,
+    and alone it is the empty text, which a template would otherwise write as "None".
+    """
     read = {name: value for name, value in message.items() if value is not None or name == "content"}
     if read["role"] == "developer" and not template.knows_developers:
         read["role"] = "system"
@@ -208,6 +211,8 @@ def _as_template_reads(message, template):
         read = {"thinking": thought} | read | {"reasoning_content": thought}
     if calls := read.pop("tool_calls", None):
         read["tool_calls"] = [_as_call(call) for call in calls]
+    elif read.get("content", "") is None:
+        read["content"] = ""
     return read
 
 

@@ -127,10 +127,14 @@ test("a developer's message counts as the system's where the template knows no d
   expect(render("{{ messages[0].role }}", { messages: [turn("function", "x")] })).toBe("tool");
 });
 
-test("what is null in a message is not defined, but for content, which is none", () => {
-  const messages = [{ role: "assistant", content: null, name: null, tool_calls: [] }];
-  const defined = "{{ m.name is defined }} {{ m.tool_calls is defined }} {{ m.content is none }}";
-  expect(render(`{% set m = messages[0] %}${defined}`, { messages })).toBe("False False True");
+test("what is null in a message is not defined, but for content: none beside calls, and alone an empty text", () => {
+  const message = { role: "assistant", content: null, name: null };
+  const template =
+    "{% set m = messages[0] %}{{ m.name is defined }} {{ m.tool_calls is defined }} {{ m.content is none }}";
+  const calling = { ...message, tool_calls: [{ function: { name: "f", arguments: "" } }] };
+  expect(render(template, { messages: [calling] })).toBe("False True True");
+  expect(render(template, { messages: [{ ...message, tool_calls: [] }] })).toBe("False False False");
+  expect(render("<{{ messages[0].content }}>", { messages: [message] })).toBe("<>");
 });
 
 test("a function's arguments are values, and of no text there are none", () => {
@@ -195,7 +199,8 @@ describe("parts of a content", () => {
     const asked = { messages, continueFinalMessage: true };
     expect(render(over("m.content"), asked)).toBe("[text:one ][text:two");
     expect(render("<{{ messages[0].content }}>", asked)).toBe("<one \ntwo");
-    const nothing = { messages: [turn("assistant", null)], continueFinalMessage: true };
+    const calling = { ...turn("assistant", null), tool_calls: [{ function: { name: "f", arguments: "" } }] };
+    const nothing = { messages: [calling], continueFinalMessage: true };
     expect(outcome("{{ messages[0].content }}", nothing).type).toBe("refused");
   });
 });
