@@ -134,17 +134,12 @@ function noticesOf(
   configured: DescribedModel,
   { model, checkpoint }: StoredModel,
   plan: WeightPlan,
-  { unheeded = [] }: GenerationConfig,
+  { notices = [] }: GenerationConfig,
 ): string[] {
   const { embedding, head } = model.names;
   const untied = `tie_word_embeddings is true, but ${embedding} and ${head} are stored with different values: both are used`;
   const unread = unreadSentence(checkpoint, model.names, plan);
-  const ignored = `what generation_config.json says is not done unless a request asks for it: ${unheeded.join(", ")}`;
-  return [
-    ...(model === configured ? [] : [untied]),
-    ...(unread === null ? [] : [unread]),
-    ...(unheeded.length === 0 ? [] : [ignored]),
-  ];
+  return [...(model === configured ? [] : [untied]), ...(unread === null ? [] : [unread]), ...notices];
 }
 
 /** @throws ModelFormatError where every text would have a token in or behind it that the model does not know. */

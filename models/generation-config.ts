@@ -34,6 +34,7 @@ const UNHEEDED = [
   ...["bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "exponential_decay_length_penalty"],
   ...["min_length", "min_new_tokens", "stop_strings"],
 ];
+const UNDONE = "what generation_config.json says is not done unless a request asks for it";
 const FORCED = ["forced_bos_token_id", "forced_eos_token_id", "forced_decoder_ids"];
 
 /** What a model's authors recommend; undefined where they say nothing. */
@@ -51,8 +52,8 @@ export interface GenerationConfig {
   readonly repetitionPenalty?: number | undefined;
   /** Length of an answer where nobody says how long it may be. */
   readonly maxNewTokens?: number | undefined;
-  /** Names of what they recommend, too, and is not done. */
-  readonly unheeded?: readonly string[] | undefined;
+  /** Sentences: what they recommend, too, and is not done, and where their files disagree. */
+  readonly notices?: readonly string[] | undefined;
 }
 
 /**
@@ -72,7 +73,7 @@ export function readGenerationConfig(folder: string): GenerationConfig {
     eosTokenIds: found.eos_token_id ?? undefined,
     repetitionPenalty: found.repetition_penalty ?? undefined,
     maxNewTokens: found.max_new_tokens ?? undefined,
-    ...(unheeded.length > 0 ? { unheeded } : {}),
+    ...(unheeded.length > 0 ? { notices: [`${UNDONE}: ${unheeded.join(", ")}`] } : {}),
     ...(found.do_sample === false
       ? { temperature: 0 }
       : {

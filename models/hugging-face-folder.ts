@@ -16,9 +16,14 @@ export function openFolder(path: string): ModelSource {
     configFile: join(path, "config.json"),
     config: () => readConfig(path),
     generation: () => {
-      const { bosTokenId, ...config } = readGenerationConfig(path);
+      const { bosTokenId, notices = [], ...config } = readGenerationConfig(path);
       const framing = readFramingTokens(path);
-      return { ...config, frame: framing.frame, bosTokenId: framing.bosTokenId ?? bosTokenId };
+      return {
+        ...config,
+        frame: framing.frame,
+        bosTokenId: framing.bosTokenId ?? bosTokenId,
+        notices: framing.notice === null ? notices : [...notices, framing.notice],
+      };
     },
     tokenizer: () => (existsSync(tokenizerFile) ? { file: tokenizerFile, ...readJsonFile(tokenizerFile) } : null),
     chatTemplate: () => readFolderChatTemplate(path),

@@ -117,7 +117,10 @@ async function inspectParts(
   const { model, dtypes } = asStored(source, configured);
   const precision = options.precision === "auto" ? ownPrecision(dtypes.values(), options.device) : options.precision;
   const planned = model === null ? null : planWeights(model, { precision, dtypes });
-  await check("generation", () => ({ found: source.generation(), finding: "defaults of sampling and end tokens" }));
+  await check("generation", () => {
+    const found = source.generation();
+    return { found, finding: ["defaults of sampling and end tokens", ...(found.notices ?? [])].join("; ") };
+  });
   const stored = await inspectWeights(source, model, planned?.plan ?? null, options, check);
   if (model !== null) await check("tokenizer", () => describeTokenizer(source, model.shape.vocabSize, options));
   await check("chat template", () => describeTemplate(source));

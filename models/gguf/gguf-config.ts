@@ -2,6 +2,7 @@ import type { ConfigFields } from "../config.js";
 import { ModelFormatError } from "../errors.js";
 import type { GgufFiles } from "./gguf-files.js";
 import { type GgufSizes, ggufSizes } from "./gguf-sizes.js";
+import type { MetadataFields } from "./metadata-fields.js";
 import { ropeScaling } from "./rope-scaling.js";
 import { specialTokens } from "./special-tokens.js";
 
@@ -24,6 +25,7 @@ export function ggufConfig(model: GgufFiles): ConfigFields {
   checkHeads(model, sizes);
   const tokens = specialTokens(fields, vocabSize);
   const maxPositionEmbeddings = fields.whole(`${prefix}context_length`, POSITIONS);
+  refuseOtherComputation(fields, prefix, maxPositionEmbeddings);
   const biases = Object.entries(architecture.biases).map(([field, stems]) => [
     field,
     stems.some((stem) =>
@@ -69,6 +71,22 @@ function vocabularySize({ fields, tensors }: GgufFiles, { prefix, hiddenSize }: 
     throw new ModelFormatError(fields.file, `tokenizer.ggml.tokens has ${tokens.length} entries, but ${named}`);
   if (fields.whole(`${prefix}vocab_size`, VOCABULARY, rows) !== rows) throw fields.refuse(`${prefix}vocab_size`, named);
   return rows;
+}
+
+/** Keys by which llama.cpp computes otherwise, each of which asks for nothing where it is 1. */
+const FACTORS = ["attention.scale", "logit_scale", "embedding_scale", "residual_scale"];
+const LIMITS = ["attention.clamp_kqv", "attention.max_alibi_bias", "attn_logit_softcapping", "final_logit_softcapping"];
+
+/** @throws ModelFormatError naming a key that asks for what no model of these architectures does here */
+function refuseOtherComputation(fields: MetadataFields, prefix: string, trained: number): void {
+  const must = "this is not known of such a model";
+  for (const name of FACTORS)
+    if (fields.positive(prefix + name, 1) !== 1) throw fields.refuse(prefix + name, "only 1 is known here");
+  for (const name of LIMITS) if (fields.has(prefix + name)) throw fields.refuse(prefix + name, must);
+  if (!fields.flag(`${prefix}attention.causal`, true)) throw fields.refuse(`${prefix}attention.causal`, must);
+  const window = `${prefix}attention.sliding_window`;
+  const width = fields.whole(window, { min: 0, max: POSITIONS.max }, 0);
+  if (width > 0 && width < trained) throw fields.refuse(window, must);
 }
 
 /** @throws ModelFormatError where sizes of a head contradict each other; what the tensors say is asked first. */

@@ -17,6 +17,8 @@ export interface FramingTokens {
   readonly frame: TextFrame;
   /** The beginning-of-text token, whether texts begin with it or not; undefined where the files name none. */
   readonly bosTokenId: number | undefined;
+  /** A sentence where the files disagree. */
+  readonly notice: string | null;
 }
 
 const token = z
@@ -34,14 +36,17 @@ const TokenizerConfig = z.object({ add_bos_token: flag, add_eos_token: flag, bos
  */
 export function readFramingTokens(folder: string): FramingTokens {
   const file = join(folder, "tokenizer.json");
-  if (!existsSync(file)) return { frame: NO_FRAME, bosTokenId: undefined };
+  if (!existsSync(file)) return { frame: NO_FRAME, bosTokenId: undefined, notice: null };
   const values = readJsonObject(file);
   const configFile = join(folder, "tokenizer_config.json");
   const config = { file: configFile, values: existsSync(configFile) ? readJsonObject(configFile) : {} };
-  const { bos_token: bos } = parseFields(TokenizerConfig, config);
+  const { bos_token: bos, add_bos_token: asked } = parseFields(TokenizerConfig, config);
   const processor = values.post_processor ?? null;
   const frame = processor === null ? configuredFrame(config, values) : processorFrame({ file, values });
-  return { frame, bosTokenId: frame.before[0] ?? (bos ? idOf(bos, values) : undefined) };
+  const bosTokenId = frame.before[0] ?? (bos ? idOf(bos, values) : undefined);
+  const adds = frame.before.length > 0;
+  const disagree = `tokenizer_config.json says add_bos_token: ${asked}, the post-processor of tokenizer.json otherwise: that counts`;
+  return { frame, bosTokenId, notice: typeof asked === "boolean" && asked !== adds ? disagree : null };
 }
 
 function configuredFrame(config: ConfigFields, tokenizer: JsonObject): TextFrame {

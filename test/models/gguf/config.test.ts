@@ -64,6 +64,25 @@ describe("config of a GGUF file", () => {
     );
   });
 
+  it.each([
+    [{ "llama.attention.scale": { float32: 0.5 } }, /llama.attention.scale is 0.5 \(float32\), but only 1 is known/],
+    [{ "llama.logit_scale": { float32: 16 } }, /llama.logit_scale is 16/],
+    [{ "llama.final_logit_softcapping": { float32: 30 } }, /llama.final_logit_softcapping is 30/],
+    [{ "llama.attention.causal": false }, /llama.attention.causal is false/],
+    [{ "llama.attention.sliding_window": { uint32: 2 } }, /llama.attention.sliding_window is 2/],
+  ])("refuses what no Llama does: %j", (metadata, reason) => {
+    expect(() => config({ metadata })).toThrow(reason);
+  });
+
+  it("may have what changes nothing", () => {
+    const neutral = {
+      "llama.logit_scale": { float32: 1 },
+      "llama.attention.causal": true,
+      "llama.attention.sliding_window": { uint32: 1 << 20 },
+    };
+    expect(config({ metadata: neutral })).toEqual(config());
+  });
+
   it("takes head sizes from the metadata or from the width", () => {
     expect(config()).toMatchObject({ head_dim: 8, num_key_value_heads: 2, tie_word_embeddings: true });
     expect(() => config({ metadata: { "llama.attention.value_length": { uint32: 16 } } })).toThrow(

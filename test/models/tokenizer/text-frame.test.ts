@@ -50,7 +50,20 @@ describe("the special tokens around a text", () => {
     expect(read(FRONT, { bos_token: "a" }).bosTokenId).toBe(7);
     expect(read(BYTES, { bos_token: "a" }).bosTokenId).toBe(0);
     expect(read(BYTES, { bos_token: null }).bosTokenId).toBeUndefined();
-    expect(readFramingTokens(temporaryFolder())).toEqual({ frame: { before: [], after: [] }, bosTokenId: undefined });
+    expect(readFramingTokens(temporaryFolder())).toMatchObject({ frame: { before: [], after: [] } });
+  });
+
+  it("are told of where the files disagree", () => {
+    const disagreeing = /add_bos_token: true, the post-processor of tokenizer.json otherwise: that counts/;
+    expect(read(BYTES, ASKED).notice).toMatch(disagreeing);
+    expect(read(FRONT, { add_bos_token: false }).notice).toMatch(/add_bos_token: false/);
+    for (const [processor, config] of [
+      [FRONT, ASKED],
+      [null, ASKED],
+      [FRONT, {}],
+      [BYTES, { add_bos_token: false }],
+    ] as const)
+      expect(read(processor, config).notice).toBeNull();
   });
 
   it.each([
