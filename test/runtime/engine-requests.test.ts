@@ -223,6 +223,16 @@ describe("a request that retrieves", () => {
     expect(idsOf(await run(engine, asked))).toHaveLength(100);
   });
 
+  it("takes memory for as many of its texts as run at once", async () => {
+    const engine = await startEngine({ archiveBytes: 450 * BYTES_OF_A_TOKEN, parallel: 2 });
+    const asked = { prompt, maxTokens: 100, lambda: { retrieve: {} } };
+    const events = await run(engine, ...Array<typeof asked>(5).fill(asked));
+    for (let index = 0; index < 5; index++) expect(idsOf(events, index)).toEqual(idsOf(events));
+    expect(() => begin(engine, asked, { ...asked, maxTokens: 151 })).toThrow(
+      expect.objectContaining({ param: "lm_infinite.retrieve" }),
+    );
+  });
+
   it("is refused where positions cannot be moved", async () => {
     const engine = await startEngine({ model: goldenFolder("lm-infinite-alibi") });
     expect(engine.card.archiveTokens).toBeNull();

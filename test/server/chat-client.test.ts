@@ -127,3 +127,49 @@ test("what the template refuses is a bad request; what breaks it is the server's
   const image = { type: "image_url", image_url: { url: "data:," } } as const;
   await expect(ask({ role: "user", content: [image] })).rejects.toMatchObject({ param: "messages[0].content[0].type" });
 });
+
+test("a chat that names no length ends by itself, and one that has -1 for it is the client's to end", async () => {
+  const { choices, usage } = await plain.chat.completions.create({ model: "default", messages: [user] });
+  expect(["stop", "length"]).toContain(choices[0]?.finish_reason);
+  expect(usage?.completion_tokens).toBeLessThanOrEqual(256);
+  const body = { ...greedy, messages: [user], max_tokens: -1, ...{ ignore_eos: true } };
+  let chunks = 0;
+  for await (const _ of await plain.chat.completions.create({ ...body, stream: true })) if (++chunks === 300) break;
+  expect(chunks).toBe(300);
+});
+
+test("more prompts than run and wait at once are all answered, each as alone", async () => {
+  const prompt = Array.from({ length: 30 }, (_, i) => `${user.content} ${"and ".repeat(i % 3)}`);
+  const { choices, usage } = await plain.completions.create({ ...greedy, prompt });
+  expect(choices.map(({ index }) => index)).toEqual(prompt.map((_, i) => i));
+  const alone = await Promise.all(
+    prompt.slice(0, 3).map((each) => plain.completions.create({ ...greedy, prompt: each })),
+  );
+  for (const [i, { text }] of choices.entries()) expect(text).toBe(alone[i % 3]?.choices[0]?.text);
+  expect(usage?.completion_tokens).toBe(30 * greedy.max_tokens);
+});
+
+test("the first of several seeded choices is the one of that seed alone, and the others are nobody's neighbours", async () => {
+  const ask = async (seed: number, n: number) => {
+    const body = { model: "default", prompt: user.content, max_tokens: 12, seed, n, ...{ ignore_eos: true } };
+    return (await plain.completions.create(body)).choices.map(({ text }) => text);
+  };
+  const several = [await ask(7, 3), await ask(8, 3)];
+  expect(several.map(([first]) => first)).toEqual([...(await ask(7, 1)), ...(await ask(8, 1))]);
+  expect(new Set(several.flat()).size).toBe(6);
+});
+
+test("a text that begins with the beginning-of-text token has one, and retrieval takes prompts of any length", async () => {
+  const bos = engines[0]?.tokenTexts([0]).join("") ?? expect.fail("no engine");
+  const ids = async (prompt: string) => {
+    const asked = { ...greedy, prompt, max_tokens: 1, ...{ return_token_ids: true } };
+    const [choice] = (await plain.completions.create(asked)).choices;
+    return choice !== undefined && "prompt_token_ids" in choice ? choice.prompt_token_ids : null;
+  };
+  expect(await ids(`${bos}Once upon`)).toEqual(await ids("Once upon"));
+  for (let length = 1; length <= 12; length++) {
+    const prompt = Array.from({ length }, (_, i) => 100 + i);
+    const asked = { ...greedy, prompt, max_tokens: 2, ...{ lm_infinite: { retrieve: {} } } };
+    expect((await plain.completions.create(asked)).usage?.completion_tokens).toBe(2);
+  }
+});
