@@ -85,6 +85,8 @@ const GenerationFields = z.object(generationFields);
 export interface GenerationRequest extends z.output<typeof GenerationFields> {
   /** null: until a stop; undefined: as the server has it. */
   readonly max_tokens: number | null | undefined;
+  /** What a chat has called it, if it did. */
+  readonly max_completion_tokens?: number | null | undefined;
   /** The prompt comes back in front of the text. */
   readonly echo?: boolean | null | undefined;
   /** Alternatives per token; null: no log-probabilities. */

@@ -26,16 +26,18 @@ export const MaxTokens = z
  * @throws InvalidRequest where the server does not generate as many.
  */
 export function answerTokens(
-  { max_tokens: asked, min_tokens }: Pick<GenerationRequest, "max_tokens" | "min_tokens">,
+  request: Pick<GenerationRequest, "max_tokens" | "max_completion_tokens" | "min_tokens">,
   promptTokens: number,
   { trainedLength, maxNewTokens }: ModelCard,
   { maxTokensLimit = Number.POSITIVE_INFINITY, defaultMaxTokens }: TokenLimits,
 ): number | null {
-  if (typeof asked === "number" && asked > maxTokensLimit)
-    throw new InvalidRequest(`this server generates at most ${maxTokensLimit} tokens`, "max_tokens");
-  const least = min_tokens ?? 0;
-  if (least > maxTokensLimit)
-    throw new InvalidRequest(`this server generates at most ${maxTokensLimit} tokens`, "min_tokens");
+  const tooMany = (field: string) =>
+    new InvalidRequest(`this server generates at most ${maxTokensLimit} tokens`, field);
+  const { max_tokens: asked } = request;
+  const least = request.min_tokens ?? 0;
+  if ((asked ?? 0) > maxTokensLimit)
+    throw tooMany(typeof request.max_completion_tokens === "number" ? "max_completion_tokens" : "max_tokens");
+  if (least > maxTokensLimit) throw tooMany("min_tokens");
   const usual = defaultMaxTokens ?? maxNewTokens ?? Math.max(SHORTEST_DEFAULT, trainedLength - promptTokens);
   const most = asked === undefined ? Math.max(least, usual) : (asked ?? Number.POSITIVE_INFINITY);
   const limited = Math.min(most, maxTokensLimit);

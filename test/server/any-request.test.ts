@@ -128,6 +128,15 @@ const CHAT = {
   prompt_logprobs: whole(0, 20),
   top_logprobs: whole(0, 20),
 };
+const FEATURES = {
+  input: COMPLETION.prompt,
+  saes: fc.uniqueArray(sae, { minLength: 1 }),
+  top: whole(0, 100_000),
+  activation: fc.constantFrom("native", "top-afa", { top_k: 1 }, { top_k: 1024 }),
+  edits: FIELDS.edits,
+  lm_infinite: FIELDS.lm_infinite,
+  stream: fc.boolean(),
+};
 /** What no field, or hardly one, takes. */
 const wrong = fc.oneof(
   fc.constantFrom(-1, -2, 1.5, 1e300, -1e300, 5e-324, 1e-300, "1", true, [], {}, [null], [[]], { a: 1 }),
@@ -159,6 +168,7 @@ async function isAnswered(response: Response): Promise<void> {
 
 test.each([
   ["/v1/completions", requests(COMPLETION, ["max_tokens"])],
+  ["/v1/features", requests(FEATURES, ["input"])],
   ["/v1/chat/completions", requests(CHAT, ["messages", "logprobs"])],
 ] as const)("whatever %s is asked, it answers, or names what is wrong, and goes on", async (path, bodies) => {
   const plain = async () => (await completionOf(await complete(app, { prompt: "Once", temperature: 0 }))).choices;

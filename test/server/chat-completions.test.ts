@@ -97,7 +97,10 @@ describe("POST /v1/chat/completions", () => {
     const engine = scriptedEngine();
     const limited = appOf(engine, { settings: { maxTokensLimit: 5 } });
     expect(await (await chat(limited, { max_tokens: null })).json()).toMatchObject({ usage: { completion_tokens: 5 } });
-    expect((await chat(limited, { max_completion_tokens: 6, max_tokens: undefined })).status).toBe(400);
+    for (const field of ["max_tokens", "max_completion_tokens", "min_tokens"]) {
+      const response = await chat(limited, { max_tokens: undefined, [field]: 6 });
+      expect([response.status, (await errorOf(response)).param]).toEqual([400, field]);
+    }
     const until = scriptedEngine({
       async *script(sequence, index) {
         expect(sequence.maxTokens).toBe(null);
