@@ -11,6 +11,7 @@ import type { HookName } from "./hooks.js";
 import { parametersOf, partsOf, readThrough, typesOf } from "./inspect-weights.js";
 import { type ModelSource, openModelSource } from "./model-source.js";
 import type { DeviceKind } from "./onnx/graph.js";
+import { centringProblem, forIgnoredMean } from "./sae/centring.js";
 import { openSae } from "./sae/index.js";
 import { openStored } from "./stored-model.js";
 import { openTokenizer } from "./tokenizer/tokenizer.js";
@@ -230,8 +231,12 @@ async function describeTemplate(source: ModelSource) {
   return { found, finding: `${found.template.length} characters of Jinja` };
 }
 
-async function inspectSae(folder: string, { shape }: DescribedModel, hooks: readonly HookName[]) {
-  const { hook, dIn, dSae, activation, file, format } = await openSae(folder);
+async function inspectSae(folder: string, model: DescribedModel, hooks: readonly HookName[]) {
+  const { shape } = model;
+  const sae = await openSae(folder);
+  const { hook, dIn, dSae, activation, file, format } = shape.ignoresMean === "always" ? forIgnoredMean(sae) : sae;
+  const problem = centringProblem(sae, model);
+  if (problem !== null) throw new ModelFormatError(file, problem);
   if (!hook.tappable) throw new ModelFormatError(file, hook.reason);
   if (!hooks.includes(hook.name)) throw new ModelFormatError(file, `the model has no ${hook.name}`);
   if (dIn !== shape.hiddenSize)

@@ -2,6 +2,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { CompiledModel } from "../models/compile.js";
 import type { HookName } from "../models/hooks.js";
+import { centringProblem } from "../models/sae/centring.js";
 import { type CompiledSae, compileSae } from "../models/sae/compile-sae.js";
 import { hasCut } from "../models/sae/edit-cut.js";
 import { SetupError } from "./errors.js";
@@ -189,10 +190,8 @@ function cardOf(
     return refuse(
       `it was trained on what the module itself returns, but a ${model.modelType} normalises that before it is added, and ${hook.name} is what is added`,
     );
-  if (sae.centredWeights && model.shape.ignoresMean === "partly")
-    return refuse(
-      `it was trained with center_writing_weights, which makes another residual stream of a ${model.modelType}'s`,
-    );
+  const problem = centringProblem(sae, model);
+  if (problem !== null) return refuse(problem);
   if (dIn !== model.shape.hiddenSize)
     return refuse(`it reads ${dIn} numbers, and ${hook.name} has ${model.shape.hiddenSize}`);
   if (!choice.anyModel && sae.modelName !== null && !names.some((name) => sameModel(name, sae.modelName ?? "")))

@@ -1,5 +1,15 @@
 import { ModelFormatError } from "../errors.js";
+import type { ModelShape } from "../graph-interface.js";
 import type { SaeDescription } from "./sae.js";
+
+/** Why an SAE of centred weights cannot read a model, a sentence's part; null: it can. */
+export const centringProblem = (
+  { centredWeights }: Pick<SaeDescription, "centredWeights">,
+  { modelType, shape }: { readonly modelType: string; readonly shape: Pick<ModelShape, "ignoresMean"> },
+): string | null =>
+  centredWeights && shape.ignoresMean === "partly"
+    ? `it was trained with center_writing_weights, which makes another residual stream of a ${modelType}'s`
+    : null;
 
 /**
  * An SAE as it reads a model that ignores the mean of its residual stream. One that was trained with centred writing weights

@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { inspectModel } from "../../models/inspect.js";
 import { forIgnoredMean } from "../../models/sae/centring.js";
 import { compileSae } from "../../models/sae/compile-sae.js";
 import { featureTerms } from "../../models/sae/edit-terms.js";
@@ -131,6 +132,12 @@ describe("attached, an SAE of a centred model", () => {
   it("is refused by BLOOM, whose stream would be another", async () => {
     const refused = readings(goldenFolder("architectures/bloom"));
     await expect(refused).rejects.toThrow(SetupError);
-    await expect(refused).rejects.toThrow(/center_writing_weights, which makes another residual stream of a bloom/);
+    const reason = /center_writing_weights, which makes another residual stream of a bloom/;
+    await expect(refused).rejects.toThrow(reason);
+    const options = { precision: "f32", largestWindow: 64, sinks: 2, quick: true, saes: [ON_CENTRED] } as const;
+    const { checks } = await inspectModel({ ...options, path: goldenFolder("architectures/bloom") });
+    expect(checks.filter(({ about }) => about === "SAE")).toEqual([
+      { about: "SAE", verdict: "refused", finding: expect.stringMatching(reason) },
+    ]);
   });
 });
