@@ -3,27 +3,26 @@ import type { ChatTemplate } from "../models/model-source.js";
 import { ChatTemplateFailed, InvalidRequest } from "./errors.js";
 import type { ChatPrompt } from "./generation.js";
 import type { Encoder } from "./prompts/encoder.js";
-import { TemplateRenderer } from "./template-renderer.js";
+import { TemplateRenderer } from "./prompts/template-renderer.js";
 
 /** Stands for what an assistant says, so that what comes behind it can be found: noncharacters, which no template has. */
 const ANSWER = "\uFDD3\uFDD4";
 
 /** Conversations of one model as prompts. */
 export class Chat {
-  readonly #renderer = new TemplateRenderer();
+  readonly #renderer: TemplateRenderer;
   #turnEnd: Promise<readonly number[]> | undefined;
 
   constructor(
     private readonly template: ChatTemplate,
     private readonly encoder: Encoder,
-  ) {}
+  ) {
+    this.#renderer = new TemplateRenderer(encoder.jobs);
+  }
 
-  /** Compiles the template. @throws ChatTemplateUnsupported, ChatTemplateFailed; then this is closed. */
+  /** Compiles the template. @throws ChatTemplateUnsupported, ChatTemplateFailed. */
   async check(): Promise<void> {
-    await this.#renderer.check(this.template).catch((error: unknown) => {
-      this.close();
-      throw error;
-    });
+    await this.#renderer.check(this.template);
   }
 
   /** See `Engine.chatPrompt`. */
@@ -34,10 +33,6 @@ export class Chat {
     if (ids.length === 0) throw new InvalidRequest("the model's chat template makes an empty text of them", "messages");
     this.#turnEnd ??= this.#findTurnEnd();
     return { ids, turnEndIds: await this.#turnEnd };
-  }
-
-  close(): void {
-    this.#renderer.close();
   }
 
   /** The special token that the template puts behind what an assistant says; none where it puts text or nothing there. */

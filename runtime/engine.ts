@@ -192,7 +192,6 @@ export class LocalEngine implements Engine {
   async #close(): Promise<void> {
     this.#draining = true;
     for (const stream of [...this.#streams.values()]) stream.abort(new ShuttingDown("the server is shutting down"));
-    this.chat?.close();
     this.#tell({ type: "close" });
     this.encoder?.close();
     await this.#exited;

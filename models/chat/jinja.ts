@@ -52,7 +52,7 @@ export interface Jinja {
    * take them out of it.
    *
    * A template may run for ever, so one that nobody vouches for is rendered where that does no harm:
-   * runtime/template-renderer.ts.
+   * runtime/prompts/.
    * @param longest characters of the text
    * @throws where the interpreter has died (its stack overflowed), after which it cannot be used any more.
    */

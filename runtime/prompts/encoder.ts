@@ -13,7 +13,8 @@ const LIMITS: LibraryLimits = { memory: 3 * 2 ** 30, ms: 10_000 };
  */
 export class Encoder {
   private constructor(
-    private readonly jobs: JobProcess,
+    /** The process, which does other jobs of prompts as well. */
+    readonly jobs: JobProcess,
     /** Bytes of every token, on memory that threads share. */
     readonly tokens: TokenBytes,
   ) {}
@@ -38,11 +39,6 @@ export class Encoder {
     return new Encoder(jobs, new TokenBytes(onSharedMemory(opened.tokens)));
   }
 
-  /** The process that encodes now; it changes when one dies. */
-  get pid(): number | undefined {
-    return this.jobs.pid;
-  }
-
   /**
    * Ids of a text as `Tokenizer.encode` gives them.
    * @param at the field that holds it
@@ -55,7 +51,7 @@ export class Encoder {
     });
     if (result.type === "encoded") return numbers(result.ids);
     if (result.type === "unencodable") throw new InvalidRequest(`the text ${result.reason}`, at);
-    throw new Error(`the text cannot be encoded: ${result.message}`);
+    throw new Error(`the text cannot be encoded: ${"message" in result ? result.message : result.type}`);
   }
 
   /** Ends the process; what is pending rejects. */

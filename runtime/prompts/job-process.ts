@@ -34,7 +34,7 @@ export class ProcessDied extends Error {
 }
 
 /**
- * A child process that opens a model's tokenizer and does jobs with it. When it dies it is started again for what was asked
+ * A child process that makes prompts of texts and conversations: it opens a model's tokenizer, encodes and renders. When it dies it is started again for what was asked
  * of it, or with the next job. Then jobs that it died with are tried one by one, each alone, so that only the one that
  * ends it again fails.
  */
@@ -66,6 +66,7 @@ export class JobProcess {
     return { process, opened };
   }
 
+  /** It changes when the process had to be started again. */
   get pid(): number | undefined {
     return this.#process?.pid;
   }
@@ -90,7 +91,12 @@ export class JobProcess {
 
   #start(): void {
     const child = fork(fileURLToPath(new URL("./main.js", import.meta.url)), {
-      execArgv: [`--max-old-space-size=${HEAP_MB}`, "--max-semi-space-size=1"],
+      // Without code from strings, no object of JavaScript's that a template might reach gives it the rest of Node.
+      execArgv: [
+        `--max-old-space-size=${HEAP_MB}`,
+        "--max-semi-space-size=1",
+        "--disallow-code-generation-from-strings",
+      ],
       env: {
         ...Object.fromEntries(ENVIRONMENT.map((name) => [name, process.env[name]])),
         TOKENIZERS_PARALLELISM: "false",

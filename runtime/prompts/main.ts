@@ -2,6 +2,7 @@ import { ModelFormatError } from "../../models/errors.js";
 import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
 import { UnencodableText } from "../../models/tokenizer/unencodable-text.js";
 import type { JobOrder, JobResult, Opened, OpenOrder, PromptOrder, PromptReport } from "./orders.js";
+import { TemplateTurns } from "./template-turns.js";
 import { TextTurns } from "./text-turns.js";
 import { Watch } from "./watch.js";
 
@@ -9,6 +10,7 @@ import { Watch } from "./watch.js";
 const TRIAL = "Hello, world 1";
 
 let texts: TextTurns | null = null;
+const templates = new TemplateTurns();
 
 const report = (message: PromptReport): void => void process.send?.(message);
 
@@ -26,6 +28,7 @@ async function open({ path, vocabSize, limits }: OpenOrder): Promise<Opened> {
 }
 
 async function carryOut(order: JobOrder): Promise<JobResult> {
+  if (order.type === "render") return templates.carryOut(order);
   try {
     if (texts === null) throw new Error("there is no tokenizer");
     return { type: "encoded", ids: await texts.encode(order.text) };

@@ -32,7 +32,7 @@ function folder(tokenizer?: unknown): string {
   return path;
 }
 
-const kill = ({ pid }: Encoder): void => void process.kill(pid ?? 0, "SIGKILL");
+const kill = ({ jobs }: Encoder): void => void process.kill(jobs.pid ?? 0, "SIGKILL");
 
 /** Every character grows by a factor for each of them, in a model of one token. */
 const growing = (times: number, content: string) => ({
@@ -88,12 +88,12 @@ test("half of a surrogate pair is refused with the field that holds it", async (
 });
 
 test("a killed process is replaced, and what it was asked is answered all the same", async () => {
-  const before = encoder.pid;
+  const before = encoder.jobs.pid;
   const asked = [book, "Once upon a time", "a mole"];
   const pending = asked.map((text) => encoder.encode(text, "prompt"));
   kill(encoder);
   expect(await Promise.all(pending)).toEqual(await Promise.all(asked.map((text) => tokenizer.encode(text))));
-  expect(encoder.pid).not.toBe(before);
+  expect(encoder.jobs.pid).not.toBe(before);
   kill(encoder);
   await new Promise((resolve) => setTimeout(resolve, 50));
   expect(await encoder.encode("a mole", "prompt")).toEqual(await tokenizer.encode("a mole"));

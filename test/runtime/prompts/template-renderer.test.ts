@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 import { afterAll, expect, test } from "vitest";
 import { z } from "zod";
-import type { Conversation } from "../../models/chat/chat-template.js";
-import type { ChatTemplate } from "../../models/model-source.js";
-import { TemplateRenderer } from "../../runtime/template-renderer.js";
+import type { Conversation } from "../../../models/chat/chat-template.js";
+import type { ChatTemplate } from "../../../models/model-source.js";
+import { JobProcess } from "../../../runtime/prompts/job-process.js";
+import { TemplateRenderer } from "../../../runtime/prompts/template-renderer.js";
 
 const Hostile = z.object({
   cases: z.array(
@@ -26,9 +27,16 @@ const saying = (...contents: string[]): Conversation => ({
 const templateOf = (template: string): ChatTemplate => ({ file: "/models/model.gguf", template, tokens: {} });
 const FIRST = templateOf("{{ messages[0].content }}");
 
-/** One for all, because a process takes seconds to start: those that have to be ended are replaced. */
-const renderer = new TemplateRenderer();
-afterAll(() => renderer.close());
+const start = async () => {
+  const limits = { memory: 2 ** 31, ms: 10_000 };
+  return (await JobProcess.start({ type: "open", path: "models/default", vocabSize: 4096, limits })).process;
+};
+const closed = new Error("closed");
+
+/** One for all, because an interpreter takes seconds to start: those that have to be ended are replaced. */
+const jobs = await start();
+const renderer = new TemplateRenderer(jobs);
+afterAll(() => jobs.close(closed));
 
 /** Refused with the server's memory as it was. */
 async function refused(template: string): Promise<Error> {
@@ -84,6 +92,26 @@ test("after a template that had to be ended, the next conversation is rendered a
   expect(third).toEqual({ status: "fulfilled", value: "c" });
 });
 
+test("texts are encoded while a template runs for ever, and by the same process when it was ended", async () => {
+  const before = jobs.pid;
+  const encode = () => jobs.run({ type: "encode", text: "Once upon a time" });
+  const loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+  const finished: string[] = [];
+  const endless = renderer.render(templateOf(loop), asked).catch(() => finished.push("template"));
+  for (let i = 0; i < 10; i++) await encode().then(() => finished.push("text"));
+  await endless;
+  expect(finished).toEqual([...Array(10).fill("text"), "template"]);
+  expect(await encode()).toMatchObject({ type: "encoded" });
+  expect(jobs.pid).toBe(before);
+});
+
+test("a conversation that is being rendered when the process is killed is rendered by the next", async () => {
+  const loop = "{% for a in range(999) %}{% for b in range(99) %}{% endfor %}{% endfor %}{{ messages[0].content }}";
+  const rendered = renderer.render(templateOf(loop), asked);
+  process.kill(jobs.pid ?? 0, "SIGKILL");
+  expect(await rendered).toBe("Hi");
+});
+
 test("a conversation of a million characters is rendered; what is too long for any template is refused", async () => {
   const trimming = templateOf("{% for m in messages %}{{ m.content | trim }}{% endfor %}");
   const long = "Über ".repeat(200_000);
@@ -108,9 +136,10 @@ test("who hangs up waits no longer, and is not rendered", async () => {
 });
 
 test("closing ends what runs and what waits", async () => {
-  const closing = new TemplateRenderer();
+  const process = await start();
+  const closing = new TemplateRenderer(process);
   const both = [closing.render(FIRST, asked), closing.render(FIRST, asked)];
-  closing.close();
+  process.close(closed);
   for (const each of both) await expect(each).rejects.toThrow("closed");
   await expect(closing.render(FIRST, asked)).rejects.toThrow("closed");
 });
