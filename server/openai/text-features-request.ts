@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { InvalidRequest } from "../../runtime/errors.js";
 import type { Engine, SamplingParams, SequenceRequest } from "../../runtime/generation.js";
 import { checkAnswerSize } from "./answer-size.js";
 import { checkEdits, Edits } from "./edits.js";
@@ -36,6 +37,8 @@ export async function toReadSequences(
 ): Promise<{ sequences: SequenceRequest[]; promptTokens: number }> {
   const features = toFeatureRequest({ ...request, prompt: true }, engine.card, null);
   checkEdits(request.edits ?? [], engine.card);
+  if (request.lm_infinite?.retrieve)
+    throw new InvalidRequest("nothing is generated here, which is what retrieves", "lm_infinite.retrieve");
   const inputs = await Promise.all(request.input.map((input) => tokenize(input, engine, READ_ONLY)));
   const promptTokens = inputs.reduce((sum, { ids }) => sum + ids.length, 0);
   if (!request.stream) checkAnswerSize(promptTokens, features, engine.card);

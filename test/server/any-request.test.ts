@@ -123,6 +123,7 @@ const CHAT = {
     }),
     { minLength: 1, maxLength: 4 },
   ),
+  max_tokens: whole(1, 3),
   max_completion_tokens: whole(1, 3),
   logprobs: fc.constant(true),
   prompt_logprobs: whole(0, 20),
@@ -153,8 +154,8 @@ const requests = (fields: Record<string, fc.Arbitrary<unknown>>, required: strin
     )
     .map(([right, change]) => (change === null ? right : { ...right, [change[0]]: change[1] }));
 
-/** 200, or 400 that names a field; a stream that has begun says it in its last event. */
-async function isAnswered(response: Response): Promise<void> {
+/** 200, or 400 that names one of the fields; a stream that has begun says it in its last event. */
+async function isAnswered(response: Response, fields: readonly string[]): Promise<void> {
   const body = await response.text();
   const streamed = response.headers.get("content-type")?.startsWith("text/event-stream") ?? false;
   const last = streamed ? (eventsOf(body).at(-1) ?? "") : body;
@@ -163,18 +164,18 @@ async function isAnswered(response: Response): Promise<void> {
   if (!streamed && response.status === 200 && error === undefined) return;
   expect(error?.type).toBe("invalid_request_error");
   if (!streamed) expect(response.status).toBe(400);
-  if (error?.code !== "no_token_left") expect(error?.param).toEqual(expect.any(String));
+  if (error?.code !== "no_token_left") expect(fields).toContain(error?.param?.split(/[.[]/)[0]);
 }
 
 test.each([
-  ["/v1/completions", requests(COMPLETION, ["max_tokens"])],
-  ["/v1/features", requests(FEATURES, ["input"])],
-  ["/v1/chat/completions", requests(CHAT, ["messages", "logprobs"])],
-] as const)("whatever %s is asked, it answers, or names what is wrong, and goes on", async (path, bodies) => {
+  ["/v1/completions", COMPLETION, ["max_tokens"]],
+  ["/v1/features", FEATURES, ["input"]],
+  ["/v1/chat/completions", { ...CHAT, stream: fc.constant(false) }, ["messages", "logprobs"]],
+] as const)("whatever %s is asked, it answers, or names what is wrong, and goes on", async (path, fields, required) => {
   const plain = async () => (await completionOf(await complete(app, { prompt: "Once", temperature: 0 }))).choices;
   const before = await plain();
-  const property = fc.asyncProperty(bodies, async (body) => {
-    await isAnswered(await post(path, body));
+  const property = fc.asyncProperty(requests(fields, [...required]), async (body) => {
+    await isAnswered(await post(path, body), Object.keys(fields));
   });
   await fc.assert(property, { seed: 15, numRuns: 30 });
   expect(await plain()).toEqual(before);

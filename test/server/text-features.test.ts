@@ -121,6 +121,7 @@ describe("POST /v1/features", () => {
     ["edits", { input: "a", edits: Array(257).fill(edit) }],
     ["edits[1]", { input: "a", edits: [edit, { ...edit, op: "ablate", value: null }] }],
     ["lm_infinite.windw", { input: "a", lm_infinite: { windw: 5 } }],
+    ["lm_infinite.retrieve", { input: "a", lm_infinite: { retrieve: {} } }],
     ["features", { input: "a", features: {} }],
     ["stream", { input: "a", stream: "yes" }],
     ["model", { input: "a", model: 5 }],
