@@ -1,6 +1,6 @@
 import { BOUNDS, LONGEST_STOP, MOST_SEQUENCES, MOST_STOPS } from "./contract/request-bounds.js";
 import { InvalidRequest } from "./errors.js";
-import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS, repeatedEdit } from "./features.js";
+import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS, repeatedEdit, type SaeCard } from "./features.js";
 import type { LambdaOptions, ModelCard, SamplingParams, SequenceRequest } from "./generation.js";
 import type { AdmittedSequence } from "./messages.js";
 import { archivedTokens, MOST_RETRIEVED, toRetrieval } from "./retrieval.js";
@@ -18,22 +18,14 @@ export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fu
   if (sequences.length > MOST_SEQUENCES)
     throw new InvalidRequest(`a request brings at most ${MOST_SEQUENCES} sequences, not ${sequences.length}`, "prompt");
   const packed = new Map<readonly number[], Int32Array<ArrayBuffer>>();
-  return sequences.map((sequence) => {
+  return sequences.map((sequence, i) => {
     const prompt = packed.get(sequence.prompt) ?? packTokens(sequence.prompt, card);
     packed.set(sequence.prompt, prompt);
-    checkIds(sequence.stopTokenIds, card, "stop_token_ids");
-    checkIds(sequence.sampling.allowedTokenIds ?? [], card, "allowed_token_ids");
-    for (const word of sequence.sampling.badWords ?? []) checkIds(word, card, "bad_words");
-    checkIds(
-      sequence.sampling.logitBias.map(([id]) => id),
-      card,
-      "logit_bias",
-    );
+    const before = sequences[i - 1];
     const rules = [
+      ...(before !== undefined && haveSameLists(before, sequence) ? [] : listRules(sequence, card)),
       ...lengthRules(sequence, card),
       ...samplingRules(sequence.sampling),
-      ...stopRules(sequence),
-      ...maskRules(sequence, card),
       ...lambdaRules(sequence.lambda, prompt.length, card, fullLength),
       ...retrieveRules(sequence, card),
       ...featureRules(sequence, card),
@@ -43,6 +35,27 @@ export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fu
     }
     return { ...sequence, prompt };
   });
+}
+
+/** Whether what `listRules` says of one it says of the other: choices of a request have the same lists, which may be long. */
+function haveSameLists(one: SequenceRequest, other: SequenceRequest): boolean {
+  const lists = ({ stop, stopTokenIds, edits, minTokens, ignoreEos, sampling }: SequenceRequest) => {
+    const { logitBias, allowedTokenIds, badWords } = sampling;
+    return [stop, stopTokenIds, edits, minTokens, ignoreEos, logitBias, allowedTokenIds, badWords];
+  };
+  const others = lists(other);
+  return lists(one).every((list, i) => list === others[i]);
+}
+
+/** @throws InvalidRequest naming an id that is not in the vocabulary. */
+function listRules(sequence: SequenceRequest, card: ModelCard): Rule[] {
+  const { stopTokenIds, sampling } = sequence;
+  const { allowedTokenIds = [], badWords = [], logitBias } = sampling;
+  checkIds(stopTokenIds, card, "stop_token_ids");
+  checkIds(allowedTokenIds, card, "allowed_token_ids");
+  for (const word of badWords) checkIds(word, card, "bad_words");
+  for (const [id] of logitBias) checkIds([id], card, "logit_bias");
+  return [...biasRules(sampling), ...stopRules(sequence), ...maskRules(sequence, card), ...editRules(sequence, card)];
 }
 
 const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
@@ -63,7 +76,6 @@ function lengthRules(
 
 function samplingRules(sampling: SamplingParams): Rule[] {
   const { temperature, topP, topK, minP, repetitionPenalty, presencePenalty, frequencyPenalty, seed } = sampling;
-  const { bias } = BOUNDS;
   const isShare = (value: number) => value >= 0 && value <= 1;
   return [
     bounded(temperature, BOUNDS.temperature, "temperature"),
@@ -73,13 +85,14 @@ function samplingRules(sampling: SamplingParams): Rule[] {
     bounded(repetitionPenalty, BOUNDS.repetitionPenalty, "repetition_penalty"),
     bounded(presencePenalty, BOUNDS.penalty, "presence_penalty"),
     bounded(frequencyPenalty, BOUNDS.penalty, "frequency_penalty"),
-    [
-      sampling.logitBias.every(([, value]) => isWithin(value, bias)),
-      "logit_bias",
-      `numbers from ${bias.least} to ${bias.most} by token id`,
-    ],
     [seed === undefined || Number.isSafeInteger(seed), "seed", "an integer"],
   ];
+}
+
+function biasRules({ logitBias }: SamplingParams): Rule[] {
+  const { bias } = BOUNDS;
+  const must = `numbers from ${bias.least} to ${bias.most} by token id`;
+  return [[logitBias.every(([, value]) => isWithin(value, bias)), "logit_bias", must]];
 }
 
 function stopRules({ stop }: SequenceRequest): Rule[] {
@@ -155,24 +168,29 @@ function retrieveRules(sequence: SequenceRequest, card: ModelCard): Rule[] {
   ];
 }
 
-function featureRules({ features, edits }: SequenceRequest, { saes }: ModelCard): Rule[] {
+const namesOf = (saes: readonly SaeCard[]): string =>
+  `of ${saes.map(({ id }) => id).join(", ") || "none, because no SAE is attached"}`;
+
+function editRules({ edits }: SequenceRequest, { saes }: ModelCard): Rule[] {
   const known = new Map(saes.map((sae) => [sae.id, sae]));
-  const names = `of ${[...known.keys()].join(", ") || "none, because no SAE is attached"}`;
   const isFeature = ({ sae, feature }: FeatureEdit) => isCount(feature) && feature < (known.get(sae)?.dSae ?? 0);
   const isValue = ({ value }: FeatureEdit) => Math.abs(value) <= LARGEST_EDIT; // NaN is not
-  const rules: Rule[] = [
+  return [
     [edits.length <= MOST_EDITS, "edits", `${MOST_EDITS} edits or fewer`],
-    [edits.every(({ sae }) => known.has(sae)), "edits", names],
+    [edits.every(({ sae }) => known.has(sae)), "edits", namesOf(saes)],
     [edits.every(isFeature), "edits", "of features that their SAEs have"],
     [edits.every(isValue), "edits", `of values from -${LARGEST_EDIT} to ${LARGEST_EDIT}`],
     [repeatedEdit(edits) === null, "edits", "at most one of each feature, but for additions"],
   ];
-  if (features === null) return rules;
+}
+
+function featureRules({ features }: SequenceRequest, { saes }: ModelCard): Rule[] {
+  if (features === null) return [];
+  const known = new Map(saes.map((sae) => [sae.id, sae]));
   const { activation, top } = features;
   const widest = (k: number) => features.saes.every((id) => k <= (known.get(id)?.dSae ?? 0));
   return [
-    ...rules,
-    [features.saes.length > 0 && features.saes.every((id) => known.has(id)), "features.saes", names],
+    [features.saes.length > 0 && features.saes.every((id) => known.has(id)), "features.saes", namesOf(saes)],
     [isCount(top), "features.top", "an integer of 0 or more"],
     [
       activation.kind !== "top-k" || (isCount(activation.k) && activation.k > 0 && widest(activation.k)),

@@ -23,10 +23,11 @@ export async function toChatSequences(
   const choiceOf = await toChoices(request, engine, limits);
   const { ids, turnEndIds } = await engine.chatPrompt(request.conversation, signal);
   const ends = request.ignore_eos ? [] : turnEndIds.filter((id) => !request.stop_token_ids?.includes(id));
-  const work = workOf([{ ids, text: "", frame: NO_FRAME }], request.n ?? 1, (prompt, copy) => {
-    const choice = choiceOf(prompt, copy);
-    return { ...choice, stopTokenIds: [...choice.stopTokenIds, ...ends] };
-  });
+  const stopTokenIds = [...(request.stop_token_ids ?? []), ...ends];
+  const work = workOf([{ ids, text: "", frame: NO_FRAME }], request.n ?? 1, (prompt, copy) => ({
+    ...choiceOf(prompt, copy),
+    stopTokenIds,
+  }));
   return { ...work, turnEndIds: ends };
 }
 

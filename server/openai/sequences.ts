@@ -78,27 +78,28 @@ export async function toChoices(
   const echoed = request.echo ? request.logprobs : null;
   const promptLogprobs = alternatives === null ? echoed : Math.max(alternatives, echoed ?? 0);
   const badWords = await badWordIds(request.bad_words ?? [], engine);
+  // Made once: the engine looks through what its sequences share once.
+  const lists = { stopTokenIds: request.stop_token_ids ?? [], stop: request.stop ?? [], edits: request.edits ?? [] };
+  const logitBias = request.logit_bias ?? [];
   return ({ ids }, copy) => ({
     prompt: ids,
     maxTokens: answerTokens(request, ids.length, card, limits),
     minTokens: request.min_tokens ?? 0,
     ignoreEos: request.ignore_eos ?? false,
-    stopTokenIds: request.stop_token_ids ?? [],
-    stop: request.stop ?? [],
+    ...lists,
     includeStop: request.include_stop_str_in_output ?? false,
     specialText: request.skip_special_tokens === false,
-    sampling: { ...toSampling(request, card, copy), badWords },
+    sampling: { ...toSampling(request, card, copy), logitBias, badWords },
     logprobs: request.logprobs,
     promptLogprobs,
     promptRanks: alternatives !== null,
     lambda: toLambdaOptions(request.lm_infinite),
     features,
-    edits: request.edits ?? [],
     editsFrom: request.edits_from ?? "generation",
   });
 }
 
-function toSampling(request: GenerationRequest, card: ModelCard, copy: number): SamplingParams {
+function toSampling(request: GenerationRequest, card: ModelCard, copy: number): Omit<SamplingParams, "logitBias"> {
   const topP = request.top_p ?? card.sampling.topP ?? 1;
   return {
     // Nothing but the likeliest token reaches a share of 0.
@@ -109,7 +110,6 @@ function toSampling(request: GenerationRequest, card: ModelCard, copy: number): 
     repetitionPenalty: request.repetition_penalty ?? card.sampling.repetitionPenalty ?? 1,
     presencePenalty: request.presence_penalty ?? 0,
     frequencyPenalty: request.frequency_penalty ?? 0,
-    logitBias: request.logit_bias ?? [],
     allowedTokenIds: request.allowed_token_ids ?? undefined,
     seed: typeof request.seed === "number" ? copySeed(request.seed, copy) : undefined,
   };
