@@ -84,7 +84,7 @@ function startChoice<L>(
 ) {
   const { ids, text, frame } = work.promptOf(index);
   const { stopTokenIds = [], ignoreEos = false } = work.sequences[index] ?? {};
-  const ends = new Set([...stopTokenIds, ...(ignoreEos ? [] : engine.card.eosTokenIds)]);
+  const ends = (id: number) => stopTokenIds.includes(id) || (!ignoreEos && engine.card.eosTokenIds.includes(id));
   const { logprobs: most, prompt_logprobs: asked = null } = request;
   const tokenTexts = (tokens: readonly number[]) => engine.tokenTexts(tokens);
   const write = form.writer(tokenTexts);
@@ -118,7 +118,7 @@ function startChoice<L>(
     },
     token(event: Extract<GenerationEvent, { type: "token" }>): ChoiceDelta<L> {
       const { text, tokenId } = event;
-      const listed = request.logprobs !== null && (form.listsEnds || text !== "" || !ends.has(tokenId));
+      const listed = request.logprobs !== null && (form.listsEnds || text !== "" || !ends(tokenId));
       const logprobs = listed ? write([tokenId], [event.logprobs]) : null;
       const features = event.features ? [toTokenFeatures(event.pos, tokenId, event.features)] : [];
       return { ...nothing(index), text, logprobs, tokenIds: [tokenId], features };
