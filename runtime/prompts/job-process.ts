@@ -95,6 +95,7 @@ export class JobProcess {
       execArgv: [
         `--max-old-space-size=${HEAP_MB}`,
         "--max-semi-space-size=1",
+        "--expose-gc",
         "--disallow-code-generation-from-strings",
       ],
       env: {
