@@ -241,7 +241,8 @@ test("what a template raises is told as it says it, at a bounded length", () => 
 });
 
 test("a template that fails on this conversation alone refuses it; one that fails on any is broken", () => {
-  const messages = [turn("user", "x"), { role: "assistant", content: null, tool_calls: [] }];
+  const call = { id: "c", type: "function", function: { name: "f", arguments: "{}" } };
+  const messages = [turn("user", "x"), { role: "assistant", content: null, tool_calls: [call] }];
   expect(outcome("{% for m in messages %}{{ m.content.strip() }}{% endfor %}", { messages })).toEqual({
     type: "refused",
     message: "'None' has no attribute 'strip'",
