@@ -18,9 +18,6 @@ const ENVIRONMENT = ["SystemRoot", "TZ"];
 interface Job {
   readonly order: JobOrder;
   settle(result: JobResult | Error): void;
-  sent: boolean;
-  /** It was on its way when the process died. */
-  suspect: boolean;
 }
 
 /** A job ended the process twice, the second time alone. */
@@ -39,7 +36,13 @@ export class ProcessDied extends Error {
  * ends it again fails.
  */
 export class JobProcess {
-  readonly #jobs = new Map<number, Job>();
+  readonly #waiting: Job[] = [];
+  /** On their way, by number. */
+  readonly #sent = new Map<number, Job>();
+  /** What was on its way when the process died. */
+  readonly #suspects: Job[] = [];
+  /** A suspect is on its way, and nothing else. */
+  #onTrial = false;
   #next = 0;
   #process: ChildProcess | null = null;
   #ready = false;
@@ -75,7 +78,7 @@ export class JobProcess {
   async run(order: JobOrder): Promise<JobResult> {
     if (this.#closedBy) throw this.#closedBy;
     const result = await new Promise<JobResult | Error>((settle) => {
-      this.#jobs.set(this.#next++, { order, settle, sent: false, suspect: false });
+      this.#waiting.push({ order, settle });
       this.#process?.ref();
       this.#sendJobs();
     });
@@ -125,10 +128,10 @@ export class JobProcess {
 
   #hear(report: PromptReport): void {
     if (report.type === "done") {
-      const job = this.#jobs.get(report.job);
-      this.#jobs.delete(report.job);
+      const job = this.#sent.get(report.job);
+      this.#sent.delete(report.job);
+      this.#onTrial = false;
       job?.settle(report.result);
-      if (this.#jobs.size === 0) this.#process?.unref();
     } else this.#opened(report);
     this.#sendJobs();
   }
@@ -144,38 +147,41 @@ export class JobProcess {
 
   /** Suspects go alone, one after the other, and all others behind them. */
   #sendJobs(): void {
-    if (this.#jobs.size === 0) return;
-    if (this.#process === null) this.#start();
-    if (!this.#ready) return;
-    const jobs = [...this.#jobs];
-    if (jobs.some(([, { sent, suspect }]) => sent && suspect)) return;
-    const suspect = jobs.find(([, job]) => job.suspect);
-    if (suspect && jobs.some(([, { sent }]) => sent)) return;
-    for (const [id, job] of suspect ? [suspect] : jobs) {
-      if (job.sent) continue;
-      job.sent = true;
-      this.#send({ type: "job", job: id, order: job.order });
+    if (this.#waiting.length + this.#suspects.length === 0) {
+      if (this.#sent.size === 0) this.#process?.unref();
+      return;
     }
+    if (this.#process === null) this.#start();
+    if (!this.#ready || this.#onTrial) return;
+    if (this.#suspects.length === 0) {
+      for (const job of this.#waiting.splice(0)) this.#sendJob(job);
+    } else if (this.#sent.size === 0) {
+      this.#onTrial = true;
+      for (const job of this.#suspects.splice(0, 1)) this.#sendJob(job);
+    }
+  }
+
+  #sendJob(job: Job): void {
+    const number = this.#next++;
+    this.#sent.set(number, job);
+    this.#send({ type: "job", job: number, order: job.order });
   }
 
   /** The process has ended, which nobody asked for. */
   #die(): void {
     clearTimeout(this.#timer);
-    const { pid } = this.#process ?? {};
     this.#process = null;
-    const died = new ProcessDied(`the process of the tokenizer (${pid ?? "not started"}) died before it was ready`);
+    const killed = new JobKillsProcess("the process of the tokenizer died of it, twice");
+    for (const job of this.#sent.values()) {
+      if (this.#onTrial) job.settle(killed);
+      else this.#suspects.push(job);
+    }
+    this.#sent.clear();
+    this.#onTrial = false;
     if (!this.#ready) {
+      const died = new ProcessDied("the process of the tokenizer died before it was ready");
       this.#onFirst?.(died);
       this.#failAll(died);
-    }
-    for (const [id, job] of this.#jobs) {
-      if (!job.sent) continue;
-      job.sent = false;
-      if (job.suspect) {
-        this.#jobs.delete(id);
-        job.settle(new JobKillsProcess("the process of the tokenizer died of it, twice"));
-      }
-      job.suspect = true;
     }
     this.#sendJobs();
   }
@@ -189,7 +195,10 @@ export class JobProcess {
   }
 
   #failAll(reason: Error): void {
-    for (const { settle } of this.#jobs.values()) settle(reason);
-    this.#jobs.clear();
+    for (const { settle } of [...this.#sent.values(), ...this.#suspects, ...this.#waiting]) settle(reason);
+    this.#sent.clear();
+    this.#suspects.length = 0;
+    this.#waiting.length = 0;
+    this.#onTrial = false;
   }
 }
