@@ -20,7 +20,7 @@ import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
 type DecodeGeometry = DecodeInterface["geometries"][number];
 
 /**
- * Attention of one token per row, on a cache of [sinks | ring] slots (DESIGN: "LM-Infinite, exactly"). Ring keys stand
+ * Attention of one token per row, on a cache of [sinks | ring] slots (arXiv 2308.16137, section 3). Ring keys stand
  * rotated at their own positions; the starting tokens are rotated anew to max(s, t - W) and written over their slots, so
  * that one ordinary attention over the slots in use has every key at its right distance. Keys of layers without rotation,
  * or with a trained window, are read as they stand.

@@ -12,7 +12,7 @@ export const EDIT_NORMALISATIONS = ["none", "layer_norm", "constant_norm_rescale
 const SMALLEST_LENGTH = 1e-30;
 
 /**
- * A residual stream x with features of sparse autoencoders edited (DESIGN 5, "Edits"), all of them read from x as it comes:
+ * A residual stream x with features of sparse autoencoders edited, all of them read from x as it comes:
  * pre = (normalised x) w + bias; a = relu(gain * pre + offset) where pre > threshold, else 0, and 0 where the cut of an SAE
  * is asked and does not keep the feature; x += scale * (slope * a + shift) * (decoder row), scale undoing the normalisation.
  * x is [batch, tokens, d] of activations, and so is the result; between them all is float32.

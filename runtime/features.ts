@@ -19,7 +19,7 @@ export interface FeatureRequest {
 }
 
 /**
- * What one SAE says of one token: of the residual stream at the token's own position, before edits, cut as DESIGN 5 has it.
+ * What one SAE says of one token: of the residual stream at the token's own position, before edits, cut as its request says.
  * NaN where the residual is.
  */
 export interface SaeReading {
@@ -41,7 +41,7 @@ export interface SaeReading {
 }
 
 /**
- * A change of one feature (DESIGN 5, "Edits"): with a its activation at the unedited residual x, x gains delta * (decoder
+ * A change of one feature: with a its activation at the unedited residual x, x gains delta * (decoder
  * row), where delta = -a | value | (value - 1) a | value - a. All edits of a hook happen at once. The activation is the
  * SAE's own, in f32, whatever features are read with.
  */

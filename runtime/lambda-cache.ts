@@ -23,7 +23,7 @@ export interface ChunkKeyValues {
 }
 
 /**
- * The constant-size cache of LM-Infinite (DESIGN: "LM-Infinite, exactly"). Per layer one key and one value buffer
+ * The constant-size cache of LM-Infinite (arXiv 2308.16137, section 3). Per layer one key and one value buffer
  * [rows, kvHeads, slots, headDim], laid out as the ring of its geometry says. A row belongs to one sequence. Rows are
  * contiguous and slots grow in steps until all are in use, so a short text pays for what it uses.
  */

@@ -15,7 +15,7 @@ export const FORCED_LAST = 1e4;
 /**
  * The cut of top-AFA: s sorted downwards, c_j the square root of the sum of the first j, c_last = 1e4; k is the first j
  * at which c_j is nearest to `norm`. c grows, so it is followed until it has reached `norm` and no further.
- * DESIGN 5; arXiv 2503.24277; SewoongLee/top-afa-sae, training/sae.py, TopAFASAE.
+ * arXiv 2503.24277; SewoongLee/top-afa-sae, training/sae.py, TopAFASAE.
  * @param width dSae, the number of all s
  * @param begun the number and the sum of largest s after which c has not reached `norm` yet
  * @param next gives the following s above 0, downwards

@@ -23,7 +23,7 @@ export interface FeatureRow {
 }
 
 /**
- * Features of each row of x [rows, dIn] (DESIGN 5), computed in float64: the reference for native graphs. A row that holds
+ * Features of each row of x [rows, dIn], computed in float64: the reference for native graphs. A row that holds
  * NaN has no features; its z and mse are NaN.
  * @throws RangeError as `encode`.
  */

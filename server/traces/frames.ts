@@ -4,7 +4,7 @@ import { Edits } from "../openai/edits.js";
 import { FeatureFields } from "../openai/feature-request.js";
 
 /**
- * Every message of a trace socket, both ways (DESIGN 7). The server's types, the published schema (schema.ts) and, from
+ * Every message of a trace socket, both ways. The server's types, the published schema (schema.ts) and, from
  * that, the client's types are made of these.
  */
 

@@ -29,7 +29,7 @@ export interface TraceServer extends Upgrades {
   load(): TraceLoad;
 }
 
-/** The WebSocket /v1/traces (DESIGN 7). What opens no socket is an HTTP request, which the app refuses and logs. */
+/** The WebSocket /v1/traces. What opens no socket is an HTTP request, which the app refuses and logs. */
 export function createTraceServer(options: TraceOptions): TraceServer {
   const { logger, heartbeat = HEARTBEAT } = options;
   const refusal = createGuard(options.guard);

@@ -1,6 +1,6 @@
 import * as z from "zod";
 
-/** Readings that a token can be coloured by, beside a feature: the scalars of DESIGN 5. */
+/** Readings that a token can be coloured by, beside a feature: the scalars of a reading. */
 export const SCALARS = ["l0", "z", "f", "eps_lbo", "mse"] as const;
 export type Scalar = (typeof SCALARS)[number];
 

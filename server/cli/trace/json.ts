@@ -2,7 +2,7 @@ import { toUsage } from "../../openai/usage.js";
 import { jsonLine } from "./printable.js";
 import type { Trace, TraceView } from "./view.js";
 
-/** NDJSON: the frames of /v1/traces (DESIGN 7) with [feature, activation] pairs; a trace that broke off has no `end`. */
+/** NDJSON: the frames of /v1/traces with [feature, activation] pairs; a trace that broke off has no `end`. */
 export function jsonView({ card, sequence }: Trace): TraceView {
   const promptTokens = sequence.prompt.length;
   return {
