@@ -12,7 +12,7 @@ import { parametersOf, partsOf, readThrough, typesOf } from "./inspect-weights.j
 import { type ModelSource, openModelSource } from "./model-source.js";
 import type { DeviceKind } from "./onnx/graph.js";
 import { centringProblem, forIgnoredMean } from "./sae/centring.js";
-import { openSae } from "./sae/index.js";
+import { openSae } from "./sae/formats/index.js";
 import { openStored } from "./stored-model.js";
 import { openTokenizer } from "./tokenizer/tokenizer.js";
 import {

@@ -1,6 +1,6 @@
 import type { Context } from "hono";
 import type { AppEnv } from "./exchange.js";
-import { type FieldRules, ignoredFieldsHeader } from "./openai/check-fields.js";
+import { type FieldRules, ignoredFieldsHeader } from "./openai/request/check-fields.js";
 
 /** Fields that nobody knows are told to the client in the header X-Ignored-Fields, and to the log. */
 export function fieldRules(c: Context<AppEnv>, strictFields = false): FieldRules {

@@ -6,7 +6,7 @@ import { publish } from "../cache/compile-cache.js";
 import { contentHash } from "../cache/content-hash.js";
 import { openModelFile, readFully } from "../model-file.js";
 import { forIgnoredMean } from "./centring.js";
-import { openSae } from "./index.js";
+import { openSae } from "./formats/index.js";
 import type { SaeDescription } from "./sae.js";
 import { buildSaeGraph, SAE_GRAPHS, type SaeGraph, type SaePlaces, weightsOf } from "./sae-graphs.js";
 import { DECODER_NORMS, type SaePrecision } from "./sae-matrices.js";

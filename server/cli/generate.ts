@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import type { GenerationEvent } from "../../runtime/generation.js";
 import { GenerationFailed } from "../errors.js";
-import { parseCompletionRequest } from "../openai/completion-request.js";
+import { parseCompletionRequest } from "../openai/request/completion-request.js";
 import { toSequences } from "../openai/sequences.js";
 import { toCompletionBody } from "./completion-body.js";
 import { memoryLine } from "./memory.js";

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { parseCompletionRequest } from "../openai/completion-request.js";
+import { parseCompletionRequest } from "../openai/request/completion-request.js";
 import { toSequences } from "../openai/sequences.js";
 import { toCompletionBody } from "./completion-body.js";
 import type { TraceOptions } from "./options.js";

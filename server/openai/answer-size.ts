@@ -2,7 +2,7 @@ import { InvalidRequest } from "../../runtime/errors.js";
 import type { FeatureRequest } from "../../runtime/features.js";
 import type { ModelCard, SequenceRequest } from "../../runtime/generation.js";
 import type { TokenFeatures } from "./features.js";
-import type { GenerationRequest } from "./generation-fields.js";
+import type { GenerationRequest } from "./request/generation-fields.js";
 
 /** Of an answer in one piece: 12 MB and 0.2 s of JSON.stringify (8 features each of 3 SAEs), in which nobody else is served. */
 const MOST_NUMBERS = 1_000_000;

@@ -1,9 +1,9 @@
 import { countLogprobs, countNumbers } from "./answer-size.js";
 import { type ChoiceDelta, nothing, type Tally } from "./choice-deltas.js";
 import type { TokenFeatures } from "./features.js";
-import type { GenerationRequest } from "./generation-fields.js";
 import type { LogprobsForm } from "./logprobs-form.js";
 import type { PromptLogprob } from "./prompt-logprobs.js";
+import type { GenerationRequest } from "./request/generation-fields.js";
 import type { CompletionWork } from "./sequences.js";
 import { toUsage, type Usage } from "./usage.js";
 

@@ -1,7 +1,7 @@
 import { NO_FRAME } from "../../models/tokenizer/text-frame.js";
 import type { Engine, GenerationEvent } from "../../runtime/generation.js";
-import type { ChatRequest } from "./chat-request.js";
-import type { TokenLimits } from "./max-tokens.js";
+import type { ChatRequest } from "./request/chat-request.js";
+import type { TokenLimits } from "./request/max-tokens.js";
 import { type CompletionWork, toChoices, workOf } from "./sequences.js";
 
 /** What a chat request asks of the engine, and which of its end tokens the client need not hear of. */

@@ -2,9 +2,9 @@ import type { Engine, GenerationEvent, TokenLogprobs } from "../../runtime/gener
 import { GenerationFailed } from "../errors.js";
 import { cutText, textLength } from "./echoed-text.js";
 import { type TokenFeatures, toTokenFeatures } from "./features.js";
-import type { GenerationRequest } from "./generation-fields.js";
 import type { LogprobsForm } from "./logprobs-form.js";
 import { type PromptLogprob, toPromptLogprobs } from "./prompt-logprobs.js";
+import type { GenerationRequest } from "./request/generation-fields.js";
 import type { CompletionWork } from "./sequences.js";
 
 /** What one engine event adds to a choice. A whole answer is the sum of its deltas, so streamed and whole agree. */

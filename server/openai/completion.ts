@@ -7,9 +7,9 @@ import {
   vendorFields,
   wholeAnswer,
 } from "./answer.js";
-import type { GenerationRequest } from "./generation-fields.js";
 import { type LegacyLogprobs, legacyLogprobs } from "./legacy-logprobs.js";
 import type { PromptLogprob } from "./prompt-logprobs.js";
+import type { GenerationRequest } from "./request/generation-fields.js";
 
 /** A choice of the completions API, or what a chunk adds to it. */
 export interface CompletionChoice extends VendorFields {

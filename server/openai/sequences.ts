@@ -1,14 +1,14 @@
 import { MOST_SEQUENCES } from "../../runtime/contract/request-bounds.js";
 import { InvalidRequest } from "../../runtime/errors.js";
 import type { Engine, ModelCard, SamplingParams, SequenceRequest } from "../../runtime/generation.js";
-import type { CompletionRequest } from "./completion-request.js";
 import { copySeed } from "./copy-seed.js";
-import { checkEdits } from "./edits.js";
-import { toFeatureRequest } from "./feature-request.js";
-import type { GenerationRequest } from "./generation-fields.js";
-import { toLambdaOptions } from "./lambda-infinite.js";
-import { answerTokens, type TokenLimits } from "./max-tokens.js";
-import { badWordIds } from "./output-fields.js";
+import type { CompletionRequest } from "./request/completion-request.js";
+import { checkEdits } from "./request/edits.js";
+import { toFeatureRequest } from "./request/feature-request.js";
+import type { GenerationRequest } from "./request/generation-fields.js";
+import { toLambdaOptions } from "./request/lambda-infinite.js";
+import { answerTokens, type TokenLimits } from "./request/max-tokens.js";
+import { badWordIds } from "./request/output-fields.js";
 import { checkId, checkIds, type TokenizedPrompt, tokenize } from "./tokenize.js";
 
 /** What a request asks of the engine. Sequence prompt * n + k is choice prompt * n + k. */

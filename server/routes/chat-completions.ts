@@ -8,9 +8,9 @@ import type { AnswerHead } from "../openai/answer.js";
 import { checkWholeAnswer } from "../openai/answer-size.js";
 import { chatChunks, chatCompletion } from "../openai/chat-completion.js";
 import { chatLogprobs } from "../openai/chat-logprobs.js";
-import { parseChatRequest } from "../openai/chat-request.js";
 import { toChatSequences, withoutTurnEnds } from "../openai/chat-sequences.js";
 import { choiceDeltas, type Tally } from "../openai/choice-deltas.js";
+import { parseChatRequest } from "../openai/request/chat-request.js";
 import { replyTo } from "../reply.js";
 import type { CompletionSettings } from "./completions.js";
 

@@ -7,9 +7,9 @@ import type { AnswerHead } from "../openai/answer.js";
 import { checkWholeAnswer } from "../openai/answer-size.js";
 import { choiceDeltas, type Tally } from "../openai/choice-deltas.js";
 import { completion, completionChunks } from "../openai/completion.js";
-import { parseCompletionRequest } from "../openai/completion-request.js";
 import { legacyLogprobs } from "../openai/legacy-logprobs.js";
-import type { TokenLimits } from "../openai/max-tokens.js";
+import { parseCompletionRequest } from "../openai/request/completion-request.js";
+import type { TokenLimits } from "../openai/request/max-tokens.js";
 import { toSequences } from "../openai/sequences.js";
 import { replyTo } from "../reply.js";
 

@@ -2,8 +2,8 @@ import { Hono } from "hono";
 import { readJson } from "../body.js";
 import type { AppEnv } from "../exchange.js";
 import type { ModelRegistry } from "../model-registry.js";
+import { parseTextFeaturesRequest, toReadSequences } from "../openai/request/text-features-request.js";
 import { inputPieces, textFeatures, textFeaturesChunks } from "../openai/text-features.js";
-import { parseTextFeaturesRequest, toReadSequences } from "../openai/text-features-request.js";
 import { replyTo } from "../reply.js";
 import type { CompletionSettings } from "./completions.js";
 

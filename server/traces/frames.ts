@@ -1,7 +1,7 @@
 import * as z from "zod";
-import { CompletionRequest } from "../openai/completion-request.js";
-import { Edits } from "../openai/edits.js";
-import { FeatureFields } from "../openai/feature-request.js";
+import { CompletionRequest } from "../openai/request/completion-request.js";
+import { Edits } from "../openai/request/edits.js";
+import { FeatureFields } from "../openai/request/feature-request.js";
 
 /**
  * Every message of a trace socket, both ways. The server's types, the published schema (schema.ts) and, from

@@ -2,7 +2,7 @@ import type { Logger } from "pino";
 import type { WebSocket } from "ws";
 import { ShuttingDown } from "../../runtime/errors.js";
 import { HttpError, renderError } from "../errors.js";
-import { parseBody } from "../openai/parse.js";
+import { parseBody } from "../openai/request/parse.js";
 import { badMessage, type Codec } from "./codec.js";
 import { Message, WithId } from "./frames.js";
 import { readInTurn } from "./inbox.js";

@@ -8,7 +8,7 @@ import { compileSae } from "../../models/sae/compile-sae.js";
 import { featureTerms } from "../../models/sae/edit-terms.js";
 import { rowEncoder } from "../../models/sae/encode.js";
 import { readFeatures } from "../../models/sae/features.js";
-import { openSae } from "../../models/sae/index.js";
+import { openSae } from "../../models/sae/formats/index.js";
 import { SetupError } from "../../runtime/errors.js";
 import { SaeDeviceReader } from "../../runtime/sae-device-reader.js";
 import { SaeReader } from "../../runtime/sae-reader.js";

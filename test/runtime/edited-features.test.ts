@@ -6,7 +6,7 @@ import { compileModel } from "../../models/compile.js";
 import { type HookName, hook } from "../../models/hooks.js";
 import { hasCut } from "../../models/sae/edit-cut.js";
 import { rowEncoder, rowsOf } from "../../models/sae/encode.js";
-import { openSae } from "../../models/sae/index.js";
+import { openSae } from "../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../models/sae/sae.js";
 import { prepareInput } from "../../models/sae/sae-input.js";
 import type { FeatureEdit } from "../../runtime/features.js";

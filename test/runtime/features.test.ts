@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { compileModel } from "../../models/compile.js";
 import { hook } from "../../models/hooks.js";
 import { readFeatures } from "../../models/sae/features.js";
-import { openSae } from "../../models/sae/index.js";
+import { openSae } from "../../models/sae/formats/index.js";
 import { openSafetensors } from "../../models/weights/safetensors.js";
 import { InvalidRequest } from "../../runtime/errors.js";
 import type { FeatureEdit, FeatureRequest, SaeReading } from "../../runtime/features.js";

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compileSae } from "../../models/sae/compile-sae.js";
 import { readFeatures } from "../../models/sae/features.js";
 import { rowNorms } from "../../models/sae/folding.js";
-import { openSae } from "../../models/sae/index.js";
+import { openSae } from "../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../models/sae/sae.js";
 import type { SaePrecision } from "../../models/sae/sae-matrices.js";
 import type { RowReading } from "../../runtime/row-reading.js";

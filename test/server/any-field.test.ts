@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { ChatBody } from "../../server/openai/chat-request.js";
-import { CompletionRequest } from "../../server/openai/completion-request.js";
-import { HARMLESS_FIELDS, REFUSED_FIELDS } from "../../server/openai/known-fields.js";
+import { ChatBody } from "../../server/openai/request/chat-request.js";
+import { CompletionRequest } from "../../server/openai/request/completion-request.js";
+import { HARMLESS_FIELDS, REFUSED_FIELDS } from "../../server/openai/request/known-fields.js";
 import { scriptedEngine } from "./scripted-engine.js";
 import { errorOf } from "./wire.js";
 import { appOf } from "./with-server.js";

@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { packageRoot } from "../../models/package-root.js";
-import { ChatBody } from "../../server/openai/chat-request.js";
-import { CompletionRequest } from "../../server/openai/completion-request.js";
+import { ChatBody } from "../../server/openai/request/chat-request.js";
+import { CompletionRequest } from "../../server/openai/request/completion-request.js";
 import { API_PAGE, withFieldTables } from "./api-page.js";
 
 const page = readFileSync(join(packageRoot(), API_PAGE), "utf8");

@@ -1,7 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { HARMLESS_FIELDS, REFUSED_FIELDS, type RefusedField } from "../../server/openai/known-fields.js";
+import { HARMLESS_FIELDS, REFUSED_FIELDS, type RefusedField } from "../../server/openai/request/known-fields.js";
 
 /** The checked-in page, relative to the package. */
 export const API_PAGE = join("docs", "api.md");

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseCompletionRequest } from "../../server/openai/completion-request.js";
+import { parseCompletionRequest } from "../../server/openai/request/completion-request.js";
 
 test("1024 stop token ids are taken", () => {
   const ids = Array.from({ length: 1024 }, (_, id) => id);

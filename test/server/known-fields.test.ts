@@ -3,7 +3,7 @@ import OpenAI from "openai";
 import { pino } from "pino";
 import { describe, expect, test } from "vitest";
 import type { AppEnv } from "../../server/exchange.js";
-import { HARMLESS_FIELDS, REFUSED_FIELDS } from "../../server/openai/known-fields.js";
+import { HARMLESS_FIELDS, REFUSED_FIELDS } from "../../server/openai/request/known-fields.js";
 import { scriptedEngine } from "./scripted-engine.js";
 import { openTraces } from "./trace-wire.js";
 import { errorOf } from "./wire.js";

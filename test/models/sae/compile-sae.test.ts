@@ -5,7 +5,7 @@ import { listEntries } from "../../../models/cache/cache-entry.js";
 import { CacheError } from "../../../models/cache/cache-error.js";
 import { type CompiledSae, compileSae } from "../../../models/sae/compile-sae.js";
 import { rowNorms } from "../../../models/sae/folding.js";
-import { openSae } from "../../../models/sae/index.js";
+import { openSae } from "../../../models/sae/formats/index.js";
 import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { temporaryFolder } from "../weights/write-safetensors.js";
 import { GOLDEN, goldenSaes, writeF32 } from "./golden-sae.js";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { readFeatures } from "../../../models/sae/features.js";
-import { openSae } from "../../../models/sae/index.js";
+import { openSae } from "../../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
 import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { maxDifference } from "../../golden-tensors.js";

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { decode } from "../../../models/sae/decode.js";
 import { encode } from "../../../models/sae/encode.js";
 import { readFeatures } from "../../../models/sae/features.js";
-import { openSae } from "../../../models/sae/index.js";
+import { openSae } from "../../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
 import { expected, GOLDEN } from "./golden-sae.js";
 

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { GraphBuilder } from "../../../models/onnx/graph.js";
-import { openSae } from "../../../models/sae/index.js";
+import { openSae } from "../../../models/sae/formats/index.js";
 import { buildReading } from "../../../models/sae/reading-graph.js";
 import { GOLDEN, goldenSaes } from "./golden-sae.js";
 

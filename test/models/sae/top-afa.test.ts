@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type FeatureRow, readFeatures } from "../../../models/sae/features.js";
 import { rowNorms } from "../../../models/sae/folding.js";
-import { openSae } from "../../../models/sae/index.js";
+import { openSae } from "../../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
 import { expected, expectedIntegers } from "./golden-sae.js";
 

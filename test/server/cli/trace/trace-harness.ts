@@ -3,7 +3,7 @@ import type { Engine, GenerationEvent } from "../../../../runtime/generation.js"
 import type { ColorBy } from "../../../../server/cli/trace/flags.js";
 import { chooseColor } from "../../../../server/cli/trace/scale.js";
 import { renderTrace, type Trace, type TraceView } from "../../../../server/cli/trace/view.js";
-import { parseCompletionRequest } from "../../../../server/openai/completion-request.js";
+import { parseCompletionRequest } from "../../../../server/openai/request/completion-request.js";
 import { toSequences } from "../../../../server/openai/sequences.js";
 import { CARD, type Script, scriptedEngine } from "../../scripted-engine.js";
 

@@ -1,12 +1,12 @@
 import { join } from "node:path";
 import { z } from "zod";
-import { type ConfigFields, fieldError, parseFields, whole } from "../config.js";
-import { ModelFormatError } from "../errors.js";
-import { hook } from "../hooks.js";
-import { isJsonObject, readJsonObject } from "../model-file.js";
+import { type ConfigFields, fieldError, parseFields, whole } from "../../config.js";
+import { ModelFormatError } from "../../errors.js";
+import { hook } from "../../hooks.js";
+import { isJsonObject, readJsonObject } from "../../model-file.js";
+import { MAX_WIDTH, type SaeActivation, type SaeDescription } from "../sae.js";
+import { type SaeHook, tappable, untappable } from "../sae-hook.js";
 import { refuseUnknownFields } from "./config-fields.js";
-import { MAX_WIDTH, type SaeActivation, type SaeDescription } from "./sae.js";
-import { type SaeHook, tappable, untappable } from "./sae-hook.js";
 import { claim, type TensorClaims } from "./sae-tensors.js";
 import { readTorchFile } from "./torch-file.js";
 

@@ -1,8 +1,8 @@
 import { closeSync } from "node:fs";
 import zlib from "node:zlib";
 import { type Entry, fromFdPromise, type ZipFile as YauzlFile } from "yauzl";
-import { ModelFormatError } from "../errors.js";
-import { openModelFile } from "../model-file.js";
+import { ModelFormatError } from "../../errors.js";
+import { openModelFile } from "../../model-file.js";
 
 /** Members of a real file are a dozen. */
 const MAX_MEMBERS = 10_000;

@@ -2,14 +2,14 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "nod
 import { join } from "node:path";
 import zlib from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { ModelFormatError } from "../../../models/errors.js";
-import { openSae } from "../../../models/sae/index.js";
-import { readNpz } from "../../../models/sae/npz.js";
-import { readSafetensors } from "../../../models/sae/sae-tensors.js";
-import { readTorchFile } from "../../../models/sae/torch-file.js";
-import { openZip } from "../../../models/sae/zip-file.js";
-import { temporaryFolder, thrownBy } from "../weights/write-safetensors.js";
-import { GOLDEN } from "./golden-sae.js";
+import { ModelFormatError } from "../../../../models/errors.js";
+import { openSae } from "../../../../models/sae/formats/index.js";
+import { readNpz } from "../../../../models/sae/formats/npz.js";
+import { readSafetensors } from "../../../../models/sae/formats/sae-tensors.js";
+import { readTorchFile } from "../../../../models/sae/formats/torch-file.js";
+import { openZip } from "../../../../models/sae/formats/zip-file.js";
+import { temporaryFolder, thrownBy } from "../../weights/write-safetensors.js";
+import { GOLDEN } from "../golden-sae.js";
 import { type Member, writeZip } from "./write-zip.js";
 
 const HOSTILE = join(GOLDEN, "hostile");

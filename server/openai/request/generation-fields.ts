@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { BOUNDS, LONGEST_STOP, MOST_STOPS } from "../../runtime/contract/request-bounds.js";
+import { BOUNDS, LONGEST_STOP, MOST_STOPS } from "../../../runtime/contract/request-bounds.js";
 import { Edits } from "./edits.js";
 import { FeatureFields } from "./feature-request.js";
 import { LambdaInfinite } from "./lambda-infinite.js";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { ModelFormatError } from "../errors.js";
+import { ModelFormatError } from "../../errors.js";
 import { PickleDict, PickleTuple, type PickleValue, type Refuse, unpickle } from "./pickle.js";
 import type { NumberFormat } from "./stored-numbers.js";
 

@@ -1,13 +1,13 @@
 import * as z from "zod";
-import { InvalidRequest } from "../../runtime/errors.js";
-import type { Engine, SamplingParams, SequenceRequest } from "../../runtime/generation.js";
-import { checkAnswerSize } from "./answer-size.js";
+import { InvalidRequest } from "../../../runtime/errors.js";
+import type { Engine, SamplingParams, SequenceRequest } from "../../../runtime/generation.js";
+import { checkAnswerSize } from "../answer-size.js";
+import { READ_ONLY, tokenize } from "../tokenize.js";
 import { checkEdits, Edits } from "./edits.js";
 import { ReadingFields, toFeatureRequest } from "./feature-request.js";
 import { LambdaInfinite, toLambdaOptions } from "./lambda-infinite.js";
 import { parseBody } from "./parse.js";
 import { readPrompts } from "./prompt.js";
-import { READ_ONLY, tokenize } from "./tokenize.js";
 
 /** The body of POST /v1/features. Nobody else's clients send it, so a field that nobody knows is a mistake. */
 const TextFeaturesRequest = ReadingFields.extend({

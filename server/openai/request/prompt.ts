@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { MOST_SEQUENCES } from "../../runtime/contract/request-bounds.js";
+import { MOST_SEQUENCES } from "../../../runtime/contract/request-bounds.js";
 
 /** One prompt of a request, and where in the body it stands ("prompt", "input[1]"). */
 export type Prompt =

@@ -1,12 +1,12 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { fieldError, parseFields, positive } from "../config.js";
-import { ModelFormatError } from "../errors.js";
-import { readJsonObject } from "../model-file.js";
-import { foldDecoderNorms, foldInputScale } from "./folding.js";
-import type { SaeActivation, SaeDescription } from "./sae.js";
-import { moduleOutput, type SaeHook, transcoderHook, transformerLensHook, untappable } from "./sae-hook.js";
+import { fieldError, parseFields, positive } from "../../config.js";
+import { ModelFormatError } from "../../errors.js";
+import { readJsonObject } from "../../model-file.js";
+import { foldDecoderNorms, foldInputScale } from "../folding.js";
+import type { SaeActivation, SaeDescription } from "../sae.js";
+import { moduleOutput, type SaeHook, transcoderHook, transformerLensHook, untappable } from "../sae-hook.js";
 import { claim, readSafetensors, type TensorClaims } from "./sae-tensors.js";
 import { readSaelensConfig, type SaelensConfig } from "./saelens-config.js";
 

@@ -1,10 +1,10 @@
 import { basename, join, resolve } from "node:path";
 import { z } from "zod";
-import { type ConfigFields, fieldError, parseFields, whole } from "../config.js";
-import { readJsonObject } from "../model-file.js";
+import { type ConfigFields, fieldError, parseFields, whole } from "../../config.js";
+import { readJsonObject } from "../../model-file.js";
+import { MAX_WIDTH, type SaeActivation, type SaeDescription } from "../sae.js";
+import { moduleOutput, transcoderHook } from "../sae-hook.js";
 import { refuseUnknownFields } from "./config-fields.js";
-import { MAX_WIDTH, type SaeActivation, type SaeDescription } from "./sae.js";
-import { moduleOutput, transcoderHook } from "./sae-hook.js";
 import { claim, readSafetensors } from "./sae-tensors.js";
 
 export const SPARSIFY_WEIGHTS = "sae.safetensors";

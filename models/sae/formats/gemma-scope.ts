@@ -1,9 +1,9 @@
 import { join, resolve } from "node:path";
-import { ModelFormatError } from "../errors.js";
-import { hook } from "../hooks.js";
+import { ModelFormatError } from "../../errors.js";
+import { hook } from "../../hooks.js";
+import type { SaeDescription } from "../sae.js";
+import { type SaeHook, tappable, transcoderHook, untappable } from "../sae-hook.js";
 import { readNpz } from "./npz.js";
-import type { SaeDescription } from "./sae.js";
-import { type SaeHook, tappable, transcoderHook, untappable } from "./sae-hook.js";
 import { claim } from "./sae-tensors.js";
 
 export const GEMMA_SCOPE_WEIGHTS = "params.npz";

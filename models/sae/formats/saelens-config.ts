@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { z } from "zod";
-import { type ConfigFields, fieldError, parseFields, whole } from "../config.js";
-import { isJsonObject, type JsonObject, readJsonObject } from "../model-file.js";
+import { type ConfigFields, fieldError, parseFields, whole } from "../../config.js";
+import { isJsonObject, type JsonObject, readJsonObject } from "../../model-file.js";
+import { type InputNormalisation, MAX_WIDTH } from "../sae.js";
 import { refuseUnknownFields } from "./config-fields.js";
-import { type InputNormalisation, MAX_WIDTH } from "./sae.js";
 import { SAELENS_FIELDS } from "./saelens-fields.js";
 import { readTrainingModel, type TrainingModel } from "./training-model.js";
 

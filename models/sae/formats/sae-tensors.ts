@@ -1,6 +1,6 @@
-import { ModelFormatError } from "../errors.js";
-import { openSafetensors } from "../weights/safetensors.js";
-import { transposeRows } from "../weights/transpose.js";
+import { ModelFormatError } from "../../errors.js";
+import { openSafetensors } from "../../weights/safetensors.js";
+import { transposeRows } from "../../weights/transpose.js";
 
 /** `values` in row-major order; shape [] is a single number. */
 export interface Tensor {

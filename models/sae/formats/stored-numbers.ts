@@ -1,4 +1,4 @@
-import { halfPrecisionBytes, widenBF16, widenF16 } from "../weights/half-precision.js";
+import { halfPrecisionBytes, widenBF16, widenF16 } from "../../weights/half-precision.js";
 
 /** Little-endian formats in which .pt and .npy files hold numbers. */
 export type NumberFormat = "f64" | "f32" | "f16" | "bf16" | "i64" | "i32";

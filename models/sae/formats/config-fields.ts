@@ -1,4 +1,4 @@
-import { type ConfigFields, fieldError } from "../config.js";
+import { type ConfigFields, fieldError } from "../../config.js";
 
 /**
  * Refuses a field of an SAE's config that nobody here has heard of, as it may change what the SAE computes. A field that is

@@ -1,7 +1,7 @@
 import * as z from "zod";
-import { type Conversation, RESERVED_VARIABLES } from "../../models/chat/chat-template.js";
-import type { JsonBody } from "../body.js";
-import { memberTexts } from "../json-members.js";
+import { type Conversation, RESERVED_VARIABLES } from "../../../models/chat/chat-template.js";
+import type { JsonBody } from "../../body.js";
+import { memberTexts } from "../../json-members.js";
 import { ChatMessages } from "./chat-messages.js";
 import { checkFields, type FieldRules } from "./check-fields.js";
 import { flag, type GenerationRequest, generationFields, wrongMinTokens } from "./generation-fields.js";

@@ -1,6 +1,6 @@
 import { closeSync } from "node:fs";
-import { ModelFormatError } from "../errors.js";
-import { openModelFile, readFully } from "../model-file.js";
+import { ModelFormatError } from "../../errors.js";
+import { openModelFile, readFully } from "../../model-file.js";
 import type { Tensor } from "./sae-tensors.js";
 import { BYTES, toF32 } from "./stored-numbers.js";
 import { type TorchTensor, unpickleStateDict } from "./torch-pickle.js";

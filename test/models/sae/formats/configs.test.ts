@@ -1,10 +1,10 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { ModelFormatError } from "../../../models/errors.js";
-import { openSae } from "../../../models/sae/index.js";
-import { temporaryFolder } from "../weights/write-safetensors.js";
-import { GOLDEN, writeF32 } from "./golden-sae.js";
+import { ModelFormatError } from "../../../../models/errors.js";
+import { openSae } from "../../../../models/sae/formats/index.js";
+import { temporaryFolder } from "../../weights/write-safetensors.js";
+import { GOLDEN, writeF32 } from "../golden-sae.js";
 
 const AFA = join(
   "test",

@@ -1,9 +1,9 @@
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { ModelFormatError } from "../errors.js";
+import { ModelFormatError } from "../../errors.js";
+import type { SaeDescription } from "../sae.js";
 import { DICTIONARY_LEARNING_WEIGHTS, readDictionaryLearning } from "./dictionary-learning.js";
 import { GEMMA_SCOPE_WEIGHTS, readGemmaScope } from "./gemma-scope.js";
-import type { SaeDescription } from "./sae.js";
 import { readSaelens, SAELENS_WEIGHTS } from "./saelens.js";
 import { readSparsify, SPARSIFY_WEIGHTS } from "./sparsify.js";
 import { readTopAfaSae, TOP_AFA_WEIGHTS } from "./top-afa-sae.js";

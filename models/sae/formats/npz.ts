@@ -1,5 +1,5 @@
-import { ModelFormatError } from "../errors.js";
-import { transposeRows } from "../weights/transpose.js";
+import { ModelFormatError } from "../../errors.js";
+import { transposeRows } from "../../weights/transpose.js";
 import type { Tensor } from "./sae-tensors.js";
 import { BYTES, type NumberFormat, toF32 } from "./stored-numbers.js";
 import { openZip } from "./zip-file.js";

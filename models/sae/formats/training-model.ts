@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { type ConfigFields, fieldError, parseFields } from "../config.js";
-import type { JsonObject } from "../model-file.js";
+import { type ConfigFields, fieldError, parseFields } from "../../config.js";
+import type { JsonObject } from "../../model-file.js";
 
 /** The model that an SAE was trained on, as far as its config says how that was loaded. */
 export interface TrainingModel {
