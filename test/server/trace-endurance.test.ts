@@ -12,7 +12,7 @@ const TOKENS = 2000;
 const STOPS = 3;
 /** Many features in JSON, so that what follows a stop is several times what the kernel's buffers take of it. */
 const request = { prompt: "Once upon a time", max_tokens: TOKENS, seed: 7, ignore_eos: true };
-const features = { top: 1000 };
+const features = { top: 1000, activation: { top_k: 1000 } };
 /** The largest frame: a name, scalars and all features of three SAEs. */
 const LARGEST_FRAME = 3 * (1024 * 20 + 200) + 200;
 
