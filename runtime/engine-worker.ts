@@ -46,7 +46,7 @@ try {
 
 async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: EngineThreadOptions): Promise<void> {
   const onProgress = (share: number) => report({ type: "progress", share });
-  const tokenizer = nextCommand();
+  const command = nextCommand();
   const opened = openDevice({
     choice: asked.device,
     ortLibrary: asked.ortLibrary,
@@ -60,6 +60,8 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const kind = device.isHost ? "cpu" : "cuda";
   const problem = precisionProblem(asked.precision, kind, device.bfloat16);
   if (problem !== null) throw new SetupError(problem);
+  const first = await command;
+  if (first.type !== "tokenizer") return; // the model's tokenizer cannot be used
   const model = await compileModel({
     path,
     precision: asked.precision,
@@ -82,8 +84,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, ...places });
   const runner = new Runner(model, { window, ...places, taps: saes.hooks, cuttingSaes: saes.cutting });
   runner.load({ window, sinks });
-  const first = await tokenizer;
-  const tokens = first.type === "tokenizer" && first.tokens !== null ? new TokenBytes(first.tokens) : null;
+  const tokens = first.tokens === null ? null : new TokenBytes(first.tokens);
   const options = { ...asked, window, sinks, eosTokenIds, fullLength, tokens, saes };
   const loop = new EngineLoop(runner, options, (request, events) => report({ type: "events", request, events }));
   listen(loop, runner, saes, asked.stallTimeoutMs);

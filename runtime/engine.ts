@@ -79,8 +79,6 @@ export class LocalEngine implements Engine {
     const { path } = source;
     const { vocabSize } = describeModel(source.config()).shape;
     const template = templateOf(source, options.chatTemplate);
-    // First, and not beside the engine's thread: a thread that is ended inside a native call takes the process along.
-    const encoder = await Encoder.start(path, vocabSize);
     const worker = new Worker(new URL("./engine-worker.js", import.meta.url), {
       workerData: threadOptions(path, options, template !== null),
       resourceLimits: { maxYoungGenerationSizeMb: 8 },
@@ -89,9 +87,18 @@ export class LocalEngine implements Engine {
       if (message.type === "notice") onNotice?.(message.line);
       if (message.type === "lost") onNotice?.(`${message.message}.`);
     });
+    const loaded = ready(worker, onProgress);
+    loaded.catch(() => {}); // it may fail before it is awaited
+    const exited = new Promise((resolve) => worker.once("exit", resolve));
+    const encoder = await Encoder.start(path, vocabSize).catch(async (error: unknown) => {
+      // Not by `terminate`: a thread that is ended inside a native call takes the process along.
+      worker.postMessage({ type: "close" } satisfies EngineCommand);
+      await exited;
+      throw error;
+    });
     try {
       worker.postMessage({ type: "tokenizer", tokens: encoder?.tokens.data ?? null } satisfies EngineCommand);
-      const { card, fullLength } = await ready(worker, onProgress);
+      const { card, fullLength } = await loaded;
       const chat =
         template !== null && encoder !== null ? new Chat(withTokens(template, card, encoder), encoder) : null;
       if (options.chatTemplate !== undefined) await chat?.check();

@@ -37,7 +37,7 @@ export interface AdmittedSequence extends Omit<SequenceRequest, "prompt"> {
 
 /** To the engine's thread. */
 export type EngineCommand =
-  /** The first message: what the tokens of this model stand for. */
+  /** The first message: what the tokens of this model stand for. `close` in its place: the model cannot be served. */
   | { readonly type: "tokenizer"; readonly tokens: TokenBytesData | null }
   | { readonly type: "submit"; readonly request: number; readonly sequences: readonly AdmittedSequence[] }
   | { readonly type: "cancel"; readonly request: number }
