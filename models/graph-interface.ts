@@ -117,7 +117,7 @@ export interface EditInputs {
   readonly normalisation: Value;
   /** [batch, 6, edits], see EDIT_PARAMETERS. */
   readonly parameters: Value;
-  /** Of each SAE there that cuts. */
+  /** One entry for each SAE at this place that has a cut. */
   readonly cuts: readonly CutInputs[];
 }
 

@@ -23,7 +23,7 @@ export interface GraphOptions {
   readonly taps: ReadonlySet<HookName>;
   /** Hooks at which features can be edited; empty: the graph has no edit inputs. */
   readonly edits: ReadonlySet<HookName>;
-  /** As of `ForwardOptions`. */
+  /** The same as in `ForwardOptions`. */
   readonly cuttingSaes?: readonly CuttingSae[];
   /** Keys that have left the window can be retrieved; a prefill graph returns what an archive keeps. Default: no. */
   readonly retrieval?: boolean;

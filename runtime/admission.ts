@@ -131,6 +131,11 @@ function lambdaRules(lambda: LambdaOptions, length: number, card: ModelCard, ful
   const isSinks = sinks === undefined || sinks === card.sinks || sinks === 0;
   return [
     [isWindow, "lm_infinite.window", `1 to ${card.window}, the window of ${card.id}`],
+    [
+      mode !== "full" || window === undefined,
+      "lm_infinite.window",
+      "left out with mode full, in which every token sees all before it",
+    ],
     [isSinks, "lm_infinite.sinks", `${card.sinks}, as ${card.id} is served with, or 0`],
     [
       mode !== "full" || length < fullLength,

@@ -31,8 +31,16 @@ export class Chat {
     const ids = await this.encoder.encode(text, "messages");
     signal.throwIfAborted();
     if (ids.length === 0) throw new InvalidRequest("the model's chat template makes an empty text of them", "messages");
-    this.#turnEnd ??= this.#findTurnEnd();
-    return { ids, turnEndIds: await this.#turnEnd };
+    return { ids, turnEndIds: await this.#turnEndIds() };
+  }
+
+  /** They are looked for once; where that fails because a process died, the next conversation looks again. */
+  #turnEndIds(): Promise<readonly number[]> {
+    this.#turnEnd ??= this.#findTurnEnd().catch((error: unknown) => {
+      this.#turnEnd = undefined;
+      throw error;
+    });
+    return this.#turnEnd;
   }
 
   /** The special token that the template puts behind what an assistant says; none where it puts text or nothing there. */

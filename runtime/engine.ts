@@ -6,7 +6,6 @@ import { type ChatTemplate, type ModelSource, openModelSource } from "../models/
 import { unnamedToken } from "../models/tokenizer/token-bytes.js";
 import { admit } from "./admission.js";
 import { Chat } from "./chat.js";
-
 import { type LocalEngineOptions, threadOptions } from "./engine-options.js";
 import { DeviceLost, InvalidRequest, QueueFull, ShuttingDown } from "./errors.js";
 import { EventStream } from "./event-stream.js";

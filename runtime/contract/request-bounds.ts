@@ -5,7 +5,7 @@
 export const BOUNDS = {
   temperature: { least: 0, most: 100 },
   repetitionPenalty: { least: 0.01, most: 100 },
-  /** Of presence and of frequency. */
+  /** The presence and the frequency penalty have the same bounds. */
   penalty: { least: -2, most: 2 },
   bias: { least: -100, most: 100 },
 } as const;

@@ -9,10 +9,10 @@ import {
   PromptReport,
 } from "./orders.js";
 
-/** Of Node and the tokenizer's file, on a busy machine. */
+/** Node and the reading of the tokenizer's file take as long on a busy machine at most. */
 const START_MS = 60_000;
 const HEAP_MB = 1024;
-/** Of the environment: what Node needs on Windows, and the place of the clock. No secrets. */
+/** The process gets these variables only: what Node needs on Windows, and the clock's time zone. It gets no secrets. */
 const ENVIRONMENT = ["SystemRoot", "TZ"];
 
 interface Job {
@@ -31,15 +31,15 @@ export class ProcessDied extends Error {
 }
 
 /**
- * A child process that makes prompts of texts and conversations: it opens a model's tokenizer, encodes and renders. When it dies it is started again for what was asked
- * of it, or with the next job. Then jobs that it died with are tried one by one, each alone, so that only the one that
- * ends it again fails.
+ * A child process that makes prompts of texts and conversations: it opens a model's tokenizer, encodes and renders. When it
+ * dies it is started again for what was asked of it, or with the next job. Then jobs that it died with are tried one by
+ * one, each alone, so that only the one that ends it again fails.
  */
 export class JobProcess {
   readonly #waiting: Job[] = [];
-  /** On their way, by number. */
+  /** The jobs that the process has and has not answered, by number. */
   readonly #sent = new Map<number, Job>();
-  /** What was on its way when the process died. */
+  /** The jobs that the process had when it died. */
   readonly #suspects: Job[] = [];
   /** A suspect is on its way, and nothing else. */
   #onTrial = false;

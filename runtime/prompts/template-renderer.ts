@@ -5,10 +5,10 @@ import { ChatTemplateFailed, ChatTemplateUnsupported, InvalidRequest } from "../
 import { JobKillsProcess, type JobProcess } from "./job-process.js";
 import type { RenderOrder } from "./orders.js";
 
-/** Of a rendering, beside what a long conversation adds; a few milliseconds are usual, and some hundred for the first. */
+/** A rendering may take so long, and more if the conversation is long. It usually takes a few ms, the first some hundred. */
 const LIMIT_MS = 2_000;
 const MS_PER_CHARACTER = 1e-3;
-/** Characters of a text beside those of its conversation. */
+/** A text may have so many characters more than its conversation. */
 const EXTRA_LENGTH = 1 << 20;
 /** Characters of a conversation's JSON: as many as the process has memory for, with room to spare. */
 const LONGEST_CONVERSATION = 1 << 23;

@@ -4,7 +4,7 @@ import type { Watch } from "./watch.js";
 
 /** UTF-16 units of a piece: some 30 ms of work, and 10 MB of the library's memory. */
 const PIECE_LENGTH = 1 << 16;
-/** Of a text that cannot be cut: the library takes 150 bytes for each of its characters. */
+/** A text that cannot be cut may have so many: the library takes 150 bytes for each of its characters. */
 const LONGEST_PIECE = 1 << 23;
 
 /**

@@ -1,12 +1,12 @@
 /** What the tokenizer's library may take for a text; it has no limits of its own. */
 export interface LibraryLimits {
-  /** Of the whole process, bytes. */
+  /** Bytes of the whole process. */
   readonly memory: number;
-  /** Beside what a long text adds, milliseconds. */
+  /** Milliseconds, to which a long text adds some. */
   readonly ms: number;
 }
 
-/** A hundred times what a busy machine takes. */
+/** This is a hundred times what a busy machine takes. */
 const MS_PER_CHARACTER = 0.1;
 const LOOK_MS = 20;
 

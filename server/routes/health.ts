@@ -5,8 +5,8 @@ import type { TraceLoad } from "../traces/trace-server.js";
 
 /**
  * GET /health: 200 while requests are taken, 503 while the server drains, or once a model's engine has failed (then with the
- * reasons); sequences of all models, trace sockets and the
- * bytes that wait for their readers, and the memory of the process (rss: resident, in bytes).
+ * reasons); sequences of all models, trace sockets and the bytes that wait for their readers, and the memory of the process
+ * (rss: resident, in bytes).
  */
 export function health(models: ModelRegistry, isDraining: () => boolean, traceLoad?: () => TraceLoad): Hono<AppEnv> {
   return new Hono<AppEnv>().get("/health", (c) => {

@@ -1,8 +1,11 @@
-import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import type { Conversation } from "../../models/chat/chat-template.js";
+import { Chat } from "../../runtime/chat.js";
+import { Encoder } from "../../runtime/prompts/encoder.js";
+import { ProcessDied } from "../../runtime/prompts/job-process.js";
 import { startEngine } from "./small-engine.js";
 
 const DEFAULT = resolve("models/default");
@@ -52,6 +55,25 @@ test("a template in a file stands in for the model's own, and says what ends a t
   const { ids, turnEndIds } = await engine.chatPrompt(conversation, signal);
   expect(ids).toEqual([0, 1, ...(await engine.encode("Once upon a time"))]);
   expect(turnEndIds).toEqual([3]);
+});
+
+test("the end of a turn is looked for again where the tokenizer's process died of the first time", async () => {
+  const encoder = (await Encoder.start(DEFAULT, 4096)) ?? expect.fail("the model has a tokenizer");
+  let fails = 1;
+  const failing: Encoder = {
+    jobs: encoder.jobs,
+    tokens: encoder.tokens,
+    close: () => encoder.close(),
+    encode(text, at) {
+      if (text.startsWith("<|system|>") && fails-- > 0) return Promise.reject(new ProcessDied("it died"));
+      return encoder.encode(text, at);
+    },
+  };
+  const template = { file: WITH_ROLES, template: readFileSync(WITH_ROLES, "utf8"), tokens: {} };
+  const chat = new Chat(template, failing);
+  await expect(chat.prompt(conversation, signal)).rejects.toThrow("it died");
+  expect((await chat.prompt(conversation, signal)).turnEndIds).toEqual([3]);
+  encoder.close();
 });
 
 test("a template that refuses an ordinary turn has no end of one, and is used all the same", async () => {

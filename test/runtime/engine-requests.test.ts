@@ -144,6 +144,7 @@ describe("a request that this model cannot run names its field", () => {
     ["lm_infinite.window", { lambda: { window: 33 } }],
     ["lm_infinite.window", { lambda: { window: 0 } }],
     ["lm_infinite.window", { lambda: { window: 3.5 } }],
+    ["lm_infinite.window", { lambda: { window: 8, mode: "full" } }],
     ["lm_infinite.sinks", { lambda: { sinks: 3 } }],
     ["lm_infinite.retrieve", { lambda: { mode: "full", retrieve: {} } }],
     ["lm_infinite.retrieve.k", { lambda: { retrieve: { k: 0 } } }],

@@ -61,7 +61,8 @@ const FIELDS = {
   return_token_ids: fc.boolean(),
   stream_options: fc.record({ include_usage: fc.boolean(), continuous_usage_stats: fc.boolean() }),
   lm_infinite: fc.oneof(
-    fc.record({ window, sinks, mode: fc.constantFrom("lambda", "full") }, { requiredKeys: [] }),
+    fc.record({ window, sinks, mode: fc.constant("lambda") }, { requiredKeys: [] }),
+    fc.record({ sinks, mode: fc.constant("full") }, { requiredKeys: ["mode"] }),
     window.chain((most) =>
       fc.record({
         window: fc.constant(most),

@@ -32,3 +32,14 @@ test("so are logit biases, of which 4096 are taken", () => {
     );
   }
 });
+
+test("how many log-probabilities there are at most is said to whoever asks for more", () => {
+  for (const logprobs of [21, -1, true, "2"]) {
+    expect(() => parseCompletionRequest({ logprobs })).toThrow(
+      expect.objectContaining({
+        param: "logprobs",
+        message: "expected an integer from 0 to 20: how many alternatives",
+      }),
+    );
+  }
+});

@@ -5,6 +5,7 @@ import type { Hono } from "hono";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import * as z from "zod";
 import { LocalEngine } from "../../runtime/engine.js";
+import { InvalidRequest } from "../../runtime/errors.js";
 import type { AppEnv } from "../../server/exchange.js";
 import { scriptedEngine } from "./scripted-engine.js";
 import { openTraces } from "./trace-wire.js";
@@ -299,6 +300,23 @@ describe("prompt_logprobs", () => {
       expect(traces.frames).toMatchObject([{ error: { param: "prompt_logprobs" } }]);
     });
   });
+});
+
+test("a bad word that the tokenizer cannot read is named", async () => {
+  const engine = scriptedEngine({ card: { hasTokenizer: true } });
+  const reading = appOf({
+    ...engine,
+    encode: async (text, at = "prompt") => {
+      if (text.includes("ü")) throw new InvalidRequest("the text cannot be encoded", at);
+      return engine.encode(text);
+    },
+  });
+  const response = await reading.request("/v1/completions", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ prompt: "a", bad_words: ["a", "über"] }),
+  });
+  expect([response.status, (await errorOf(response)).param]).toEqual([400, "bad_words[1]"]);
 });
 
 test("a model without tokenizer has no bad words", async () => {

@@ -16,7 +16,12 @@ export const CompletionRequest = z
       .prefault(null),
     max_tokens: MaxTokens.default(16),
     echo: flag,
-    logprobs: z.int({ error: "expected an integer: how many alternatives" }).min(0).max(20).nullable().default(null),
+    logprobs: z
+      .int({ error: "expected an integer from 0 to 20: how many alternatives" })
+      .min(0)
+      .max(20)
+      .nullable()
+      .default(null),
     add_special_tokens: flag,
   })
   .check(({ value, issues }) => {

@@ -37,7 +37,7 @@ export const outputFields = {
     .nullish(),
   include_stop_str_in_output: z.boolean().nullish(),
   skip_special_tokens: z.boolean().nullish(),
-  /** Of slow tokenizers in transformers; the others never put spaces there. */
+  /** Only the slow tokenizers of transformers put spaces there, so this changes nothing here. */
   spaces_between_special_tokens: z.boolean().nullish(),
   /** As in vLLM, not in a stream: it is told at once, and would be the whole prompt in the first chunk. */
   prompt_logprobs: z.int().min(0).max(20).nullish(),
@@ -55,15 +55,16 @@ export function wrongPromptLogprobs(request: {
 /**
  * Every word as the sequences of tokens that stand for it at the beginning and in the middle of a text: without and with a
  * space in front (vLLM's `bad_words`).
- * @throws InvalidRequest where the model has no tokenizer.
+ * @throws InvalidRequest where the model has no tokenizer, or a word no tokens that the model knows.
  */
 export async function badWordIds(words: readonly string[], engine: Engine): Promise<number[][]> {
   if (words.length > 0 && !engine.card.hasTokenizer)
     throw new InvalidRequest("this model has no tokenizer to find their tokens", "bad_words");
-  const forms = words.flatMap((word) => {
+  const fields = new Map<string, string>();
+  for (const [place, word] of words.entries()) {
     const bare = word.replace(/^ +/, "");
-    return bare === "" ? [word] : [bare, ` ${bare}`];
-  });
-  const sequences = await Promise.all([...new Set(forms)].map((form) => engine.encode(form)));
+    for (const form of bare === "" ? [word] : [bare, ` ${bare}`]) fields.set(form, `bad_words[${place}]`);
+  }
+  const sequences = await Promise.all([...fields].map(([form, field]) => engine.encode(form, field)));
   return sequences.filter((ids) => ids.length > 0);
 }
