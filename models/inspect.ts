@@ -25,7 +25,7 @@ import {
 import { unreadSentence } from "./weights/tensor-names.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
 
-/** One thing that loading a model depends on. `refused`: loading would end with the reason. */
+/** One thing that serving a model depends on. `refused`: loading would end with the reason, or for a chat template chats. */
 export interface Check {
   readonly about: "precision" | "config" | "generation" | "weights" | "values" | "tokenizer" | "chat template" | "SAE";
   readonly verdict: "ok" | "refused" | "absent";

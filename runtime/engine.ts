@@ -3,9 +3,9 @@ import { describeModel } from "../models/architectures/index.js";
 import type { Conversation } from "../models/chat/chat-template.js";
 import { readTemplateFile } from "../models/chat/hugging-face-chat-template.js";
 import { type ChatTemplate, type ModelSource, openModelSource } from "../models/model-source.js";
-import { unnamedToken } from "../models/tokenizer/token-bytes.js";
 import { admit } from "./admission.js";
 import { Chat } from "./chat.js";
+import { tokenText } from "./detokenizer.js";
 import { type LocalEngineOptions, threadOptions } from "./engine-options.js";
 import { DeviceLost, InvalidRequest, QueueFull, ShuttingDown } from "./errors.js";
 import { EventStream } from "./event-stream.js";
@@ -123,7 +123,7 @@ export class LocalEngine implements Engine {
   }
 
   tokenTexts(ids: readonly number[]): string[] {
-    return ids.map((id) => this.encoder?.tokens.text(id) ?? unnamedToken(id));
+    return ids.map((id) => tokenText(this.encoder?.tokens ?? null, id));
   }
 
   decode(ids: readonly number[], special: "skip" | "keep" = "skip"): string {

@@ -362,6 +362,29 @@ describe("a chat request that cannot be served", () => {
       expect((await errorOf(await chat(appOf(scriptedEngine()), body))).param).toBe(param);
   });
 
+  it("is refused at the first wrong entry of very many, by its place", async () => {
+    const wrong = Array(300_000).fill(5);
+    const calls = [{ function: { name: "f", arguments: "" } }, ...wrong];
+    for (const [body, param] of [
+      [{ messages: [{ role: "user", content: "x" }, ...wrong] }, "messages[1]"],
+      [{ messages: [{ role: "assistant", tool_calls: calls }] }, "messages[0].tool_calls[1]"],
+      [text(wrong), "messages[0].content[0]"],
+    ] as const) {
+      const response = await chat(appOf(scriptedEngine()), body);
+      expect([response.status, (await errorOf(response)).param]).toEqual([400, param]);
+    }
+  });
+
+  it("has a number in a variable that no double holds", async () => {
+    const body = `{"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"a": 1, "b": [{"c": 1e999}]}}`;
+    const response = await appOf(scriptedEngine()).request("/v1/chat/completions", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body,
+    });
+    expect([response.status, (await errorOf(response)).param]).toEqual([400, "chat_template_kwargs.b"]);
+  });
+
   it("by the template's word is the client's fault; a broken template is the server's", async () => {
     const failing = (error: Error) => appOf({ ...scriptedEngine(), chatPrompt: () => Promise.reject(error) });
     const refused = await chat(failing(new InvalidRequest("roles must alternate", "messages")), {});

@@ -9,13 +9,22 @@ import { MaxTokens } from "./max-tokens.js";
 import { wrongPromptLogprobs } from "./output-fields.js";
 import { parseBody } from "./parse.js";
 
-/** Variables of the template besides its own (vLLM). */
-const TemplateVariables = z.record(z.string(), z.json()).check(({ value, issues }) => {
-  for (const name of Object.keys(value)) {
-    if (!RESERVED_VARIABLES.has(name)) continue;
-    issues.push({ code: "custom", message: "the template has this variable already", input: value, path: [name] });
+/** Variables of the template besides its own (vLLM), looked at up to the first that is wrong. */
+const TemplateVariables = z.record(z.string(), z.unknown()).check(({ value, issues }) => {
+  for (const [name, each] of Object.entries(value)) {
+    const isReserved = RESERVED_VARIABLES.has(name);
+    if (!isReserved && isFiniteThroughout(each)) continue;
+    const message = isReserved ? "the template has this variable already" : "expected numbers below 1.8e308";
+    issues.push({ code: "custom", message, input: undefined, path: [name] });
+    return;
   }
 });
+
+/** Whether a JSON value has no number that is too large for a double, which JSON.parse reads as Infinity. */
+function isFiniteThroughout(value: unknown): boolean {
+  if (typeof value === "number") return Number.isFinite(value);
+  return typeof value !== "object" || value === null || Object.values(value).every(isFiniteThroughout);
+}
 
 /**
  * The body of POST /v1/chat/completions: OpenAI's fields, vLLM's that concern the template, and those of every generation.
