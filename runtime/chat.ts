@@ -1,6 +1,6 @@
 import type { Conversation } from "../models/chat/chat-template.js";
 import type { ChatTemplate } from "../models/model-source.js";
-import { ChatTemplateFailed, InvalidRequest } from "./errors.js";
+import { InvalidRequest } from "./errors.js";
 import type { ChatPrompt } from "./generation.js";
 import type { Encoder } from "./prompts/encoder.js";
 import { TemplateRenderer } from "./prompts/template-renderer.js";
@@ -34,7 +34,7 @@ export class Chat {
     return { ids, turnEndIds: await this.#turnEndIds() };
   }
 
-  /** They are looked for once; where that fails because a process died, the next conversation looks again. */
+  /** They are looked for once; where a process died or took too long, the next conversation looks again. */
   #turnEndIds(): Promise<readonly number[]> {
     this.#turnEnd ??= this.#findTurnEnd().catch((error: unknown) => {
       this.#turnEnd = undefined;
@@ -43,7 +43,10 @@ export class Chat {
     return this.#turnEnd;
   }
 
-  /** The special token that the template puts behind what an assistant says; none where it puts text or nothing there. */
+  /**
+   * The special token that the template puts behind what an assistant says; none where it puts text or nothing there, or
+   * refuses the conversation that shows it.
+   */
   async #findTurnEnd(): Promise<readonly number[]> {
     const messages = [
       { role: "user", content: "Hello" },
@@ -56,7 +59,7 @@ export class Chat {
       const [first] = at === -1 ? [] : await this.encoder.encode(text.slice(at + ANSWER.length), "messages");
       return first !== undefined && this.encoder.tokens.isSpecial(first) ? [first] : [];
     } catch (error) {
-      if (error instanceof InvalidRequest || error instanceof ChatTemplateFailed) return [];
+      if (error instanceof InvalidRequest) return [];
       throw error;
     }
   }

@@ -7,7 +7,7 @@ import { admit } from "./admission.js";
 import { Chat } from "./chat.js";
 import { tokenText } from "./detokenizer.js";
 import { type LocalEngineOptions, threadOptions } from "./engine-options.js";
-import { DeviceLost, InvalidRequest, QueueFull, ShuttingDown } from "./errors.js";
+import { DeviceLost, InvalidRequest, QueueFull, SetupError, ShuttingDown } from "./errors.js";
 import { EventStream } from "./event-stream.js";
 import type { FeatureDescription } from "./features.js";
 import type { ChatPrompt, Engine, GenerationEvent, ModelCard, SequenceRequest } from "./generation.js";
@@ -89,7 +89,7 @@ export class LocalEngine implements Engine {
     const loaded = ready(worker, onProgress);
     loaded.catch(() => {}); // it may fail before it is awaited
     const exited = new Promise((resolve) => worker.once("exit", resolve));
-    const encoder = await Encoder.start(path, vocabSize).catch(async (error: unknown) => {
+    const encoder = await startEncoder(path, vocabSize, options.chatTemplate).catch(async (error: unknown) => {
       // Not by `terminate`: a thread that is ended inside a native call takes the process along.
       worker.postMessage({ type: "close" } satisfies EngineCommand);
       await exited;
@@ -230,6 +230,14 @@ export class LocalEngine implements Engine {
     const taken = `archives of other texts hold ${this.#archived} of ${room} tokens`;
     throw new QueueFull(`${taken}, and this request needs ${more}; try again later`);
   }
+}
+
+/** @throws ModelFormatError as `Encoder.start`, SetupError where a template was given to a model without a tokenizer. */
+async function startEncoder(path: string, vocabSize: number, chatTemplate: string | undefined) {
+  const encoder = await Encoder.start(path, vocabSize);
+  if (encoder === null && chatTemplate !== undefined)
+    throw new SetupError(`${path} has no tokenizer, so it cannot use the chat template ${chatTemplate}.`);
+  return encoder;
 }
 
 /** The model's own template, or the one in the file. @throws ModelFormatError. */

@@ -36,8 +36,11 @@ export class TemplateTurns {
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MB, stackSizeMb: STACK_MB },
     });
     this.#thread = thread;
-    // What happens to a thread that does nothing is seen by the next that is asked of it.
+    // A thread that dies while nothing is asked of it is replaced for the next template.
     thread.on("error", () => {});
+    thread.once("exit", () => {
+      if (this.#thread === thread) this.#thread = null;
+    });
     await nextReport(thread, START_MS, "the interpreter for it does not start");
     return thread;
   }

@@ -50,9 +50,15 @@ export function unknownUrl(method: string, path: string): HttpError {
 
 const PATTERNS = ENDPOINTS.slice(1).map(({ path }) => new RegExp(`^${path.replace(/\{\w+\}/, ".+")}$`));
 
+/** No served path has more segments, and a path of thousands would take long to compare. */
+const MOST_SEGMENTS = 16;
+
 /** The served path that has the longest end in common with one that is not: without /v1, with it twice, or behind a prefix. */
 function likelyMeant(path: string): string | null {
-  const segments = path.split("/").filter((segment) => segment !== "");
+  const segments = path
+    .split("/")
+    .filter((segment) => segment !== "")
+    .slice(-MOST_SEGMENTS);
   for (let from = 0; from < segments.length; from++) {
     const rest = segments.slice(from).join("/");
     const served = [`/v1/${rest}`, `/${rest}`].find((candidate) => PATTERNS.some((pattern) => pattern.test(candidate)));

@@ -101,8 +101,11 @@ test("a model without a template says how to give it one, and takes one", async 
   expect(ids.slice(0, 2)).toEqual([0, 1]);
 });
 
-test("a model without a tokenizer cannot chat", async () => {
-  const engine = await startEngine({ chatTemplate: WITH_ROLES });
+test("a model without a tokenizer cannot chat, and a template that it is given ends the start", async () => {
+  await expect(startEngine({ chatTemplate: WITH_ROLES })).rejects.toThrow(
+    /has no tokenizer, .* the chat template .*roles/,
+  );
+  const engine = await startEngine({});
   expect(engine.card.hasChatTemplate).toBe(false);
   await expect(engine.chatPrompt(conversation, signal)).rejects.toMatchObject({ param: "messages" });
 });

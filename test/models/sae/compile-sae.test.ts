@@ -25,7 +25,7 @@ const stamp = ({ weights }: CompiledSae) => [weights.path, statSync(weights.path
 /** Numbers in the compiled weights file. */
 function stored({ weights: { path, places } }: CompiledSae, name: string): Float32Array {
   const { offset = 0, bytes = 0 } = places.get(name) ?? {};
-  return new Float32Array(readFileSync(path).buffer.slice(offset, offset + bytes));
+  return new Float32Array(Uint8Array.from(readFileSync(path).subarray(offset, offset + bytes)).buffer);
 }
 
 describe("a compiled SAE", () => {
