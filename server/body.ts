@@ -1,4 +1,4 @@
-import { InvalidRequest } from "../runtime/errors.js";
+import { InvalidRequest } from "../runtime/contract/errors.js";
 import { ClientGone, HttpError } from "./errors.js";
 import { checkJsonBounds } from "./json-bounds.js";
 

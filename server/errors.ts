@@ -7,8 +7,8 @@ import {
   OutOfMemory,
   QueueFull,
   ShuttingDown,
-} from "../runtime/errors.js";
-import type { GenerationFault } from "../runtime/generation.js";
+} from "../runtime/contract/errors.js";
+import type { GenerationFault } from "../runtime/contract/generation.js";
 
 /** A refusal that is about HTTP rather than about the model: path, method, media type, size, host. */
 export class HttpError extends Error {

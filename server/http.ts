@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { isIPv6 } from "node:net";
 import type { Duplex } from "node:stream";
 import { getRequestListener, RequestError } from "@hono/node-server";
-import { SetupError } from "../runtime/errors.js";
+import { SetupError } from "../runtime/contract/errors.js";
 import { HttpError, renderError } from "./errors.js";
 
 export interface HttpServer {

@@ -1,5 +1,5 @@
-import { SetupError } from "../runtime/errors.js";
-import type { Engine } from "../runtime/generation.js";
+import { SetupError } from "../runtime/contract/errors.js";
+import type { Engine } from "../runtime/contract/generation.js";
 import { UnknownModel } from "./errors.js";
 
 /** A model under one of its names. */

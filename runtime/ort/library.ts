@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import koffi from "koffi";
-import { SetupError } from "../errors.js";
+import { SetupError } from "../contract/errors.js";
 import { bindApi, type OrtApi, type Pointer } from "./api.js";
 import { keepLoaded, openLibrary, setNativeEnvironment } from "./c-library.js";
 

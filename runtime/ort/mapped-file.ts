@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { Worker } from "node:worker_threads";
-import { SetupError } from "../errors.js";
+import { SetupError } from "../contract/errors.js";
 import type { Pointer } from "./api.js";
 import { copyMemory, openLibrary } from "./c-library.js";
 import { Handle } from "./handle.js";

@@ -1,4 +1,4 @@
-import { SetupError } from "../errors.js";
+import { SetupError } from "../contract/errors.js";
 import { keepLoaded, openLibrary } from "./c-library.js";
 import { CudaDevice, type CudaSettings } from "./cuda-device.js";
 import { CudaError, CudaRuntime } from "./cuda-runtime.js";

@@ -1,6 +1,6 @@
 import { ModelFormatError } from "../../models/errors.js";
 import { onSharedMemory, TokenBytes } from "../../models/tokenizer/token-bytes.js";
-import { InvalidRequest } from "../errors.js";
+import { InvalidRequest } from "../contract/errors.js";
 import { JobKillsProcess, JobProcess, ProcessDied } from "./job-process.js";
 import type { LibraryLimits } from "./watch.js";
 

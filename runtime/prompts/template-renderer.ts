@@ -1,7 +1,7 @@
 import { basename } from "node:path";
 import type { Conversation } from "../../models/chat/chat-template.js";
 import type { ChatTemplate } from "../../models/model-source.js";
-import { ChatTemplateFailed, ChatTemplateUnsupported, InvalidRequest } from "../errors.js";
+import { ChatTemplateFailed, ChatTemplateUnsupported, InvalidRequest } from "../contract/errors.js";
 import { JobKillsProcess, type JobProcess } from "./job-process.js";
 import type { RenderOrder } from "./orders.js";
 

@@ -1,7 +1,12 @@
 import { CacheError } from "../../models/cache/cache-error.js";
 import { ModelFormatError } from "../../models/errors.js";
 import { ChecksumError, HubError } from "../../models/hub/hub-error.js";
-import { ChatTemplateFailed, ChatTemplateUnsupported, InvalidRequest, SetupError } from "../../runtime/errors.js";
+import {
+  ChatTemplateFailed,
+  ChatTemplateUnsupported,
+  InvalidRequest,
+  SetupError,
+} from "../../runtime/contract/errors.js";
 import { GenerationFailed, renderError } from "../errors.js";
 import { UsageError } from "./flags.js";
 

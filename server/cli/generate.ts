@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import type { GenerationEvent } from "../../runtime/generation.js";
+import type { GenerationEvent } from "../../runtime/contract/generation.js";
 import { GenerationFailed } from "../errors.js";
 import { parseCompletionRequest } from "../openai/request/completion-request.js";
 import { toSequences } from "../openai/sequences.js";

@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import { packageVersion } from "../../models/package-root.js";
-import type { Engine } from "../../runtime/generation.js";
+import type { Engine } from "../../runtime/contract/generation.js";
 import { createApp } from "../app.js";
 import { type HttpServer, listen } from "../http.js";
 import { createLogger } from "../logger.js";

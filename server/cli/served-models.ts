@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { findModel } from "../../models/hub/find-model.js";
-import type { Engine } from "../../runtime/generation.js";
+import type { Engine } from "../../runtime/contract/generation.js";
 import { UsageError } from "./flags.js";
 import { type EngineOptions, SaeFolder, type ServeOptions } from "./options.js";
 import { type EngineLoad, embeddedModel, startEngine } from "./start-engine.js";

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { findModel } from "../../models/hub/find-model.js";
 import { packageRoot } from "../../models/package-root.js";
-import { LocalEngine } from "../../runtime/engine.js";
-import type { Engine } from "../../runtime/generation.js";
+import type { Engine } from "../../runtime/contract/generation.js";
+import { LocalEngine } from "../../runtime/engine/engine.js";
 import type { EngineOptions } from "./options.js";
 import { createProgress } from "./progress.js";
 

@@ -1,6 +1,6 @@
-import { InvalidRequest } from "../../runtime/errors.js";
-import type { FeatureRequest } from "../../runtime/features.js";
-import type { ModelCard, SequenceRequest } from "../../runtime/generation.js";
+import { InvalidRequest } from "../../runtime/contract/errors.js";
+import type { FeatureRequest } from "../../runtime/contract/features.js";
+import type { ModelCard, SequenceRequest } from "../../runtime/contract/generation.js";
 import type { TokenFeatures } from "./features.js";
 import type { GenerationRequest } from "./request/generation-fields.js";
 

@@ -1,4 +1,4 @@
-import type { TokenLogprobs } from "../../runtime/generation.js";
+import type { TokenLogprobs } from "../../runtime/contract/generation.js";
 import { toWireLogprob } from "./logprob.js";
 import type { LogprobsForm } from "./logprobs-form.js";
 

@@ -1,5 +1,5 @@
 import { NO_FRAME } from "../../models/tokenizer/text-frame.js";
-import type { Engine, GenerationEvent } from "../../runtime/generation.js";
+import type { Engine, GenerationEvent } from "../../runtime/contract/generation.js";
 import type { ChatRequest } from "./request/chat-request.js";
 import type { TokenLimits } from "./request/max-tokens.js";
 import { type CompletionWork, toChoices, workOf } from "./sequences.js";

@@ -1,4 +1,4 @@
-import type { Engine, GenerationEvent, TokenLogprobs } from "../../runtime/generation.js";
+import type { Engine, GenerationEvent, TokenLogprobs } from "../../runtime/contract/generation.js";
 import { GenerationFailed } from "../errors.js";
 import { cutText, textLength } from "./echoed-text.js";
 import { type TokenFeatures, toTokenFeatures } from "./features.js";

@@ -1,6 +1,6 @@
-import type { SaeReading } from "../../runtime/features.js";
+import type { SaeReading } from "../../runtime/contract/features.js";
 
-/** What every wire format says of one token and SAE, beside its strongest features (runtime/features.ts has their meaning). */
+/** What every wire format says of one token and SAE, beside its strongest features (runtime/contract/features.ts has their meaning). */
 export interface WireScalars {
   readonly sae: string;
   readonly l0: number;

@@ -1,4 +1,4 @@
-import type { Engine, TokenLogprobs } from "../../runtime/generation.js";
+import type { Engine, TokenLogprobs } from "../../runtime/contract/generation.js";
 import { textLength } from "./echoed-text.js";
 import { toWireLogprob } from "./logprob.js";
 import type { LogprobsForm, LogprobsWriter } from "./logprobs-form.js";

@@ -1,4 +1,4 @@
-import type { Engine, TokenLogprobs } from "../../runtime/generation.js";
+import type { Engine, TokenLogprobs } from "../../runtime/contract/generation.js";
 
 /** Tokens of one choice, in order. Those that are not `inText` are no part of the choice's text; left out: all are. */
 export type LogprobsWriter<L> = (

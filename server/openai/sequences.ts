@@ -1,6 +1,6 @@
+import { InvalidRequest } from "../../runtime/contract/errors.js";
+import type { Engine, ModelCard, SamplingParams, SequenceRequest } from "../../runtime/contract/generation.js";
 import { MOST_SEQUENCES } from "../../runtime/contract/request-bounds.js";
-import { InvalidRequest } from "../../runtime/errors.js";
-import type { Engine, ModelCard, SamplingParams, SequenceRequest } from "../../runtime/generation.js";
 import { copySeed } from "./copy-seed.js";
 import type { CompletionRequest } from "./request/completion-request.js";
 import { checkEdits } from "./request/edits.js";

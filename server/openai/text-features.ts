@@ -1,4 +1,4 @@
-import type { Engine, GenerationEvent, SequenceRequest } from "../../runtime/generation.js";
+import type { Engine, GenerationEvent, SequenceRequest } from "../../runtime/contract/generation.js";
 import { GenerationFailed } from "../errors.js";
 import { type TokenFeatures, toTokenFeatures } from "./features.js";
 

@@ -1,6 +1,6 @@
 import { NO_FRAME, type TextFrame } from "../../models/tokenizer/text-frame.js";
-import { InvalidRequest } from "../../runtime/errors.js";
-import type { Engine, ModelCard } from "../../runtime/generation.js";
+import { InvalidRequest } from "../../runtime/contract/errors.js";
+import type { Engine, ModelCard } from "../../runtime/contract/generation.js";
 import type { Prompt } from "./request/prompt.js";
 
 /** A prompt as the model gets it. */

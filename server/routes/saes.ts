@@ -1,7 +1,7 @@
 import { Hono } from "hono";
-import { InvalidRequest } from "../../runtime/errors.js";
-import type { SaeCard, TokenLogit } from "../../runtime/features.js";
-import type { Engine } from "../../runtime/generation.js";
+import { InvalidRequest } from "../../runtime/contract/errors.js";
+import type { SaeCard, TokenLogit } from "../../runtime/contract/features.js";
+import type { Engine } from "../../runtime/contract/generation.js";
 import { UnknownFeature, UnknownSae } from "../errors.js";
 import type { AppEnv } from "../exchange.js";
 import type { ModelRegistry } from "../model-registry.js";

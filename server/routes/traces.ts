@@ -1,5 +1,5 @@
 import { Hono } from "hono";
-import { ShuttingDown } from "../../runtime/errors.js";
+import { ShuttingDown } from "../../runtime/contract/errors.js";
 import type { AppEnv } from "../exchange.js";
 import { handshakeError, TRACE_PATH, upgradeRequired } from "../traces/handshake.js";
 import { traceSchema } from "../traces/schema.js";

@@ -1,5 +1,5 @@
-import type { SaeReading } from "../../runtime/features.js";
-import type { Engine, GenerationEvent } from "../../runtime/generation.js";
+import type { SaeReading } from "../../runtime/contract/features.js";
+import type { Engine, GenerationEvent } from "../../runtime/contract/generation.js";
 import { toWireScalars } from "../openai/features.js";
 import { toWireLogprob } from "../openai/logprob.js";
 import { toUsage } from "../openai/usage.js";

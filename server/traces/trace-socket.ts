@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import type { WebSocket } from "ws";
-import { ShuttingDown } from "../../runtime/errors.js";
+import { ShuttingDown } from "../../runtime/contract/errors.js";
 import { HttpError, renderError } from "../errors.js";
 import { parseBody } from "../openai/request/parse.js";
 import { badMessage, type Codec } from "./codec.js";

@@ -1,5 +1,5 @@
-import { InvalidRequest } from "../../runtime/errors.js";
-import type { Engine, GenerationEvent } from "../../runtime/generation.js";
+import { InvalidRequest } from "../../runtime/contract/errors.js";
+import type { Engine, GenerationEvent } from "../../runtime/contract/generation.js";
 import { GenerationFailed } from "../errors.js";
 import type { ModelRegistry } from "../model-registry.js";
 import { ignoredFieldsHeader } from "../openai/request/check-fields.js";

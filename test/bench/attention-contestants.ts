@@ -1,6 +1,6 @@
-import type { LambdaCache } from "../../runtime/lambda-cache.js";
+import type { LambdaCache } from "../../runtime/cache/lambda-cache.js";
+import type { Runner } from "../../runtime/graphs/runner.js";
 import type { Tensor } from "../../runtime/ort/tensor.js";
-import type { Runner } from "../../runtime/runner.js";
 import { randomWeights } from "../models/random-model.js";
 import type { FullRunner } from "./full-runner.js";
 

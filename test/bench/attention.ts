@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
 import type { Precision } from "../../models/weights/block-format.js";
-import { Runner } from "../../runtime/runner.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { type Contestant, fullContestant, lambdaContestant, type Text } from "./attention-contestants.js";
 import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
 import { FullRunner } from "./full-runner.js";

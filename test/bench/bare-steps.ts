@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
 import type { Precision } from "../../models/weights/block-format.js";
-import { Runner } from "../../runtime/runner.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { type Figure, median, percentile, timed } from "./report.js";
 
 const GEOMETRY = { window: 256, sinks: 10 };

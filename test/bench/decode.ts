@@ -1,8 +1,8 @@
 import { availableParallelism } from "node:os";
 import { type CompiledModel, compileModel } from "../../models/compile.js";
 import type { Precision } from "../../models/weights/block-format.js";
-import type { LambdaCache } from "../../runtime/lambda-cache.js";
-import { Runner } from "../../runtime/runner.js";
+import type { LambdaCache } from "../../runtime/cache/lambda-cache.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
 import { MatMul } from "./matmul.js";
 import { argument, type Figure, median, report, timed } from "./report.js";

@@ -1,9 +1,9 @@
 import { compileModel } from "../../models/compile.js";
 import { hook } from "../../models/hooks.js";
-import { AttachedSaes } from "../../runtime/attached-saes.js";
-import type { FeatureEdit } from "../../runtime/features.js";
-import type { ResidualEdits } from "../../runtime/residual-edits.js";
-import { Runner } from "../../runtime/runner.js";
+import type { FeatureEdit } from "../../runtime/contract/features.js";
+import type { ResidualEdits } from "../../runtime/graphs/residual-edits.js";
+import { Runner } from "../../runtime/graphs/runner.js";
+import { AttachedSaes } from "../../runtime/saes/attached-saes.js";
 import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
 import { randomSaeFolder } from "./random-sae-folder.js";
 import { argument, type Figure, median, processorTime, report } from "./report.js";

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
-import { LocalEngine } from "../../runtime/engine.js";
-import { Runner } from "../../runtime/runner.js";
-import { sequenceRequest } from "../runtime/requests.js";
+import { LocalEngine } from "../../runtime/engine/engine.js";
+import { Runner } from "../../runtime/graphs/runner.js";
+import { sequenceRequest } from "../runtime/engine/requests.js";
 import { benchFolder } from "./bench-model.js";
 import { collectGarbage, memory } from "./memory.js";
 import { argument, type Figure, median, report, timed } from "./report.js";

@@ -1,5 +1,5 @@
-import { LocalEngine } from "../../runtime/engine.js";
-import type { LocalEngineOptions } from "../../runtime/engine-options.js";
+import { LocalEngine } from "../../runtime/engine/engine.js";
+import type { LocalEngineOptions } from "../../runtime/engine/options.js";
 import { parseCompletionRequest } from "../../server/openai/request/completion-request.js";
 import { toSequences } from "../../server/openai/sequences.js";
 import { type ProcessorTime, processorTimeOf } from "./thread-times.js";

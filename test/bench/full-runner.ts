@@ -4,11 +4,11 @@ import { describeModel } from "../../models/architectures/index.js";
 import type { CompiledGraph, CompiledModel } from "../../models/compile.js";
 import { openModelSource } from "../../models/model-source.js";
 import { openStored } from "../../models/stored-model.js";
+import { RotaryTable } from "../../runtime/graphs/rotary-table.js";
 import { Binding } from "../../runtime/ort/binding.js";
 import { PrepackedWeights, Session } from "../../runtime/ort/session.js";
 import { Tensor } from "../../runtime/ort/tensor.js";
-import { RotaryTable } from "../../runtime/rotary-table.js";
-import { openWeights } from "../../runtime/weights.js";
+import { openWeights } from "../../runtime/ort/weights.js";
 import { buildFull, type FullInterface, type FullKind } from "./full-attention.js";
 
 /** Keys and values of one text, all of them: per layer [1, kvHeads, slots, headDim], and what every run of it shares. */

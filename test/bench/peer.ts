@@ -1,8 +1,8 @@
 import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
 import type { Precision } from "../../models/weights/block-format.js";
-import { ChunkSize } from "../../runtime/chunk-size.js";
-import { Runner } from "../../runtime/runner.js";
+import { ChunkSize } from "../../runtime/engine/chunk-size.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { benchFolder, SMOLLM2 } from "./bench-model.js";
 import { type LlamaCpp, openLlamaCpp } from "./llama-cpp.js";
 import { type GgufTypes, randomGguf } from "./random-gguf.js";

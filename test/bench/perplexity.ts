@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { compileModel } from "../../models/compile.js";
 import { PRECISIONS } from "../../models/weights/block-format.js";
-import { Runner } from "../../runtime/runner.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { benchFolder } from "./bench-model.js";
 import { heldOutTokens } from "./held-out-tokens.js";
 import { argument, type Figure, mean, report } from "./report.js";

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
 import type { Precision } from "../../models/weights/block-format.js";
-import { Runner } from "../../runtime/runner.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { onCpu } from "../bfloat16-on-cpu.js";
 import { benchFolder } from "./bench-model.js";
 import { heldOutTokens } from "./held-out-tokens.js";

@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
-import { ChunkSize } from "../../runtime/chunk-size.js";
-import { Runner } from "../../runtime/runner.js";
+import { ChunkSize } from "../../runtime/engine/chunk-size.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { benchFolder, layerWeights, randomLlama, SMOLLM2 } from "./bench-model.js";
 import { MatMul } from "./matmul.js";
 import { argument, type Figure, median, report, timed } from "./report.js";

@@ -3,7 +3,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { pino } from "pino";
-import { LocalEngine } from "../../runtime/engine.js";
+import { LocalEngine } from "../../runtime/engine/engine.js";
 import { createApp } from "../../server/app.js";
 import { listen } from "../../server/http.js";
 import { createModelRegistry } from "../../server/model-registry.js";

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
-import { Archive } from "../../runtime/archive.js";
-import type { LambdaCache } from "../../runtime/lambda-cache.js";
-import { Runner } from "../../runtime/runner.js";
+import { Archive } from "../../runtime/cache/archive.js";
+import type { LambdaCache } from "../../runtime/cache/lambda-cache.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { benchFolder } from "./bench-model.js";
 import { argument, type Figure, median, report, timed } from "./report.js";
 

@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
-import { AttachedSaes } from "../../runtime/attached-saes.js";
-import type { FeatureRequest, SaeReading } from "../../runtime/features.js";
-import { Runner } from "../../runtime/runner.js";
-import type { Residuals } from "../../runtime/tap-outputs.js";
+import type { FeatureRequest, SaeReading } from "../../runtime/contract/features.js";
+import { Runner } from "../../runtime/graphs/runner.js";
+import type { Residuals } from "../../runtime/graphs/tap-outputs.js";
+import { AttachedSaes } from "../../runtime/saes/attached-saes.js";
 import { benchFolder } from "./bench-model.js";
 import { heldOutTokens } from "./held-out-tokens.js";
 import { argument, type Figure, percentile, report } from "./report.js";

@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { LocalEngineOptions } from "../../runtime/engine-options.js";
+import type { LocalEngineOptions } from "../../runtime/engine/options.js";
 import { bareSteps } from "./bare-steps.js";
 import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
 import type { EngineRun } from "./engine-alone.js";

@@ -1,11 +1,11 @@
 import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
 import { hook } from "../../models/hooks.js";
-import { AttachedSaes } from "../../runtime/attached-saes.js";
-import type { FeatureRequest, SaeReading } from "../../runtime/features.js";
-import type { LambdaCache } from "../../runtime/lambda-cache.js";
-import { Runner } from "../../runtime/runner.js";
-import type { Residuals } from "../../runtime/tap-outputs.js";
+import type { LambdaCache } from "../../runtime/cache/lambda-cache.js";
+import type { FeatureRequest, SaeReading } from "../../runtime/contract/features.js";
+import { Runner } from "../../runtime/graphs/runner.js";
+import type { Residuals } from "../../runtime/graphs/tap-outputs.js";
+import { AttachedSaes } from "../../runtime/saes/attached-saes.js";
 import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
 import { randomSaeFolder } from "./random-sae-folder.js";
 import { argument, type Figure, median, report, timed } from "./report.js";

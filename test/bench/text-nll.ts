@@ -1,5 +1,5 @@
-import type { LambdaGeometry } from "../../runtime/lambda-cache.js";
-import type { Runner } from "../../runtime/runner.js";
+import type { LambdaGeometry } from "../../runtime/cache/lambda-cache.js";
+import type { Runner } from "../../runtime/graphs/runner.js";
 
 /** NLL of every token given those before it, prefilled in chunks; NaN for the first. */
 export function textNll(

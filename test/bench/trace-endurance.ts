@@ -1,6 +1,6 @@
 import { fork } from "node:child_process";
 import { join } from "node:path";
-import { LocalEngine } from "../../runtime/engine.js";
+import { LocalEngine } from "../../runtime/engine/engine.js";
 import { HIGH_WATER } from "../../server/traces/outbox.js";
 import { countedEngine } from "../server/counted-engine.js";
 import { serve } from "../server/with-server.js";

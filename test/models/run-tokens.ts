@@ -1,5 +1,5 @@
 import type { CompiledModel } from "../../models/compile.js";
-import { Runner } from "../../runtime/runner.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 
 /** Logits after a few tokens, the last of them decoded: both graphs have run. */
 export function runTokens(model: CompiledModel, sinks = 2): Float32Array {

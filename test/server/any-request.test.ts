@@ -4,7 +4,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import type { Hono } from "hono";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { LocalEngine } from "../../runtime/engine.js";
+import { LocalEngine } from "../../runtime/engine/engine.js";
 import type { AppEnv } from "../../server/exchange.js";
 import { completionOf, WireError } from "./wire.js";
 import { appOf, complete, eventsOf } from "./with-server.js";

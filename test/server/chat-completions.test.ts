@@ -1,6 +1,6 @@
 import type { Hono } from "hono";
 import { describe, expect, it } from "vitest";
-import { ChatTemplateFailed, ChatTemplateUnsupported, InvalidRequest } from "../../runtime/errors.js";
+import { ChatTemplateFailed, ChatTemplateUnsupported, InvalidRequest } from "../../runtime/contract/errors.js";
 import type { AppEnv } from "../../server/exchange.js";
 import { END_OF_TURN, endEvent, scriptedEngine, wordEvent, words } from "./scripted-engine.js";
 import { completionOf, errorOf, WireChat, WireChatChunk } from "./wire.js";

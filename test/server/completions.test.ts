@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { GenerationEvent } from "../../runtime/generation.js";
+import type { GenerationEvent } from "../../runtime/contract/generation.js";
 import { endEvent, scriptedEngine, wordEvent } from "./scripted-engine.js";
 import { addUp, chunksOf, completionOf, errorOf, WireError } from "./wire.js";
 import { appOf, complete, eventsOf } from "./with-server.js";

@@ -1,4 +1,4 @@
-import type { Engine, GenerationEvent } from "../../runtime/generation.js";
+import type { Engine, GenerationEvent } from "../../runtime/contract/generation.js";
 
 /** The same engine, and how many events its readers have taken. */
 export function countedEngine(engine: Engine): { readonly engine: Engine; readonly taken: () => number } {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { connectTraces, type Reading, type Subprotocol } from "../../loadtest/client/index.js";
-import { LocalEngine } from "../../runtime/engine.js";
+import { LocalEngine } from "../../runtime/engine/engine.js";
 import { toWireFloat } from "../../server/openai/features.js";
 import { eventsOf, withServer } from "./with-server.js";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { GenerationEvent, SequenceRequest } from "../../runtime/generation.js";
+import type { GenerationEvent, SequenceRequest } from "../../runtime/contract/generation.js";
 import { countLogprobs } from "../../server/openai/answer-size.js";
 import { toWireFloat } from "../../server/openai/features.js";
 import { endEvent, scriptedEngine, wordEvent } from "./scripted-engine.js";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { afterAll, describe, expect, it, vi } from "vitest";
 import { compileModel } from "../../models/compile.js";
-import { Runner } from "../../runtime/runner.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { expectedTensors, goldenFolder, goldenSequences, maxDifference } from "../golden-tensors.js";
 import { type Ended, lambdatap, whileServing } from "./lambdatap-process.js";
 

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { Agent, request } from "node:http";
 import { connect } from "node:net";
 import { expect, test } from "vitest";
-import { SetupError } from "../../runtime/errors.js";
+import { SetupError } from "../../runtime/contract/errors.js";
 import { listen } from "../../server/http.js";
 import { endEvent, scriptedEngine, wordEvent } from "./scripted-engine.js";
 import { appOf, until } from "./with-server.js";

@@ -1,7 +1,7 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect, test } from "vitest";
-import type { Engine } from "../../runtime/generation.js";
+import type { Engine } from "../../runtime/contract/generation.js";
 import { scriptedEngine } from "./scripted-engine.js";
 import { withServer } from "./with-server.js";
 

@@ -1,8 +1,14 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import * as z from "zod";
-import { InvalidRequest, QueueFull, ShuttingDown } from "../../runtime/errors.js";
-import type { FeatureDescription, FeatureRequest, SaeCard, SaeReading } from "../../runtime/features.js";
-import type { Engine, GenerationEvent, ModelCard, SequenceRequest, TokenLogprobs } from "../../runtime/generation.js";
+import { InvalidRequest, QueueFull, ShuttingDown } from "../../runtime/contract/errors.js";
+import type { FeatureDescription, FeatureRequest, SaeCard, SaeReading } from "../../runtime/contract/features.js";
+import type {
+  Engine,
+  GenerationEvent,
+  ModelCard,
+  SequenceRequest,
+  TokenLogprobs,
+} from "../../runtime/contract/generation.js";
 
 const Messages = z.array(z.object({ role: z.string(), content: z.unknown() }));
 

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { pino } from "pino";
 import { describe, expect, test } from "vitest";
-import type { Engine } from "../../runtime/generation.js";
+import type { Engine } from "../../runtime/contract/generation.js";
 import { endEvent, type Script, scriptedEngine, wordEvent } from "./scripted-engine.js";
 import { until, untilStill, withServer } from "./with-server.js";
 

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { describe, expect, test } from "vitest";
 import * as z from "zod";
-import type { GenerationEvent } from "../../runtime/generation.js";
+import type { GenerationEvent } from "../../runtime/contract/generation.js";
 import { endEvent, readingsOf, scriptedEngine } from "./scripted-engine.js";
 import { completionOf, errorOf, WireError, WireTextFeatures } from "./wire.js";
 import { appOf, complete, eventsOf, until, untilStill, withServer } from "./with-server.js";

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { connectTraces } from "../../loadtest/client/index.js";
-import { LocalEngine } from "../../runtime/engine.js";
+import { LocalEngine } from "../../runtime/engine/engine.js";
 import { HIGH_WATER } from "../../server/traces/outbox.js";
 import { countedEngine } from "./counted-engine.js";
 import { untilStill, withServer } from "./with-server.js";

@@ -1,8 +1,8 @@
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 import { describe, expect, test } from "vitest";
 import * as z from "zod";
-import type { Engine } from "../../runtime/generation.js";
-import { startEngine } from "../runtime/small-engine.js";
+import type { Engine } from "../../runtime/contract/generation.js";
+import { startEngine } from "../runtime/engine/small-engine.js";
 import { endEvent, scriptedEngine, wordEvent } from "./scripted-engine.js";
 import { openTraces, SUBPROTOCOLS, type Subprotocol, type WireFrame } from "./trace-wire.js";
 import { appOf, until, withServer } from "./with-server.js";

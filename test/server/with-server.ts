@@ -1,6 +1,6 @@
 import type { Hono } from "hono";
 import { type Logger, pino } from "pino";
-import type { Engine } from "../../runtime/generation.js";
+import type { Engine } from "../../runtime/contract/generation.js";
 import { createApp } from "../../server/app.js";
 import type { AppEnv } from "../../server/exchange.js";
 import type { GuardRules } from "../../server/guard.js";

@@ -1,5 +1,5 @@
 import { compileModel } from "../../models/compile.js";
-import { Runner } from "../../runtime/runner.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { expectedTensors, goldenArchitectures, goldenFolder, goldenSequences } from "../golden-tensors.js";
 import { pieceEnds } from "../text-pieces.js";
 import { GPU_PRECISIONS, type GpuPrecision } from "./ceilings.js";

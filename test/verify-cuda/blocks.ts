@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
 import type { Precision } from "../../models/weights/block-format.js";
-import { Runner } from "../../runtime/runner.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { compareLogits, type LogitDifference } from "../logit-difference.js";
 import type { Cell, Goal } from "./findings.js";
 import { logitsOf } from "./golden-text.js";

@@ -1,6 +1,6 @@
-import type { LambdaCache, LambdaGeometry } from "../../runtime/lambda-cache.js";
+import type { LambdaCache, LambdaGeometry } from "../../runtime/cache/lambda-cache.js";
+import type { Runner } from "../../runtime/graphs/runner.js";
 import type { CudaDevice } from "../../runtime/ort/cuda-device.js";
-import type { Runner } from "../../runtime/runner.js";
 import { timed } from "../bench/report.js";
 
 export interface ChunkTime {

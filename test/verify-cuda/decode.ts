@@ -1,4 +1,4 @@
-import { Runner } from "../../runtime/runner.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { type GpuPrecision, WIDTH } from "./ceilings.js";
 import type { Findings } from "./findings.js";
 import { fullCache } from "./full-cache.js";

@@ -1,6 +1,6 @@
-import type { AttachedSaes } from "../../runtime/attached-saes.js";
-import type { LambdaGeometry } from "../../runtime/lambda-cache.js";
-import type { Runner } from "../../runtime/runner.js";
+import type { LambdaGeometry } from "../../runtime/cache/lambda-cache.js";
+import type { Runner } from "../../runtime/graphs/runner.js";
+import type { AttachedSaes } from "../../runtime/saes/attached-saes.js";
 import { withRow } from "./golden-text.js";
 
 /** Logits of a text with a feature of every attached SAE clamped: its first half prefilled, its second half decoded. */

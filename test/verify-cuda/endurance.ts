@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
-import type { LambdaCache } from "../../runtime/lambda-cache.js";
-import { Runner } from "../../runtime/runner.js";
+import type { LambdaCache } from "../../runtime/cache/lambda-cache.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { memory } from "../bench/memory.js";
 import { median, timed } from "../bench/report.js";
 import { pretend } from "./full-cache.js";

@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
 import type { ChosenActivation } from "../../models/sae/encode.js";
-import { AttachedSaes } from "../../runtime/attached-saes.js";
-import type { FeatureRequest, SaeReading } from "../../runtime/features.js";
+import type { FeatureRequest, SaeReading } from "../../runtime/contract/features.js";
+import { Runner } from "../../runtime/graphs/runner.js";
+import type { Residuals } from "../../runtime/graphs/tap-outputs.js";
 import { CPU, type Device } from "../../runtime/ort/device.js";
-import { Runner } from "../../runtime/runner.js";
-import type { Residuals } from "../../runtime/tap-outputs.js";
+import { AttachedSaes } from "../../runtime/saes/attached-saes.js";
 import { heldOutTokens } from "../bench/held-out-tokens.js";
 import { maxDifference } from "../golden-tensors.js";
 import { editedLogits } from "./edited-logits.js";

@@ -1,6 +1,6 @@
-import { Archive } from "../../runtime/archive.js";
-import type { Retrieval } from "../../runtime/retrieval.js";
-import type { Runner } from "../../runtime/runner.js";
+import { Archive } from "../../runtime/cache/archive.js";
+import type { Retrieval } from "../../runtime/cache/retrieval.js";
+import type { Runner } from "../../runtime/graphs/runner.js";
 import { expectedTensors, goldenIds } from "../golden-tensors.js";
 import { withRow } from "./golden-text.js";
 import { type Differences, differences } from "./golden-tolerance.js";

@@ -1,5 +1,5 @@
-import type { LambdaCache, LambdaGeometry } from "../../runtime/lambda-cache.js";
-import type { Runner } from "../../runtime/runner.js";
+import type { LambdaCache, LambdaGeometry } from "../../runtime/cache/lambda-cache.js";
+import type { Runner } from "../../runtime/graphs/runner.js";
 
 /** Runs `use` on one row of a fresh cache. */
 export function withRow<Result>(

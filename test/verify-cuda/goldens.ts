@@ -1,5 +1,5 @@
 import { compileModel } from "../../models/compile.js";
-import { Runner } from "../../runtime/runner.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { expectedTensors, goldenFolder, goldenIds } from "../golden-tensors.js";
 import { GPU_PRECISIONS } from "./ceilings.js";
 import { differenceTable } from "./difference-table.js";

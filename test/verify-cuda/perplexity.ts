@@ -1,8 +1,8 @@
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { CPU, type Device } from "../../runtime/ort/device.js";
-import { Runner } from "../../runtime/runner.js";
 import { heldOutTokens } from "../bench/held-out-tokens.js";
 import { mean } from "../bench/report.js";
 import { textNll } from "../bench/text-nll.js";

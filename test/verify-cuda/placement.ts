@@ -1,7 +1,7 @@
 import { compileModel } from "../../models/compile.js";
 import type { HookName } from "../../models/hooks.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import type { HostNode } from "../../runtime/ort/placement.js";
-import { Runner } from "../../runtime/runner.js";
 import { goldenArchitectures, goldenFolder } from "../golden-tensors.js";
 import { GPU_PRECISIONS, type GpuPrecision } from "./ceilings.js";
 import { retrievalDifferences } from "./golden-retrieval.js";

@@ -1,4 +1,4 @@
-import { Runner } from "../../runtime/runner.js";
+import { Runner } from "../../runtime/graphs/runner.js";
 import { layerWeights } from "../bench/bench-model.js";
 import { median } from "../bench/report.js";
 import { type GpuPrecision, WIDTH } from "./ceilings.js";

@@ -1,5 +1,5 @@
-import type { LambdaCache } from "../../runtime/lambda-cache.js";
-import type { Runner } from "../../runtime/runner.js";
+import type { LambdaCache } from "../../runtime/cache/lambda-cache.js";
+import type { Runner } from "../../runtime/graphs/runner.js";
 import { median, percentile, timed } from "../bench/report.js";
 
 /** Steps that are not counted: kernels are chosen, and what is replayed is recorded. */

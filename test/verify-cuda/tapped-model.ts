@@ -1,9 +1,9 @@
 import { hook } from "../../models/hooks.js";
-import { AttachedSaes } from "../../runtime/attached-saes.js";
-import type { FeatureRequest } from "../../runtime/features.js";
-import type { LambdaCache } from "../../runtime/lambda-cache.js";
-import { Runner } from "../../runtime/runner.js";
-import type { Residuals, TapRows } from "../../runtime/tap-outputs.js";
+import type { LambdaCache } from "../../runtime/cache/lambda-cache.js";
+import type { FeatureRequest } from "../../runtime/contract/features.js";
+import { Runner } from "../../runtime/graphs/runner.js";
+import type { Residuals, TapRows } from "../../runtime/graphs/tap-outputs.js";
+import { AttachedSaes } from "../../runtime/saes/attached-saes.js";
 import { randomSaeFolder } from "../bench/random-sae-folder.js";
 import { fullCache } from "./full-cache.js";
 import { randomCompiledModel } from "./random-compiled-model.js";

@@ -1,4 +1,4 @@
-import { SetupError } from "../../errors.js";
+import { SetupError } from "../../contract/errors.js";
 import type { DeviceChoice } from "../device-choice.js";
 import { askDriver, type CudaDriver, type Gpu } from "./cuda-driver.js";
 import { installProvider } from "./cuda-packages.js";

@@ -1,4 +1,4 @@
-import { SetupError } from "../../errors.js";
+import { SetupError } from "../../contract/errors.js";
 import { libraryPath } from "../library.js";
 import { type CudaLibrary, findLibraries } from "./cuda-libraries.js";
 import type { InstallCommand } from "./cuda-packages.js";

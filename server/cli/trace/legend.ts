@@ -1,4 +1,4 @@
-import type { FeatureRequest, SaeCard } from "../../../runtime/features.js";
+import type { FeatureRequest, SaeCard } from "../../../runtime/contract/features.js";
 import { LEVELS, MARKS, type Palette } from "./palette.js";
 import { printable } from "./printable.js";
 import type { Scale } from "./scale.js";

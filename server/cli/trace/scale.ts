@@ -1,5 +1,5 @@
-import type { SaeReading } from "../../../runtime/features.js";
-import type { ModelCard } from "../../../runtime/generation.js";
+import type { SaeReading } from "../../../runtime/contract/features.js";
+import type { ModelCard } from "../../../runtime/contract/generation.js";
 import { toWireFloat } from "../../openai/features.js";
 import { UsageError } from "../flags.js";
 import type { ColorBy, ColorRange, Scalar } from "./flags.js";

@@ -1,5 +1,5 @@
-import type { SaeReading } from "../../../runtime/features.js";
-import type { Engine, GenerationEvent, ModelCard, SequenceRequest } from "../../../runtime/generation.js";
+import type { SaeReading } from "../../../runtime/contract/features.js";
+import type { Engine, GenerationEvent, ModelCard, SequenceRequest } from "../../../runtime/contract/generation.js";
 import { GenerationFailed } from "../../errors.js";
 import { toWireReading, type WireReading } from "../../openai/features.js";
 import { toWireLogprob } from "../../openai/logprob.js";

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual, toUSVString } from "node:util";
-import { InvalidRequest } from "../../../runtime/errors.js";
+import { InvalidRequest } from "../../../runtime/contract/errors.js";
 import { HARMLESS_FIELDS, REFUSED_FIELDS, type RefusedField } from "./known-fields.js";
 
 /** What is done about fields that nobody knows. */

@@ -1,7 +1,7 @@
 import * as z from "zod";
-import { InvalidRequest } from "../../../runtime/errors.js";
-import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS, repeatedEdit } from "../../../runtime/features.js";
-import type { ModelCard } from "../../../runtime/generation.js";
+import { InvalidRequest } from "../../../runtime/contract/errors.js";
+import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS, repeatedEdit } from "../../../runtime/contract/features.js";
+import type { ModelCard } from "../../../runtime/contract/generation.js";
 import { attachedSae } from "./feature-request.js";
 
 const Edit = z

@@ -1,8 +1,8 @@
 import * as z from "zod";
 import type { ChosenActivation } from "../../../models/sae/encode.js";
-import { InvalidRequest } from "../../../runtime/errors.js";
-import type { FeatureRequest, SaeCard } from "../../../runtime/features.js";
-import type { ModelCard } from "../../../runtime/generation.js";
+import { InvalidRequest } from "../../../runtime/contract/errors.js";
+import type { FeatureRequest, SaeCard } from "../../../runtime/contract/features.js";
+import type { ModelCard } from "../../../runtime/contract/generation.js";
 
 /** How an SAE's features are chosen: as it was trained, by top-AFA, or the k largest. */
 const Activation = z

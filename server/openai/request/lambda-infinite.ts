@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { LambdaOptions } from "../../../runtime/generation.js";
+import type { LambdaOptions } from "../../../runtime/contract/generation.js";
 
 const Retrieve = z.strictObject({
   k: z.int().min(1).nullish(),

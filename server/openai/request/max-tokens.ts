@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { InvalidRequest } from "../../../runtime/errors.js";
-import type { ModelCard } from "../../../runtime/generation.js";
+import { InvalidRequest } from "../../../runtime/contract/errors.js";
+import type { ModelCard } from "../../../runtime/contract/generation.js";
 import type { GenerationRequest } from "./generation-fields.js";
 
 /** What the server says of the length of answers. */

@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { InvalidRequest } from "../../../runtime/errors.js";
-import type { Engine } from "../../../runtime/generation.js";
+import { InvalidRequest } from "../../../runtime/contract/errors.js";
+import type { Engine } from "../../../runtime/contract/generation.js";
 import { firstNonId } from "./prompt.js";
 
 const MOST_ALLOWED = 1 << 20;

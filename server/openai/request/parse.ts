@@ -1,5 +1,5 @@
 import type * as z from "zod";
-import { InvalidRequest } from "../../../runtime/errors.js";
+import { InvalidRequest } from "../../../runtime/contract/errors.js";
 
 /**
  * A body as its schema has it.

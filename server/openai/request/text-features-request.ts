@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { InvalidRequest } from "../../../runtime/errors.js";
-import type { Engine, SamplingParams, SequenceRequest } from "../../../runtime/generation.js";
+import { InvalidRequest } from "../../../runtime/contract/errors.js";
+import type { Engine, SamplingParams, SequenceRequest } from "../../../runtime/contract/generation.js";
 import { checkAnswerSize } from "../answer-size.js";
 import { READ_ONLY, tokenize } from "../tokenize.js";
 import { checkEdits, Edits } from "./edits.js";

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { temporaryFolder } from "../../models/weights/write-safetensors.js";
-import { startEngine } from "../../runtime/small-engine.js";
+import { startEngine } from "../../runtime/engine/small-engine.js";
 import { withServer } from "../../server/with-server.js";
 import { passkey, reportIn } from "./passkey-process.js";
 

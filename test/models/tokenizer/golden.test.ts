@@ -5,7 +5,7 @@ import { gunzipSync } from "node:zlib";
 import { afterAll, expect, test } from "vitest";
 import { z } from "zod";
 import type { TokenBytes } from "../../../models/tokenizer/token-bytes.js";
-import { Detokenizer, startOfText } from "../../../runtime/detokenizer.js";
+import { Detokenizer, startOfText } from "../../../runtime/sampling/detokenizer.js";
 import { inPieces, opened } from "./opened.js";
 
 const Text = z.string().nullable();

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import koffi from "koffi";
 import { afterAll, expect, it } from "vitest";
-import { SetupError } from "../../../runtime/errors.js";
+import { SetupError } from "../../../runtime/contract/errors.js";
 import { mapFile } from "../../../runtime/ort/mapped-file.js";
 import { Tensor } from "../../../runtime/ort/tensor.js";
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ModelFormatError } from "../../../models/errors.js";
 import type { Tokenizer } from "../../../models/tokenizer/tokenizer.js";
-import { InvalidRequest } from "../../../runtime/errors.js";
+import { InvalidRequest } from "../../../runtime/contract/errors.js";
 import { Encoder } from "../../../runtime/prompts/encoder.js";
 import type { LibraryLimits } from "../../../runtime/prompts/watch.js";
 import { openEmbedded } from "../../models/tokenizer/opened.js";

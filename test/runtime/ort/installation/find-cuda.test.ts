@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { listEntries, prune } from "../../../../models/cache/cache-entry.js";
-import { SetupError } from "../../../../runtime/errors.js";
+import { SetupError } from "../../../../runtime/contract/errors.js";
 import { type CudaPlaces, installationOf, searchCuda } from "../../../../runtime/ort/installation/find-cuda.js";
 import { cudaFiles, library, npmPackage, ortLibrary, providerFiles, writeFiles } from "./fake-cuda.js";
 

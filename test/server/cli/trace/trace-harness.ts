@@ -1,5 +1,5 @@
-import type { SaeCard, SaeReading } from "../../../../runtime/features.js";
-import type { Engine, GenerationEvent } from "../../../../runtime/generation.js";
+import type { SaeCard, SaeReading } from "../../../../runtime/contract/features.js";
+import type { Engine, GenerationEvent } from "../../../../runtime/contract/generation.js";
 import type { ColorBy } from "../../../../server/cli/trace/flags.js";
 import { chooseColor } from "../../../../server/cli/trace/scale.js";
 import { renderTrace, type Trace, type TraceView } from "../../../../server/cli/trace/view.js";

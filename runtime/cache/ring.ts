@@ -1,0 +1,50 @@
+import type { Geometry } from "../../models/graph-interface.js";
+
+/** Slots a row begins with, beyond the starting tokens; doubled until the window is full. */
+const FIRST_SLOTS = 256;
+
+/**
+ * Which token stands where in the buffers of one geometry: slots 0..G-1 hold the starting tokens, the rest is a ring of
+ * the last W. A geometry with a trained window has that window, no starting tokens, and never more slots than it needs.
+ */
+export class Ring {
+  readonly window: number;
+  readonly sinks: number;
+  /** Slots a row has memory for. */
+  slots = 0;
+
+  constructor(geometry: Geometry, lambda: { readonly window: number; readonly sinks: number }) {
+    const trained = geometry.window !== "lambda";
+    this.window = geometry.window === "lambda" ? lambda.window : geometry.window;
+    this.sinks = trained ? 0 : lambda.sinks;
+  }
+
+  /** Slots in use when all are. */
+  get full(): number {
+    return this.sinks + this.window;
+  }
+
+  /** Slot of the token with index `n` in the text. */
+  slotOf(n: number): number {
+    return n < this.full ? n : this.sinks + ((n - this.sinks) % this.window);
+  }
+
+  /** Index of the token in each slot [start, end) of a row that has seen `count` tokens. */
+  tokensInSlots(count: number, start: number, end: number): Float64Array {
+    const newest = count - 1;
+    const newestSlot = this.slotOf(newest);
+    const wrapped = count > this.full;
+    return Float64Array.from({ length: Math.max(0, end - start) }, (_, i) => {
+      const slot = start + i;
+      if (!wrapped || slot < this.sinks) return slot;
+      return newest - ((newestSlot - slot + this.window) % this.window);
+    });
+  }
+
+  /** Slots for a text of so many tokens, in steps. */
+  slotsFor(tokens: number): number {
+    let slots = this.sinks + FIRST_SLOTS;
+    while (slots < tokens) slots = this.sinks + (slots - this.sinks) * 2;
+    return Math.min(slots, this.full);
+  }
+}

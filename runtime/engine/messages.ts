@@ -1,0 +1,68 @@
+import type { TokenBytesData } from "../../models/tokenizer/token-bytes.js";
+import type { Precision } from "../../models/weights/block-format.js";
+import type { FeatureDescription } from "../contract/features.js";
+import type { GenerationEvent, ModelCard, SequenceRequest } from "../contract/generation.js";
+import type { DeviceChoice } from "../ort/device-choice.js";
+import type { SaeChoice } from "../saes/attached-saes.js";
+import type { Fault } from "./thread-fault.js";
+
+/** What the engine's thread is started with. */
+export interface EngineThreadOptions {
+  readonly path: string;
+  readonly id: string;
+  readonly precision: Precision | "auto";
+  readonly cacheRoot: string;
+  readonly window: number | undefined;
+  readonly sinks: number | undefined;
+  /** Left out: chosen for the model and the machine. */
+  readonly threads: number | undefined;
+  readonly spin: boolean;
+  readonly device: DeviceChoice;
+  /** ONNX Runtime's library built for CUDA, or its folder, that the user chose. */
+  readonly ortLibrary: string | undefined;
+  /** Whether a GPU records decode steps and replays them. */
+  readonly cudaGraphs: boolean;
+  readonly parallel: number;
+  readonly stallTimeoutMs: number;
+  /** Memory that archives may take, bytes. */
+  readonly archiveBytes: number;
+  readonly saes: SaeChoice;
+  readonly hasChatTemplate: boolean;
+}
+
+/** A sequence that the model can run; its prompt changes threads without being copied number by number. */
+export interface AdmittedSequence extends Omit<SequenceRequest, "prompt"> {
+  readonly prompt: Int32Array<ArrayBuffer>;
+}
+
+/** To the engine's thread. */
+export type EngineCommand =
+  /** The first message: what the tokens of this model stand for. `close` in its place: the model cannot be served. */
+  | { readonly type: "tokenizer"; readonly tokens: TokenBytesData | null }
+  | { readonly type: "submit"; readonly request: number; readonly sequences: readonly AdmittedSequence[] }
+  | { readonly type: "cancel"; readonly request: number }
+  /** The reader has taken events of this much credit. */
+  | { readonly type: "acknowledge"; readonly request: number; readonly credit: number }
+  | {
+      readonly type: "describe";
+      readonly request: number;
+      readonly sae: string;
+      readonly feature: number;
+      readonly top: number;
+    }
+  | { readonly type: "close" };
+
+/** From the engine's thread. */
+export type EngineReport =
+  /** A compilation's share done, 0 to 1. */
+  | { readonly type: "progress"; readonly share: number }
+  /** A line for the log. */
+  | { readonly type: "notice"; readonly line: string }
+  | { readonly type: "ready"; readonly card: ModelCard; readonly fullLength: number }
+  | { readonly type: "failed"; readonly fault: Fault }
+  /** Nothing can be computed any more. */
+  | { readonly type: "lost"; readonly message: string }
+  /** The answer to "describe". */
+  | { readonly type: "description"; readonly request: number; readonly description: FeatureDescription }
+  | { readonly type: "not-described"; readonly request: number; readonly fault: Fault }
+  | { readonly type: "events"; readonly request: number; readonly events: readonly GenerationEvent[] };

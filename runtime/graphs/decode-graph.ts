@@ -1,0 +1,164 @@
+import { HIDDEN } from "../../models/attention.js";
+import type { CompiledGraph } from "../../models/compile.js";
+import type { DecodeInterface } from "../../models/graph-interface.js";
+import type { Archive } from "../cache/archive.js";
+import type { LambdaCache } from "../cache/lambda-cache.js";
+import type { HostNode } from "../ort/placement.js";
+import { Session } from "../ort/session.js";
+import { slotDistances } from "./chunk.js";
+import { type DecodeBinding, DecodeBindings } from "./decode-bindings.js";
+import type { GraphResources } from "./graph-resources.js";
+import type { ResidualEdits } from "./residual-edits.js";
+import { type Residuals, readTaps, type TapRows } from "./tap-outputs.js";
+
+/** What a run of the decode graph does besides computing logits. */
+export interface DecodeOptions {
+  /** Position of the text's first token: 0 but for tests of far positions. */
+  readonly origin?: number;
+  /** Is given the tensors of all taps, [rows, hiddenSize] each. */
+  readonly residuals?: Residuals | TapRows;
+  /** Those of each row; null: none. */
+  readonly edits?: readonly (ResidualEdits | null)[];
+  /** What the row, which then is the only one, has archived; the token is added to it. */
+  readonly archive?: Archive | null;
+}
+
+/** The decode graph of a model: one token in each of some neighbouring rows, keys and values written in place. */
+export class DecodeGraph implements Disposable {
+  readonly #session: Session;
+  readonly #resources: GraphResources;
+  readonly #names: DecodeInterface;
+  readonly #bindings: DecodeBindings;
+  #logits = new Float32Array(0);
+
+  constructor(resources: GraphResources, graph: CompiledGraph<DecodeInterface>) {
+    this.#resources = resources;
+    this.#names = graph.interface;
+    // An archive grows with its text: each recording would be replayed a few times only.
+    const replays = resources.replays && graph.interface.recordable && graph.interface.retrieved === null;
+    this.#session = Session.load(graph.path, {
+      ...resources,
+      replays,
+      weights: resources.weights.tensors,
+      prepack: resources.prepacked !== undefined,
+    });
+    this.#bindings = new DecodeBindings(this.#session, resources, graph.interface, replays);
+  }
+
+  get hostNodes(): readonly HostNode[] {
+    return this.#session.hostNodes;
+  }
+
+  /**
+   * Logits [tokens.length, vocab] of rows first, first + 1, ...; the row's own count is left to the caller. A graph with
+   * edit inputs needs `edits`, and one that retrieves an `archive`.
+   */
+  run(cache: LambdaCache, first: number, tokens: readonly number[], options: DecodeOptions): Float32Array {
+    const { origin = 0, residuals, edits = [], archive = null } = options;
+    if ((archive !== null) !== (this.#names.retrieved !== null) || (archive !== null && tokens.length !== 1))
+      throw new RangeError("a graph that retrieves runs one row, with its archive");
+    if (archive !== null) this.#open(archive, cache.count(first));
+    const tapped = residuals !== undefined;
+    const bound = this.#bindings.of(cache, { first, rows: tokens.length, tapped, edits, archive });
+    const write = (name: string, values: ArrayLike<number>, at = 0) => bound.inputs.get(name)?.write(values, at);
+    const counts = tokens.map((_, i) => cache.count(first + i));
+    write(this.#names.ids, tokens);
+    if (this.#names.positions !== null) write(this.#names.positions, counts);
+    if (archive !== null && this.#names.retrieved !== null) write(this.#names.retrieved, [archive.retrieval.k]);
+    for (const [g, { rotary, sinks, writeIndex, length, distances, middle }] of this.#names.geometries.entries()) {
+      const ring = cache.rings[g]!;
+      if (archive !== null && middle !== null) {
+        const used = Math.min(cache.count(first) + 1, ring.full);
+        write(middle.unused, new Float32Array(ring.slots).fill(HIDDEN, used));
+        const [cos, sin] =
+          middle.query === null ? [] : [bound.inputs.get(middle.query.cos), bound.inputs.get(middle.query.sin)];
+        if (cos && sin) this.#resources.rotary[g]?.writeDistance(cos, sin, 0, archive.retrieval.distance, 1);
+      }
+      write(
+        writeIndex,
+        counts.map((n) => ring.slotOf(n)),
+      );
+      if (length !== null)
+        write(
+          length,
+          counts.map((n) => Math.min(n + 1, ring.full)),
+        );
+      for (const [i, n] of counts.entries()) {
+        if (distances !== null) write(distances, slotDistances(ring, n + 1), i * ring.slots);
+        if (rotary !== null) this.#rotate(bound, g, rotary, i, [origin + n]);
+        if (sinks === null) continue;
+        const nearest = n - ring.window;
+        const standing = Array.from({ length: ring.sinks }, (_, s) => origin + Math.max(s, nearest));
+        this.#rotate(bound, g, sinks.rotary, i, standing);
+      }
+    }
+    bound.written.send();
+    bound.binding.run(bound.recording);
+    for (const i of tokens.keys()) this.#keepSink(cache, first, i, bound);
+    if (archive !== null) this.#keep(archive, cache, first, bound);
+    if (residuals) readTaps(this.#names.taps, bound.taps, residuals);
+    if (this.#logits.length !== bound.logits.size) this.#logits = new Float32Array(bound.logits.size);
+    return bound.logits.read(this.#logits);
+  }
+
+  /** Frees what was bound to a cache. */
+  forget(cache: LambdaCache): void {
+    this.#bindings.forget(cache);
+  }
+
+  /** Frees what was bound to buffers that a cache no longer has. */
+  forgetStale(cache: LambdaCache): void {
+    this.#bindings.forgetStale(cache);
+  }
+
+  /** Frees what was bound to an archive, which would otherwise outlive its text. */
+  forgetArchive(archive: Archive): void {
+    this.#bindings.forgetArchive(archive);
+  }
+
+  [Symbol.dispose](): void {
+    this.#bindings[Symbol.dispose]();
+    this.#session[Symbol.dispose]();
+  }
+
+  #rotate(
+    bound: DecodeBinding,
+    geometry: number,
+    { cos, sin }: { cos: string; sin: string },
+    row: number,
+    positions: readonly number[],
+  ): void {
+    const [cosTensor, sinTensor] = [bound.inputs.get(cos), bound.inputs.get(sin)];
+    if (cosTensor && sinTensor) this.#resources.rotary[geometry]?.write(cosTensor, sinTensor, row, positions);
+  }
+
+  #keepSink(cache: LambdaCache, first: number, i: number, { rawKeys }: DecodeBinding): void {
+    if (cache.count(first + i) >= cache.sinks) return;
+    const { kvHeads, headDim } = cache.shape;
+    const own = rawKeys.map((tensor) => tensor?.alias([1, kvHeads, 1, headDim], i * kvHeads * headDim) ?? null);
+    cache.keepSink(first + i, own);
+    for (const tensor of own) tensor?.[Symbol.dispose]();
+  }
+
+  /** Readies an archive for the token with index `t`. What is bound of it would keep the memory that it leaves. */
+  #open(archive: Archive, t: number): void {
+    if (archive.room <= t) this.#bindings.forgetArchive(archive);
+    archive.reserve(t + 1);
+    archive.showTo(t);
+  }
+
+  /** Adds the token of a row to its archive. */
+  #keep(archive: Archive, cache: LambdaCache, row: number, { rawKeys }: DecodeBinding): void {
+    const n = cache.count(row);
+    archive.store(n, 1, (layer) => {
+      const ring = cache.rings[cache.shape.layerGeometries[layer] ?? 0]!;
+      const inCache = row * cache.shape.kvHeads * ring.slots + ring.slotOf(n);
+      const raw = rawKeys[layer] ?? null;
+      return {
+        ...(raw === null ? { keys: cache.keys[layer]!, keysAt: inCache } : { keys: raw, keysAt: 0 }),
+        values: cache.values[layer]!,
+        valuesAt: inCache,
+      };
+    });
+  }
+}

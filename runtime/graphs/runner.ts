@@ -1,0 +1,223 @@
+import type { CompiledModel, GraphChoice } from "../../models/compile.js";
+import type { HookName } from "../../models/hooks.js";
+import type { Archive } from "../cache/archive.js";
+import { LambdaCache, type LambdaGeometry } from "../cache/lambda-cache.js";
+import { CPU, type Device } from "../ort/device.js";
+import type { HostNode } from "../ort/placement.js";
+import { PrepackedWeights } from "../ort/session.js";
+import { openWeights } from "../ort/weights.js";
+import { planChunk } from "./chunk.js";
+import { DecodeGraph, type DecodeOptions } from "./decode-graph.js";
+import type { GraphResources, PlacedSae } from "./graph-resources.js";
+import { LensGraph } from "./lens-graph.js";
+import { PrefillGraph, type PrefillOptions } from "./prefill-graph.js";
+import { RotaryTable } from "./rotary-table.js";
+
+export interface RunnerOptions {
+  /** The server's window, which longrope's choice of frequencies depends on. */
+  readonly window: number;
+  readonly threads: number;
+  readonly spin?: boolean;
+  /** Where graphs run; default: the CPU. Outlives the runner. */
+  readonly device?: Device;
+  /**
+   * Decode steps are recorded and replayed, where the device can (CUDA graphs): launching a step then costs one call, and
+   * each cache, number of rows and size of its buffers a recording.
+   */
+  readonly replays?: boolean;
+  /** Hooks that can be read and edited. */
+  readonly taps?: ReadonlySet<HookName>;
+  /** SAEs there whose own cuts edits can ask for; they outlive the runner. */
+  readonly cuttingSaes?: readonly PlacedSae[];
+}
+
+/** Below this, a cache's memory on a device is kept for the next one: giving it back waits for all that runs. */
+const WORTH_GIVING_BACK = 256 << 20;
+
+/**
+ * Runs a model's graphs over lambda caches: the only place where tensors meet sequences. Graphs are loaded when a cache
+ * first needs them. A run that fails leaves counts as they were, so it can be run again.
+ */
+export class Runner implements Disposable {
+  readonly #resources: GraphResources;
+  readonly #decode = new Map<string, DecodeGraph>();
+  readonly #prefill = new Map<string, PrefillGraph>();
+  #lens: LensGraph | undefined;
+  readonly #taps: ReadonlySet<HookName>;
+
+  constructor(
+    readonly model: CompiledModel,
+    { window, threads, spin = true, device = CPU, replays = false, taps = new Set(), cuttingSaes = [] }: RunnerOptions,
+  ) {
+    this.#taps = taps;
+    this.#resources = {
+      model,
+      device,
+      weights: openWeights(model.weights, device),
+      prepacked: model.activations === "float32" && device.isHost ? new PrepackedWeights() : undefined,
+      rotary: model.shape.geometries.map(({ window: own, positions }) =>
+        positions.kind === "rotary"
+          ? new RotaryTable(positions.rope, positions.rotaryDim, own === "lambda" ? window : own)
+          : null,
+      ),
+      cuttingSaes,
+      replays: replays && !device.isHost,
+      threads,
+      spin,
+    };
+  }
+
+  /** Loads the graphs that work on a cache; those for edits are loaded when they are first needed. */
+  load({ window, sinks }: LambdaGeometry): void {
+    using _ = this.#decode.has(`${sinks}${false}${false}`) ? undefined : this.#resources.weights.forgetting();
+    this.#settled(() => {
+      this.#decodeGraph(sinks, false);
+      this.#prefillGraph(sinks, false, false);
+      if (sinks > 0 && window < Number.POSITIVE_INFINITY) this.#prefillGraph(sinks, true, false);
+    });
+  }
+
+  /**
+   * An empty cache; the graphs that work on it are loaded.
+   * @param recorded whether steps on it are recorded, where they are at all; not worth it for a cache that soon closes
+   */
+  openCache(geometry: LambdaGeometry, { recorded = true } = {}): LambdaCache {
+    this.load(geometry);
+    return new LambdaCache(this.model.shape, geometry, this.model.activations, this.device, recorded);
+  }
+
+  get device(): Device {
+    return this.#resources.device;
+  }
+
+  get replays(): boolean {
+    return this.#resources.replays;
+  }
+
+  /** On a device: nodes of the loaded graphs through which data goes to the host and back; there should be none. */
+  get hostNodes(): readonly HostNode[] {
+    return [...this.#decode.values(), ...this.#prefill.values()].flatMap((graph) => graph.hostNodes);
+  }
+
+  /** Loads the graphs that work on a cache, and on a device runs them once: their kernels are loaded when they first run. */
+  warmUp(geometry: LambdaGeometry): void {
+    const cache = this.openCache(geometry);
+    try {
+      if (this.device.isHost) return;
+      const row = cache.allocate();
+      this.prefill(cache, row, [0]);
+      this.decode(cache, row, [0]);
+      this.device.wait();
+    } finally {
+      this.closeCache(cache);
+    }
+  }
+
+  /** Lets go of what graphs have bound of an archive, and frees it. */
+  closeArchive(archive: Archive): void {
+    for (const graph of this.#decode.values()) graph.forgetArchive(archive);
+    archive[Symbol.dispose]();
+  }
+
+  closeCache(cache: LambdaCache): void {
+    const { bytes } = cache;
+    for (const graph of this.#decode.values()) graph.forget(cache);
+    cache[Symbol.dispose]();
+    if (bytes >= WORTH_GIVING_BACK) this.device.trim();
+  }
+
+  /**
+   * Runs one token in each of the rows [first, first + tokens.length): logits [tokens.length, vocab], valid until the next
+   * run.
+   */
+  decode(cache: LambdaCache, first: number, tokens: readonly number[], options: DecodeOptions = {}): Float32Array {
+    for (const i of tokens.keys()) cache.reserve(first + i, 1);
+    this.#forgetStale(cache);
+    const { edits = [], ...rest } = options;
+    const edited = edits.some((each) => each !== null);
+    const retrieval = (options.archive ?? null) !== null;
+    const graph = this.#settled(() => this.#decodeGraph(cache.sinks, edited, retrieval));
+    const logits = graph.run(cache, first, tokens, edited ? options : rest);
+    for (const i of tokens.keys()) cache.advance(first + i);
+    return logits;
+  }
+
+  /**
+   * Runs a chunk of at most W tokens of one row and stores its keys and values: logits [wanted.length, vocab] of the
+   * wanted tokens of the chunk (0-based).
+   */
+  prefill(
+    cache: LambdaCache,
+    row: number,
+    ids: ArrayLike<number>,
+    wanted: readonly number[] = [],
+    options: PrefillOptions = {},
+  ): Float32Array {
+    if (ids.length > cache.window) throw new RangeError(`a chunk of ${ids.length} tokens is longer than the window`);
+    cache.reserve(row, ids.length);
+    this.#forgetStale(cache);
+    const chunk = planChunk(cache, row, ids.length);
+    const edited = (options.edits ?? null) !== null;
+    // With starting tokens the graph returns the keys that an archive keeps anyway.
+    const keepsKeys = (options.archive ?? null) !== null && cache.sinks === 0;
+    const graph = this.#settled(() => this.#prefillGraph(cache.sinks, chunk.far, edited, keepsKeys));
+    return graph.run(cache, row, { chunk, ids, wanted, ...options });
+  }
+
+  /** Logits [vocab] that a direction [hiddenSize] in the residual stream adds, through the final norm's gain. */
+  lens(direction: Float32Array): Float32Array {
+    const graph = this.#settled(() => {
+      this.#lens ??= new LensGraph(this.#resources, this.model.lens());
+      return this.#lens;
+    });
+    return graph.run(direction, this.model.shape.vocabSize);
+  }
+
+  [Symbol.dispose](): void {
+    for (const graph of this.#graphs()) graph[Symbol.dispose]();
+    this.#resources.prepacked?.[Symbol.dispose]();
+    this.#resources.weights[Symbol.dispose]();
+  }
+
+  #decodeGraph(sinks: number, edited: boolean, retrieval = false): DecodeGraph {
+    const make = () =>
+      new DecodeGraph(this.#resources, this.model.decode({ sinks, retrieval, ...this.#hooks(edited) }));
+    return remembered(this.#decode, `${sinks}${edited}${retrieval}`, make);
+  }
+
+  #prefillGraph(sinks: number, far: boolean, edited: boolean, retrieval = false): PrefillGraph {
+    const choice = { sinks, far, retrieval, ...this.#hooks(edited) };
+    const make = () => new PrefillGraph(this.#resources, this.model.prefill(choice));
+    return remembered(this.#prefill, `${sinks}${far}${edited}${retrieval}`, make);
+  }
+
+  /** What other graphs have bound of a cache's former buffers would keep them. */
+  #forgetStale(cache: LambdaCache): void {
+    for (const graph of this.#decode.values()) graph.forgetStale(cache);
+  }
+
+  #graphs(): Disposable[] {
+    return [...this.#decode.values(), ...this.#prefill.values(), ...(this.#lens ? [this.#lens] : [])];
+  }
+
+  #hooks(edited: boolean): Pick<GraphChoice, "taps" | "edits" | "cuttingSaes"> {
+    if (!edited) return { taps: this.#taps };
+    return { taps: this.#taps, edits: this.#taps, cuttingSaes: this.#resources.cuttingSaes };
+  }
+
+  /** Gives back the memory of weights that graphs loaded meanwhile have packed copies of. */
+  #settled<Result>(work: () => Result): Result {
+    const before = this.#graphs().length;
+    const result = work();
+    if (this.#graphs().length > before) this.#resources.weights.forgetPages();
+    return result;
+  }
+}
+
+function remembered<Key, Value>(map: Map<Key, Value>, key: Key, make: () => Value): Value {
+  const known = map.get(key);
+  if (known !== undefined) return known;
+  const value = make();
+  map.set(key, value);
+  return value;
+}

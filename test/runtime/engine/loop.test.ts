@@ -1,0 +1,316 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { compileModel } from "../../../models/compile.js";
+import type { GenerationEvent, SequenceRequest } from "../../../runtime/contract/generation.js";
+import { eventCredit } from "../../../runtime/engine/event-credit.js";
+import { EngineLoop, type EngineLoopOptions } from "../../../runtime/engine/loop.js";
+import { Runner } from "../../../runtime/graphs/runner.js";
+import { AttachedSaes } from "../../../runtime/saes/attached-saes.js";
+import { goldenFolder, goldenIds } from "../../golden-tensors.js";
+import { idsOf, ofKind, promptLogprobs, sequenceRequest, textOf } from "./requests.js";
+
+/** The engine's loop without its thread: every turn is taken by the test, so that what happens in between is known. */
+const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
+const model = await compileModel({ path: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
+const runner = new Runner(model, { window: 32, threads: 1 });
+const golden = goldenIds("lm-infinite");
+const prompt = (length: number): number[] => Array.from({ length }, (_, i) => golden[i % golden.length] ?? 0);
+
+interface Sent {
+  readonly request: number;
+  readonly event: GenerationEvent;
+}
+
+class Client {
+  readonly sent: Sent[] = [];
+  readonly loop: EngineLoop;
+
+  constructor(options: Partial<EngineLoopOptions> = {}) {
+    const defaults = {
+      window: 32,
+      sinks: 4,
+      parallel: 4,
+      stallTimeoutMs: 1000,
+      eosTokenIds: [],
+      tokens: null,
+      fullLength: 1000,
+      saes: new AttachedSaes([]),
+    };
+    this.loop = new EngineLoop(runner, { ...defaults, ...options }, (request, events) => {
+      for (const event of events) this.sent.push({ request, event });
+    });
+  }
+
+  submit(request: number, ...sequences: Partial<SequenceRequest>[]): void {
+    this.loop.submit(
+      request,
+      sequences.map((each) => {
+        const whole = sequenceRequest(each);
+        return { ...whole, prompt: Int32Array.from(whole.prompt) };
+      }),
+    );
+  }
+
+  /** Takes turns until nobody can, or `done`. Readers of `acknowledged` requests read everything at once. */
+  run(acknowledged: readonly number[] = [], done: () => boolean = () => false): void {
+    for (let read = this.sent.length; !done() && this.loop.step(); read = this.sent.length) {
+      for (const { request, event } of this.sent.slice(read)) {
+        if (acknowledged.includes(request)) this.loop.acknowledge(request, eventCredit(event));
+      }
+    }
+  }
+
+  of(request: number): GenerationEvent[] {
+    return this.sent.filter((each) => each.request === request).map(({ event }) => event);
+  }
+}
+
+const clients: Client[] = [];
+const client = (options?: Partial<EngineLoopOptions>): Client => {
+  const made = new Client(options);
+  clients.push(made);
+  return made;
+};
+/** Time passes where a test says so: all turns take alike, however busy the machine is. */
+beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }));
+afterEach(() => {
+  vi.useRealTimers();
+  for (const { loop } of clients.splice(0)) loop[Symbol.dispose]();
+});
+afterAll(() => {
+  runner[Symbol.dispose]();
+  rmSync(cacheRoot, { recursive: true });
+});
+
+describe("sequences share the engine in turns", () => {
+  it("a short text is written while a long prompt is still read", () => {
+    const loop = client();
+    loop.submit(0, { prompt: prompt(2000) });
+    loop.submit(1, { prompt: prompt(3), maxTokens: 20 });
+    loop.run();
+    const firstOfLong = loop.sent.findIndex(({ request }) => request === 0);
+    const lastOfShort = loop.sent.findLastIndex(({ request }) => request === 1);
+    expect(idsOf(loop.of(1))).toHaveLength(20);
+    expect(idsOf(loop.of(0))).toHaveLength(8);
+    expect(lastOfShort).toBeLessThan(firstOfLong);
+  });
+
+  it("a prompt is read while others go on writing", () => {
+    const loop = client();
+    loop.submit(0, { prompt: prompt(2), maxTokens: null });
+    loop.submit(1, { prompt: prompt(200), maxTokens: 1 });
+    loop.run([0], () => ofKind(loop.of(1), "end").length === 1);
+    expect(idsOf(loop.of(1))).toHaveLength(1);
+  });
+
+  it("each gets what it gets alone, whatever goes on beside it and ends before it", () => {
+    const asked = [
+      { prompt: prompt(70), maxTokens: 30 },
+      { prompt: prompt(5), maxTokens: 12 },
+      { prompt: prompt(33), maxTokens: 3 },
+      { prompt: prompt(9), maxTokens: 40, lambda: { sinks: 0 } },
+      { prompt: prompt(50), maxTokens: 9, lambda: { window: 16 } },
+      { prompt: prompt(64), maxTokens: 25, lambda: { mode: "full" } },
+    ] as const;
+    const alone = asked.map((each) => {
+      const loop = client();
+      loop.submit(0, each);
+      loop.run();
+      return idsOf(loop.of(0));
+    });
+    const loop = client();
+    loop.submit(0, ...asked);
+    loop.submit(1, ...asked.toReversed());
+    loop.run([0, 1]);
+    expect(asked.map((_, i) => idsOf(loop.of(0), i))).toEqual(alone);
+    expect(asked.map((_, i) => idsOf(loop.of(1), i))).toEqual(alone.toReversed());
+    expect(alone.map((ids) => ids.length)).toEqual(asked.map(({ maxTokens }) => maxTokens));
+  });
+});
+
+describe("a reader that does not read", () => {
+  it("pauses its own sequences, a bounded number of events ahead, and nobody else's", () => {
+    const loop = client({ parallel: 2 });
+    loop.submit(0, { maxTokens: null }, { maxTokens: null }, { maxTokens: null });
+    loop.submit(1, { maxTokens: 500 });
+    loop.submit(2, { maxTokens: 10 });
+    loop.run([1, 2]);
+    expect(idsOf(loop.of(1))).toHaveLength(500);
+    expect(idsOf(loop.of(2))).toHaveLength(10);
+    expect(loop.of(0).length).toBeGreaterThanOrEqual(128);
+    expect(loop.of(0).length).toBeLessThan(140);
+  });
+
+  it("pauses the evaluation of its prompt, the sooner the more log-probabilities it asked for", () => {
+    const ahead = [0, 20].map((top) => {
+      const loop = client();
+      loop.submit(0, { prompt: prompt(5000), maxTokens: 0, promptLogprobs: top });
+      loop.run();
+      const tokens = promptLogprobs(loop.of(0)).length;
+      loop.loop.acknowledge(
+        0,
+        loop.of(0).reduce((sum, event) => sum + eventCredit(event), 0),
+      );
+      loop.run([0]);
+      expect(promptLogprobs(loop.of(0))).toHaveLength(4999);
+      return tokens;
+    });
+    expect(ahead[0]).toBeLessThan(128 * 16 + 32);
+    expect(ahead[1]).toBeLessThan(128 + 32);
+  });
+
+  it("goes on where it was once it reads", () => {
+    const loop = client();
+    loop.submit(0, { maxTokens: 300 });
+    loop.run();
+    const before = loop.of(0).length;
+    expect(before).toBeLessThan(140);
+    loop.loop.acknowledge(0, before);
+    loop.run([0]);
+    expect(ofKind(loop.of(0), "token").map(({ seq }) => seq)).toEqual(Array.from({ length: 300 }, (_, i) => i));
+  });
+
+  it("is given up after the stall timeout, and only then; its place goes to the next", () => {
+    const loop = client({ parallel: 1, stallTimeoutMs: 1000 });
+    for (const request of [0, 1]) loop.submit(request, { maxTokens: null });
+    loop.submit(2, { maxTokens: 5 });
+    loop.run();
+    loop.loop.dropStalled();
+    expect(loop.sent.filter(({ event }) => event.type === "error")).toEqual([]);
+    expect(loop.of(2)).toEqual([]);
+    vi.advanceTimersByTime(1001);
+    loop.loop.dropStalled();
+    for (const request of [0, 1]) {
+      expect(loop.of(request).at(-1)).toMatchObject({ type: "error", index: 0, error: { kind: "stalled" } });
+    }
+    loop.run();
+    expect(idsOf(loop.of(2))).toHaveLength(5);
+  });
+
+  it("is not given up while it reads, however slowly", () => {
+    const loop = client({ stallTimeoutMs: 1000 });
+    loop.submit(0, { maxTokens: null });
+    const failed = () => ofKind(loop.of(0), "error").length;
+    for (let i = 0; i < 5; i++) {
+      loop.run();
+      vi.advanceTimersByTime(900);
+      loop.loop.dropStalled();
+      expect(failed()).toBe(0);
+      loop.loop.acknowledge(0, 16);
+    }
+    loop.run();
+    vi.advanceTimersByTime(1100);
+    loop.loop.dropStalled();
+    expect(failed()).toBe(1);
+  });
+});
+
+describe("a request that is cancelled", () => {
+  it.each<[string, number]>([
+    ["before its first turn", 0],
+    ["in the middle of its prompt", 3],
+    ["in the middle of its text", 100],
+    ["while it waits for its reader", 400],
+  ])("%s sends nothing more, and its memory is free", (_, steps) => {
+    const loop = client({ parallel: 2 });
+    loop.submit(
+      0,
+      ...Array.from({ length: 4 }, () => ({ prompt: prompt(150), maxTokens: null, lambda: { mode: "full" } as const })),
+    );
+    for (let i = 0; i < steps; i++) loop.loop.step();
+    expect(loop.loop.cacheBytes > 0).toBe(steps > 0);
+    loop.loop.cancel(0);
+    expect(loop.loop.cacheBytes).toBe(0);
+    const sent = loop.sent.length;
+    expect(loop.loop.step()).toBe(false);
+    loop.loop.acknowledge(0, 5);
+    loop.loop.cancel(0);
+    expect(loop.sent).toHaveLength(sent);
+  });
+
+  it("frees what its texts archived, however far they are", () => {
+    for (const steps of [1, 3, 12]) {
+      const loop = client();
+      const lambda = { retrieve: { k: 2 } };
+      loop.submit(0, ...[60, 90].map((length) => ({ prompt: prompt(length), maxTokens: 30, lambda })));
+      for (let i = 0; i < steps; i++) loop.loop.step();
+      const kept = loop.loop.cacheBytes;
+      expect(kept).toBeGreaterThan(90 * 700); // bytes that the archive of the shorter text takes at least
+      loop.loop.cancel(0);
+      expect(loop.loop.cacheBytes).toBe(0);
+    }
+  });
+
+  it("leaves the others what they were", () => {
+    const loop = client();
+    loop.submit(0, { prompt: prompt(40), maxTokens: 20 });
+    loop.run();
+    loop.submit(1, { prompt: prompt(10), maxTokens: null });
+    loop.submit(2, { prompt: prompt(40), maxTokens: 20 });
+    loop.submit(3, { prompt: prompt(25), maxTokens: null });
+    loop.run([], () => idsOf(loop.of(2)).length === 5);
+    loop.loop.cancel(1);
+    loop.loop.cancel(3);
+    loop.run();
+    expect(idsOf(loop.of(2))).toEqual(idsOf(loop.of(0)));
+  });
+});
+
+describe("what fails is that request alone", () => {
+  it("one that cannot be set up gets an error, and the others live", () => {
+    const loop = client();
+    const { sampling } = sequenceRequest({});
+    // A seed that is no number gets past no check of ours; here it stands for whatever a later version forgets to check.
+    const broken = {
+      ...sampling,
+      get seed(): number {
+        throw new TypeError("no such seed");
+      },
+    };
+    loop.submit(0, { maxTokens: 3 }, { sampling: broken });
+    loop.submit(1, { maxTokens: 3 });
+    loop.run();
+    expect(loop.of(0).filter(({ type }) => type === "error")).toMatchObject([
+      { index: 1, error: { kind: "internal" } },
+    ]);
+    for (const request of [0, 1]) expect(idsOf(loop.of(request))).toHaveLength(3);
+  });
+
+  it("one for which there is no memory", () => {
+    const loop = client({ window: 2 ** 44 });
+    loop.submit(0, { lambda: { window: 32, sinks: 2 ** 44 } });
+    loop.run();
+    expect(loop.of(0)).toMatchObject([{ type: "error", error: { kind: "out_of_memory" } }]);
+  });
+});
+
+it("a text in mode full ends where its memory does", () => {
+  const loop = client({ fullLength: 50 });
+  loop.submit(0, { prompt: prompt(20), maxTokens: null, lambda: { mode: "full" } });
+  loop.run();
+  expect(loop.of(0).at(-1)).toMatchObject({ type: "end", finishReason: "length", completionTokens: 30 });
+});
+
+describe("a prompt alone", () => {
+  it("of one token, with and without log-probabilities", () => {
+    const loop = client();
+    const end = { type: "end", finishReason: "length", text: "", promptTokens: 1, completionTokens: 0 };
+    loop.submit(0, { prompt: [5], maxTokens: 0 });
+    loop.submit(1, { prompt: [5], maxTokens: 0, promptLogprobs: 3 });
+    loop.submit(2, { prompt: [5], maxTokens: 2, promptLogprobs: 3 });
+    loop.run();
+    expect(loop.of(0)).toMatchObject([end]);
+    expect(loop.of(1)).toMatchObject([{ type: "prompt", start: 0, logprobs: [null] }, end]);
+    expect(loop.of(2).map(({ type }) => type)).toEqual(["prompt", "token", "token", "end"]);
+  });
+
+  it("is not even read where nothing is asked of it", () => {
+    const loop = client();
+    loop.submit(0, { prompt: prompt(5000), maxTokens: 0 });
+    expect(loop.loop.step()).toBe(true);
+    expect(loop.of(0)).toMatchObject([{ type: "end", promptTokens: 5000 }]);
+    expect(textOf(loop.of(0))).toBe("");
+  });
+});

@@ -1,0 +1,61 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect } from "vitest";
+import type { GenerationEvent, SequenceRequest } from "../../../runtime/contract/generation.js";
+import { LocalEngine } from "../../../runtime/engine/engine.js";
+import type { LocalEngineOptions } from "../../../runtime/engine/options.js";
+import { goldenFolder } from "../../golden-tensors.js";
+import { sequenceRequest } from "./requests.js";
+
+/** Engines of one test file, closed at its end, over a cache folder of its own. */
+const engines: LocalEngine[] = [];
+export const cacheDir = mkdtempSync(join(tmpdir(), "lambdatap-"));
+afterAll(async () => {
+  await closeEngines();
+  rmSync(cacheDir, { recursive: true });
+});
+
+/** The golden model with its window of 32 and 4 starting tokens, if `options` say nothing else. */
+export async function startEngine(
+  options: Partial<LocalEngineOptions> = {},
+  onProgress?: (share: number) => void,
+): Promise<LocalEngine> {
+  const defaults = { model: goldenFolder("lm-infinite"), window: 32, sinks: 4, threads: 1, precision: "f32" } as const;
+  const limits = { parallel: 4, queueLimit: 8, stallTimeoutMs: 60_000 };
+  const engine = await LocalEngine.start({ ...defaults, ...limits, cacheDir, ...options }, onProgress);
+  engines.push(engine);
+  return engine;
+}
+
+export async function closeEngines(): Promise<void> {
+  await Promise.all(engines.splice(0).map((engine) => engine.close()));
+}
+
+/** Begins a request that nobody aborts. */
+export const begin = (engine: LocalEngine, ...sequences: Partial<SequenceRequest>[]): AsyncIterable<GenerationEvent> =>
+  engine.generate(sequences.map(sequenceRequest), new AbortController().signal);
+
+export async function read(events: AsyncIterable<GenerationEvent>): Promise<GenerationEvent[]> {
+  const all: GenerationEvent[] = [];
+  for await (const event of events) all.push(event);
+  return all;
+}
+
+/** All events of a request. */
+export const run = (engine: LocalEngine, ...sequences: Partial<SequenceRequest>[]): Promise<GenerationEvent[]> =>
+  read(begin(engine, ...sequences));
+
+/** Log-probability of each of `tokens` but the first, from logits [tokens, vocab] of the tokens before. */
+export function expectedLogprobs(logits: Float32Array, tokens: readonly number[], vocab = 256): number[] {
+  return tokens.slice(1).map((token, i) => {
+    const row = logits.subarray(i * vocab, (i + 1) * vocab);
+    const largest = Math.max(...row);
+    return (row[token] ?? 0) - largest - Math.log(row.reduce((sum, logit) => sum + Math.exp(logit - largest), 0));
+  });
+}
+
+export function expectClose(got: readonly number[], want: readonly number[]): void {
+  expect(got).toHaveLength(want.length);
+  expect(Math.max(...got.map((value, i) => Math.abs(value - (want[i] ?? Number.NaN))))).toBeLessThan(1e-3);
+}
