@@ -12,8 +12,8 @@ export function describeFeature(
   saes: AttachedSaes,
   { sae, feature, top }: { readonly sae: string; readonly feature: number; readonly top: number },
 ): FeatureDescription {
-  const reader = saes.reader(sae);
-  const row = reader.decoderRow(feature);
+  const vectors = saes.vectors(sae);
+  const row = vectors.decoderRow(feature);
   const logits = runner.lens(row);
   return {
     sae,
@@ -21,7 +21,7 @@ export function describeFeature(
     decoderNorm: Math.hypot(...row),
     topTokens: extremes(logits, top, 1),
     bottomTokens: extremes(logits, top, -1),
-    nearest: reader.nearest(feature, top),
+    nearest: vectors.nearest(feature, top),
   };
 }
 

@@ -3,10 +3,11 @@ import type { TokenBytes } from "../../models/tokenizer/token-bytes.js";
 import type { LambdaGeometry } from "../cache/lambda-cache.js";
 import { type Retrieval, toRetrieval } from "../cache/retrieval.js";
 import { DeviceLost } from "../contract/errors.js";
+import type { FeatureRequest } from "../contract/features.js";
 import type { GenerationEvent, GenerationFault, LambdaOptions } from "../contract/generation.js";
-import { comparisons } from "../graphs/residual-edits.js";
+import { comparisons, residualEdits } from "../graphs/residual-edits.js";
 import type { Runner } from "../graphs/runner.js";
-import type { Residuals, TapRows } from "../graphs/tap-outputs.js";
+import { type Residuals, runTapped, type TapRows } from "../graphs/tap-outputs.js";
 import { gpuFailure } from "../ort/gpu-failure.js";
 import { OrtError } from "../ort/library.js";
 import type { AttachedSaes } from "../saes/attached-saes.js";
@@ -158,7 +159,8 @@ export class EngineLoop implements Disposable {
     const maxLength =
       geometry.window === Number.POSITIVE_INFINITY ? Math.min(longest, this.options.fullLength) : longest;
     const context = { ...this.options, window: geometry.window, maxLength, candidates: this.#candidates };
-    const edits = request.edits.length === 0 ? null : this.options.saes.edits(request.edits);
+    const { saes } = this.options;
+    const edits = request.edits.length === 0 ? null : residualEdits(request.edits, (sae) => saes.editable(sae));
     return new Sequence(id, index, request, edits, context);
   }
 
@@ -216,8 +218,8 @@ export class EngineLoop implements Disposable {
         edits: sequence.promptEdits,
         archive,
       });
-    const { result: logits, readings } =
-      features === null ? { result: run(), readings: [] } : this.options.saes.readRun(features, run);
+    const { result: logits, read: readings } =
+      features === null ? { result: run(), read: [] } : this.#runRead(features, run);
     chunks.measured(size, performance.now() - began);
     sequence.prefilled += size;
     return [
@@ -246,11 +248,16 @@ export class EngineLoop implements Disposable {
     const { features } = sequence.asked;
     const options = { edits: [sequence.edits], archive };
     if (features === null || !sequence.readsNext) return this.runner.decode(cache, row, [sequence.lastToken], options);
-    const { result: logits, readings } = this.options.saes.readRun(features, (residuals) =>
+    const { result: logits, read: readings } = this.#runRead(features, (residuals) =>
       this.runner.decode(cache, row, [sequence.lastToken], { ...options, residuals }),
     );
     for (const each of readings) this.#emit(turn, sequence.release(each));
     return logits;
+  }
+
+  /** A run's logits, and the readings of its tokens. */
+  #runRead(features: FeatureRequest, run: (residuals: Residuals | TapRows) => Float32Array) {
+    return runTapped(this.runner.device, run, (residuals) => this.options.saes.read(features, residuals));
   }
 
   #emit(turn: Scheduled, events: GenerationEvent[]): void {

@@ -42,3 +42,20 @@ export function readTaps(
     } else into.set(hook, tensor.read(new Float32Array(tensor.size)));
   }
 }
+
+/**
+ * A run's result, and what `read` makes of its taps: they come to the host, or stay where the run has left them where the
+ * host cannot reach in.
+ */
+export function runTapped<Result, Read>(
+  device: Device,
+  run: (residuals: Residuals | TapRows) => Result,
+  read: (residuals: Residuals | TapRows) => Read,
+): { readonly result: Result; readonly read: Read } {
+  if (device.isHost) {
+    const residuals: Residuals = new Map();
+    return { result: run(residuals), read: read(residuals) };
+  }
+  using rows = new TapRows();
+  return { result: run(rows), read: read(rows) };
+}

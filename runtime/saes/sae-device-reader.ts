@@ -4,10 +4,11 @@ import { allPlaces } from "../../models/sae/reading-cut.js";
 import { MOST_READ_FEATURES } from "../../models/sae/reading-graph.js";
 import { Recordings } from "../ort/recordings.js";
 import { Tensor } from "../ort/tensor.js";
+import type { FeatureReader } from "./feature-reader.js";
 import { ReadingBlock } from "./reading-block.js";
 import { paddedRows, type RowReading, rowsOfBlock } from "./row-reading.js";
-import { decoderRow, encoderColumn, type Neighbour, nearest } from "./sae-directions.js";
 import { type SaeReaderOptions, SaeResources } from "./sae-resources.js";
+import { SaeVectors } from "./sae-vectors.js";
 
 /**
  * Places of top-AFA that are put in order at first. A CUDA block sorts as many, and all rows at once; of more, one row is
@@ -27,7 +28,8 @@ interface Begun {
  * Reads features off residuals with one SAE, as SaeReader does, but with the cut in the graph: nothing of width dSae comes
  * to the host. On a CPU, SaeReader is faster. Rows whose |z|^2 float32 cannot hold are not read.
  */
-export class SaeDeviceReader implements Disposable {
+export class SaeDeviceReader implements FeatureReader {
+  readonly vectors: SaeVectors;
   readonly #resources: SaeResources;
   /** By number of rows, a power of two: what residuals are copied to. Rows do not mix, so what else is in it does not matter. */
   readonly #inputs = new Map<number, Tensor>();
@@ -46,22 +48,16 @@ export class SaeDeviceReader implements Disposable {
     if (dSae > MOST_READ_FEATURES)
       throw new RangeError(`${file} has ${dSae} features; a graph can select from ${MOST_READ_FEATURES} at most`);
     this.#resources = new SaeResources(sae, options);
+    this.vectors = new SaeVectors(this.#resources);
     this.#places = Math.min(FIRST_PLACES, allPlaces(dSae));
   }
 
-  /**
-   * What the SAE says of each row of residuals [rows, dIn], which may lie where the graph runs. The mse of a transcoder is
-   * NaN.
-   * @throws RangeError as `checkChosen`, or if residuals are not whole rows.
-   */
+  /** All of `start` at once. */
   read(residuals: Float32Array | Tensor, activation: ChosenActivation, top: number): RowReading[] {
     return this.start(residuals, activation, top)();
   }
 
-  /**
-   * Begins to `read` and does not wait for what is recorded, so that others can be begun meanwhile.
-   * @returns what waits for the readings; it is called before this reader begins again, while the residuals are there
-   */
+  /** Does not wait for what is recorded. */
   start(residuals: Float32Array | Tensor, activation: ChosenActivation, top: number): () => RowReading[] {
     const { dIn, dSae } = this.sae.description;
     checkChosen(this.sae.description, activation);
@@ -88,26 +84,6 @@ export class SaeDeviceReader implements Disposable {
       }
       return readings;
     };
-  }
-
-  /** One of the SAE's weights, where graphs run. @throws RangeError where there is no such weight. */
-  weight(name: string): Tensor {
-    return this.#resources.placed(name);
-  }
-
-  /** Column of W_enc, [dIn]. @throws RangeError where there is no such feature. */
-  encoderColumn(feature: number): Float32Array {
-    return encoderColumn(this.#resources, feature);
-  }
-
-  /** Row of W_dec, [dOut]. @throws RangeError where there is no such feature. */
-  decoderRow(feature: number): Float32Array {
-    return decoderRow(this.#resources, feature);
-  }
-
-  /** At most `top` features with the nearest decoder directions, the nearest first. @throws RangeError as `decoderRow`. */
-  nearest(feature: number, top: number): Neighbour[] {
-    return nearest(this.#resources, feature, top);
   }
 
   [Symbol.dispose](): void {

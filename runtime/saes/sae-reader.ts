@@ -5,18 +5,20 @@ import { FeatureKeeper, type KeptFeatures } from "../../models/sae/kept-features
 import { prepareInput, type SaeInput } from "../../models/sae/sae-input.js";
 import type { SaePrecision } from "../../models/sae/sae-matrices.js";
 import type { SaeOutline } from "../../models/sae/stored-sae.js";
-import type { Tensor } from "../ort/tensor.js";
+import { Tensor } from "../ort/tensor.js";
+import type { FeatureReader } from "./feature-reader.js";
 import { GatheredSum } from "./gathered-sum.js";
 import { epsLbo, paddedRows, type RowReading, rowsOfBlock, unreadable } from "./row-reading.js";
 import { SaeBlock } from "./sae-block.js";
-import { decoderRow, encoderColumn, type Neighbour, nearest } from "./sae-directions.js";
 import { type SaeReaderOptions, SaeResources } from "./sae-resources.js";
+import { SaeVectors } from "./sae-vectors.js";
 
 /**
  * Reads features off residuals with one SAE: products with its matrices in native code, and the cut here. Graphs are
  * loaded when they are first needed; memory does not grow with the number of rows.
  */
-export class SaeReader implements Disposable {
+export class SaeReader implements FeatureReader {
+  readonly vectors: SaeVectors;
   readonly #resources: SaeResources;
   readonly #keeper: FeatureKeeper;
   /** By number of rows, a power of two. */
@@ -28,14 +30,17 @@ export class SaeReader implements Disposable {
     options: SaeReaderOptions,
   ) {
     this.#resources = new SaeResources(sae, options);
+    this.vectors = new SaeVectors(this.#resources);
     this.#keeper = new FeatureKeeper({ ...sae.description, decoderNorms: sae.decoderNorms });
   }
 
-  /**
-   * What the SAE says of each row of residuals [rows, dIn], in f32 but for the cut. The mse of a transcoder, which does
-   * not reconstruct its input, is NaN.
-   * @throws RangeError as `checkChosen`, or if residuals are not whole rows.
-   */
+  /** Reads when it is asked for the readings: nothing runs beside the host. */
+  start(residuals: Float32Array | Tensor, activation: ChosenActivation, top: number): () => RowReading[] {
+    const values = residuals instanceof Tensor ? residuals.read(new Float32Array(residuals.size)) : residuals;
+    return () => this.read(values, activation, top);
+  }
+
+  /** All of `start` at once, in f32 but for the cut. */
   read(residuals: Float32Array, activation: ChosenActivation, top: number): RowReading[] {
     const { description } = this.sae;
     checkChosen(description, activation);
@@ -45,26 +50,6 @@ export class SaeReader implements Disposable {
     for (let first = 0; first < rows.length; first += most)
       readings.push(...this.#readBlock(rows.slice(first, first + most), activation, top));
     return readings;
-  }
-
-  /** One of the SAE's weights, where graphs run. @throws RangeError where there is no such weight. */
-  weight(name: string): Tensor {
-    return this.#resources.placed(name);
-  }
-
-  /** Column of W_enc, [dIn]. @throws RangeError where there is no such feature. */
-  encoderColumn(feature: number): Float32Array {
-    return encoderColumn(this.#resources, feature);
-  }
-
-  /** Row of W_dec, [dOut]. @throws RangeError where there is no such feature. */
-  decoderRow(feature: number): Float32Array {
-    return decoderRow(this.#resources, feature);
-  }
-
-  /** At most `top` features with the nearest decoder directions, the nearest first. @throws RangeError as `decoderRow`. */
-  nearest(feature: number, top: number): Neighbour[] {
-    return nearest(this.#resources, feature, top);
   }
 
   [Symbol.dispose](): void {

@@ -1,7 +1,7 @@
 import { compileModel } from "../../models/compile.js";
 import { hook } from "../../models/hooks.js";
 import type { FeatureEdit } from "../../runtime/contract/features.js";
-import type { ResidualEdits } from "../../runtime/graphs/residual-edits.js";
+import { type ResidualEdits, residualEdits } from "../../runtime/graphs/residual-edits.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { AttachedSaes } from "../../runtime/saes/attached-saes.js";
 import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
@@ -43,7 +43,10 @@ using runner = new Runner(model, {
 });
 
 const scaled = (count: number, from: FeatureEdit["from"]): ResidualEdits =>
-  saes.edits(Array.from({ length: count }, (_, feature) => ({ sae: "a", feature, op: "scale", value: 1, from })));
+  residualEdits(
+    Array.from({ length: count }, (_, feature) => ({ sae: "a", feature, op: "scale", value: 1, from })),
+    (id) => saes.editable(id),
+  );
 interface Case {
   readonly name: string;
   readonly edits: ResidualEdits | null;

@@ -1,4 +1,5 @@
 import type { LambdaGeometry } from "../../runtime/cache/lambda-cache.js";
+import { residualEdits } from "../../runtime/graphs/residual-edits.js";
 import type { Runner } from "../../runtime/graphs/runner.js";
 import type { AttachedSaes } from "../../runtime/saes/attached-saes.js";
 import { withRow } from "./golden-text.js";
@@ -10,7 +11,10 @@ export function editedLogits(
   saes: AttachedSaes,
   ids: readonly number[],
 ): Float32Array {
-  const edits = saes.edits(saes.cards.map(({ id }) => ({ sae: id, feature: 7, op: "clamp", value: 4, from: "kept" })));
+  const edits = residualEdits(
+    saes.cards.map(({ id }) => ({ sae: id, feature: 7, op: "clamp", value: 4, from: "kept" })),
+    (id) => saes.editable(id),
+  );
   return withRow(runner, geometry, (cache, row) => {
     const half = ids.length >> 1;
     const prompt = ids.slice(0, half);

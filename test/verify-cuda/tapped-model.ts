@@ -2,7 +2,7 @@ import { hook } from "../../models/hooks.js";
 import type { LambdaCache } from "../../runtime/cache/lambda-cache.js";
 import type { FeatureRequest } from "../../runtime/contract/features.js";
 import { Runner } from "../../runtime/graphs/runner.js";
-import type { Residuals, TapRows } from "../../runtime/graphs/tap-outputs.js";
+import { type Residuals, runTapped, type TapRows } from "../../runtime/graphs/tap-outputs.js";
 import { AttachedSaes } from "../../runtime/saes/attached-saes.js";
 import { randomSaeFolder } from "../bench/random-sae-folder.js";
 import { fullCache } from "./full-cache.js";
@@ -76,6 +76,10 @@ export class TappedModel implements Disposable {
     }
     const saes = this.saes.cards.slice(0, count).map(({ id }) => id);
     const request: FeatureRequest = { saes, top: 8, activation: { kind: "native" }, prompt: false };
-    this.saes.readRun(request, (residuals) => run({ residuals }));
+    runTapped(
+      this.runner.device,
+      (residuals) => run({ residuals }),
+      (residuals) => this.saes.read(request, residuals),
+    );
   }
 }

@@ -8,6 +8,7 @@ import { rowNorms } from "../../../models/sae/folding.js";
 import { openSae } from "../../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
 import type { SaePrecision } from "../../../models/sae/sae-matrices.js";
+import type { FeatureReader } from "../../../runtime/saes/feature-reader.js";
 import type { RowReading } from "../../../runtime/saes/row-reading.js";
 import type { SaeReader } from "../../../runtime/saes/sae-reader.js";
 import { randomSae } from "../../bench/random-sae.js";
@@ -17,7 +18,7 @@ import { expected, expectedIntegers, GOLDEN, goldenSaes } from "../../models/sae
 import { EVERYTHING, expectSame, possible, rowOf } from "./same-reading.js";
 
 /** A reader of features, and how it is made. */
-type Reader = Pick<SaeReader, "sae" | "read" | "encoderColumn" | "decoderRow" | "nearest" | typeof Symbol.dispose>;
+type Reader = FeatureReader & Pick<SaeReader, "read">;
 type ReaderClass = new (...made: ConstructorParameters<typeof SaeReader>) => Reader;
 
 const folders = ["saelens", "sparsify", "dictionary_learning", "gemma-scope"]
@@ -293,13 +294,13 @@ export function readerContract(Reader: ReaderClass): void {
       const reader = await readerOf(WIDE, precision);
       for (const feature of [0, 1234, 4999]) {
         const column = Float32Array.from({ length: 40 }, (_, i) => WIDE.wEnc[i * 5000 + feature] ?? 0);
-        expect(reader.encoderColumn(feature)).toEqual(column);
-        expect(reader.decoderRow(feature)).toEqual(rowOf(WIDE.wDec, feature, 40));
+        expect(reader.vectors.encoderColumn(feature)).toEqual(column);
+        expect(reader.vectors.decoderRow(feature)).toEqual(rowOf(WIDE.wDec, feature, 40));
       }
       for (const feature of [-1, 5000, 0.5]) {
-        expect(() => reader.encoderColumn(feature)).toThrow(RangeError);
-        expect(() => reader.decoderRow(feature)).toThrow(RangeError);
-        expect(() => reader.nearest(feature, 3)).toThrow(RangeError);
+        expect(() => reader.vectors.encoderColumn(feature)).toThrow(RangeError);
+        expect(() => reader.vectors.decoderRow(feature)).toThrow(RangeError);
+        expect(() => reader.vectors.nearest(feature, 3)).toThrow(RangeError);
       }
     });
 
@@ -317,13 +318,13 @@ export function readerContract(Reader: ReaderClass): void {
         return { feature: other, cosine: dot(own, row) / Math.sqrt(dot(own, own) * dot(row, row)) };
       }).filter(({ feature, cosine }) => feature !== 1 && !Number.isNaN(cosine));
       const want = cosines.sort((a, b) => b.cosine - a.cosine).slice(0, 10);
-      const got = reader.nearest(1, 10);
+      const got = reader.vectors.nearest(1, 10);
       expect(got.map(({ feature }) => feature)).toEqual(want.map(({ feature }) => feature));
       expect(got[0]?.feature).toBe(7);
       const of = (list: typeof want) => list.map(({ cosine }) => cosine);
       expect(maxDifference(of(got), of(want))).toBeLessThan(1e-5);
-      expect(reader.nearest(1, EVERYTHING)).toHaveLength(4998);
-      expect(reader.nearest(0, 5)).toEqual([]);
+      expect(reader.vectors.nearest(1, EVERYTHING)).toHaveLength(4998);
+      expect(reader.vectors.nearest(0, 5)).toEqual([]);
     });
   });
 

@@ -279,8 +279,7 @@ describe("the embedded model's SAEs, on a page of a book", () => {
   });
 
   it("describe and edit their features alike", () => {
-    const [host, graph] = attached.map((each) => each.reader(saes[0] ?? ""));
-    expect(graph).toBeInstanceOf(SaeDeviceReader);
+    const [host, graph] = attached.map((each) => each.vectors(saes[0] ?? ""));
     expect(graph?.decoderRow(7)).toEqual(host?.decoderRow(7));
     expect(graph?.encoderColumn(7)).toEqual(host?.encoderColumn(7));
     expect(graph?.nearest(7, 5)).toEqual(host?.nearest(7, 5));
