@@ -1,8 +1,8 @@
 import type { TokenBytesData } from "../../models/tokenizer/token-bytes.js";
 import type { Precision } from "../../models/weights/block-format.js";
+import type { DeviceChoice } from "../contract/device-choice.js";
 import type { FeatureDescription } from "../contract/features.js";
 import type { GenerationEvent, ModelCard, SequenceRequest } from "../contract/generation.js";
-import type { DeviceChoice } from "../ort/device-choice.js";
 import type { SaeChoice } from "../saes/attached-saes.js";
 import type { Fault } from "./thread-fault.js";
 

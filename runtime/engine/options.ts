@@ -1,7 +1,7 @@
 import { basename, resolve } from "node:path";
 import { cacheRoot } from "../../models/cache/compile-cache.js";
 import type { Precision } from "../../models/weights/block-format.js";
-import type { DeviceChoice } from "../ort/device-choice.js";
+import type { DeviceChoice } from "../contract/device-choice.js";
 import type { EngineThreadOptions } from "./messages.js";
 
 export interface LocalEngineOptions {

@@ -1,9 +1,9 @@
+import type { DeviceChoice } from "../contract/device-choice.js";
 import { SetupError } from "../contract/errors.js";
 import { keepLoaded, openLibrary } from "./c-library.js";
 import { CudaDevice, type CudaSettings } from "./cuda-device.js";
 import { CudaError, CudaRuntime } from "./cuda-runtime.js";
 import { CPU, type Device } from "./device.js";
-import type { DeviceChoice } from "./device-choice.js";
 import { type Threads, theEnvironment } from "./environment.js";
 import { chooseDevice } from "./installation/choose-device.js";
 import type { CudaInstallation } from "./installation/find-cuda.js";

@@ -1,4 +1,4 @@
-import { type DeviceChoice, deviceName } from "../../runtime/ort/device-choice.js";
+import { type DeviceChoice, deviceName } from "../../runtime/contract/device-choice.js";
 import { examineCuda } from "../../runtime/ort/installation/choose-device.js";
 import type { CudaDriver } from "../../runtime/ort/installation/cuda-driver.js";
 import type { InstallCommand } from "../../runtime/ort/installation/cuda-packages.js";

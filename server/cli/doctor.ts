@@ -1,6 +1,6 @@
 import { findModel } from "../../models/hub/find-model.js";
 import { type Inspection, inspectModel } from "../../models/inspect.js";
-import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "../../runtime/engine/default-geometry.js";
+import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "../../runtime/contract/default-geometry.js";
 import { Encoder } from "../../runtime/prompts/encoder.js";
 import { type DeviceReport, deviceLines, reportDevice } from "./doctor-device.js";
 import type { DoctorOptions } from "./options.js";

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { PRECISIONS } from "../../models/weights/block-format.js";
+import { type DeviceChoice, parseDevice } from "../../runtime/contract/device-choice.js";
 import { BOUNDS } from "../../runtime/contract/request-bounds.js";
-import { type DeviceChoice, parseDevice } from "../../runtime/ort/device-choice.js";
 import { flag } from "./flags.js";
 import { Activation, ColorBy, ColorRange, Edit } from "./trace/flags.js";
 

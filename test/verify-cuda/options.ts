@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { z } from "zod";
 import { checkFlags } from "../../loadtest/check-flags.js";
-import { parseDevice } from "../../runtime/ort/device-choice.js";
+import { parseDevice } from "../../runtime/contract/device-choice.js";
 
 /** What the command line asks for. */
 const Options = z.object({

@@ -1,5 +1,5 @@
+import type { DeviceChoice } from "../../contract/device-choice.js";
 import { SetupError } from "../../contract/errors.js";
-import type { DeviceChoice } from "../device-choice.js";
 import { askDriver, type CudaDriver, type Gpu } from "./cuda-driver.js";
 import { installProvider } from "./cuda-packages.js";
 import { type CudaInstallation, type CudaPlaces, type CudaSearch, installationOf, searchCuda } from "./find-cuda.js";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, describe, expect, test } from "vitest";
-import { type DeviceChoice, deviceName, parseDevice } from "../../../../runtime/ort/device-choice.js";
+import { type DeviceChoice, deviceName, parseDevice } from "../../../../runtime/contract/device-choice.js";
 import { chooseDevice } from "../../../../runtime/ort/installation/choose-device.js";
 import { askDriver } from "../../../../runtime/ort/installation/cuda-driver.js";
 import { cudaFiles, fakeDriver, library, npmPackage, writeFiles } from "./fake-cuda.js";
