@@ -36,14 +36,17 @@ export function toRetrieval(
 }
 
 /** Tokens whose keys a sequence may come to keep: all that it may have. */
-export const archivedTokens = (sequence: {
-  readonly lambda: LambdaOptions;
-  readonly prompt: ArrayLike<number>;
-  readonly maxTokens: number | null;
-}): number => (sequence.lambda.retrieve === undefined ? 0 : sequence.prompt.length + (sequence.maxTokens ?? 0));
+export const archivedTokens = (
+  { lambda, maxTokens }: { readonly lambda: LambdaOptions; readonly maxTokens: number | null },
+  promptLength: number,
+): number => (lambda.retrieve === undefined ? 0 : promptLength + (maxTokens ?? 0));
 
 /** The most that the archives of a request may come to keep together: no more than `parallel` of its sequences have one. */
-export function archivedAtOnce(sequences: readonly Parameters<typeof archivedTokens>[0][], parallel: number): number {
-  const largestFirst = sequences.map(archivedTokens).sort((a, b) => b - a);
-  return largestFirst.slice(0, parallel).reduce((sum, tokens) => sum + tokens, 0);
+export function archivedAtOnce(
+  sequences: readonly (Parameters<typeof archivedTokens>[0] & { readonly prompt: ArrayLike<number> })[],
+  parallel: number,
+): number {
+  const tokens = sequences.map((sequence) => archivedTokens(sequence, sequence.prompt.length));
+  const largestFirst = tokens.sort((a, b) => b - a);
+  return largestFirst.slice(0, parallel).reduce((sum, each) => sum + each, 0);
 }

@@ -146,13 +146,13 @@ function lambdaRules(lambda: LambdaOptions, length: number, card: ModelCard, ful
 }
 
 function retrieveRules(sequence: SequenceRequest, card: ModelCard): Rule[] {
-  const { lambda, maxTokens } = sequence;
+  const { lambda, maxTokens, prompt } = sequence;
   if (lambda.retrieve === undefined) return [];
   const window = lambda.window ?? card.window;
   const { k, fromLayer, distance } = toRetrieval(lambda.retrieve, window, card);
   const field = "lm_infinite.retrieve";
   const room = card.archiveTokens ?? 0;
-  const tokens = archivedTokens(sequence);
+  const tokens = archivedTokens(sequence, prompt.length);
   const most = Math.min(window, MOST_RETRIEVED);
   return [
     [card.archiveTokens !== null, field, `left out: no layer of ${card.id} can retrieve`],

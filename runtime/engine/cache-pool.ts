@@ -21,7 +21,7 @@ export class CachePool implements Disposable {
     let archive: Archive | null = null;
     try {
       const { shape, activations } = cache;
-      const tokens = archivedTokens(sequence.asked);
+      const tokens = archivedTokens(sequence.asked, sequence.promptLength);
       const options = { ...geometry, retrieval, tokens, activations };
       if (retrieval !== null) archive = new Archive(shape, { ...options, retrieval }, this.runner.device);
       const place = { cache, row: cache.allocate(), archive };

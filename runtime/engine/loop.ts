@@ -19,6 +19,7 @@ import { eventCredit } from "./event-credit.js";
 import type { AdmittedSequence } from "./messages.js";
 import { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
+import { firstState } from "./sequence-state.js";
 
 /** Credit (`eventCredit`) that a reader may be behind before its sequences wait. */
 const CREDIT = 128;
@@ -161,7 +162,7 @@ export class EngineLoop implements Disposable {
     const context = { ...this.options, window: geometry.window, maxLength, candidates: this.#candidates };
     const { saes } = this.options;
     const edits = request.edits.length === 0 ? null : residualEdits(request.edits, (sae) => saes.editable(sae));
-    return new Sequence(id, index, request, edits, context);
+    return new Sequence(id, index, firstState(request, context), edits, context);
   }
 
   #geometry({ window, sinks, mode }: LambdaOptions): LambdaGeometry {
@@ -207,11 +208,11 @@ export class EngineLoop implements Disposable {
     const chunks = features === null ? this.#chunks : this.#readChunks;
     const wished = sequence.repeatable ? chunks.steady(left) : chunks.next(left, shared);
     const size = Math.min(wished, affordable);
-    const ids = sequence.asked.prompt.subarray(start, start + size);
+    const ids = sequence.promptIds(start, start + size);
     const began = performance.now();
     // Once for the whole prompt, not again and again as its chunks come.
     cache.reserve(row, left + 1);
-    archive?.reserve(sequence.asked.prompt.length);
+    archive?.reserve(sequence.promptLength);
     const run = (residuals?: Residuals | TapRows): Float32Array =>
       this.runner.prefill(cache, row, ids, wantsLogits ? [...ids.keys()] : [], {
         ...(residuals ? { residuals } : {}),

@@ -4,17 +4,13 @@ import type { LambdaCache } from "../cache/lambda-cache.js";
 import type { SaeReading } from "../contract/features.js";
 import type { GenerationEvent, TokenLogprobs } from "../contract/generation.js";
 import type { ResidualEdits } from "../graphs/residual-edits.js";
-import { BadWords } from "../sampling/bad-words.js";
 import type { Candidates } from "../sampling/candidates.js";
-import { behindPrompt, Detokenizer } from "../sampling/detokenizer.js";
+import { Detokenizer } from "../sampling/detokenizer.js";
 import { rankOf, tokenLogprobs } from "../sampling/logprobs.js";
-import { Sampler } from "../sampling/sampler.js";
 import { StopStrings } from "../sampling/stop-strings.js";
-import { TokenCounts } from "../sampling/token-counts.js";
+import { TokenChooser } from "../sampling/token-chooser.js";
 import { bytesOf } from "./event-credit.js";
-import type { AdmittedSequence } from "./messages.js";
-
-type TokenEvent = Extract<GenerationEvent, { type: "token" }>;
+import type { AskedSequence, EndEvent, HeldToken, SequenceState, TokenEvent } from "./sequence-state.js";
 
 /** Prompt tokens whose readings travel in one event, and about the bytes of them. */
 const READ_TOGETHER = 64;
@@ -42,48 +38,78 @@ export interface Place {
 export class Sequence {
   place: Place | null = null;
   /** Prompt tokens whose keys are in the cache. */
-  prefilled = 0;
-  ended = false;
+  prefilled: number;
+  ended: boolean;
   /** The token that the next decode step takes. */
   lastToken: number;
-  #generated = 0;
+  readonly asked: AskedSequence;
+  readonly promptLength: number;
+  /** The prompt's end, from its token `#promptStart` on. */
+  readonly #prompt: Int32Array<ArrayBuffer>;
+  readonly #promptStart: number;
+  #generated: number;
   /** With features: the last token's event, and the end if it was the last, until a pass over the token gives its readings. */
-  #held: { readonly token: TokenEvent; readonly end: GenerationEvent | null } | null = null;
-  readonly #sampler: Sampler;
-  readonly #history: TokenCounts | null;
-  readonly #badWords: BadWords;
+  #held: HeldToken | null;
+  readonly #chooser: TokenChooser;
   readonly #text: Detokenizer;
   readonly #stops: StopStrings;
   readonly #stopTokens: ReadonlySet<number>;
   readonly #endTokens: ReadonlySet<number>;
 
+  /**
+   * @param state where it begins (`firstState`), or where another one of the same context stood: it goes on as that one would have
+   * @param edits those of `state.asked`
+   */
   constructor(
     /** Number of the request, and of the sequence in it. */
     readonly request: number,
     readonly index: number,
-    readonly asked: AdmittedSequence,
+    state: SequenceState,
     readonly edits: ResidualEdits | null,
     readonly context: SequenceContext,
   ) {
-    this.lastToken = asked.prompt.at(-1) ?? 0;
-    this.#sampler = new Sampler(asked.sampling, context.candidates);
-    this.#history = this.#sampler.needsHistory ? new TokenCounts(context.window) : null;
-    const counted = asked.prompt.subarray(Math.max(0, asked.prompt.length - context.window));
-    if (this.#history) for (const id of counted) this.#history.pushPrompt(id);
-    this.#badWords = new BadWords(asked.sampling.badWords ?? []);
-    this.#text = new Detokenizer(
-      context.tokens,
-      behindPrompt(context.tokens, this.lastToken),
-      asked.specialText ? "keep" : "skip",
-    );
-    this.#stops = new StopStrings(asked.stop, "", asked.includeStop);
+    const { asked, held } = state;
+    this.asked = asked;
+    this.promptLength = state.promptLength;
+    this.#prompt = state.prompt;
+    this.#promptStart = state.prefilled;
+    this.prefilled = state.prefilled;
+    this.lastToken = state.lastToken;
+    this.#generated = state.generated;
+    this.#held = held && { token: { ...held.token, index }, end: held.end && { ...held.end, index } };
+    this.ended = state.ended;
+    this.#chooser = new TokenChooser(asked.sampling, context.candidates, context.window, state.chooser);
+    this.#text = new Detokenizer(context.tokens, state.text, asked.specialText ? "keep" : "skip");
+    this.#stops = new StopStrings(asked.stop, asked.includeStop, state.stops);
     this.#stopTokens = new Set(asked.stopTokenIds);
     this.#endTokens = new Set([...asked.stopTokenIds, ...(asked.ignoreEos ? [] : context.eosTokenIds)]);
   }
 
+  /** Where it stands between two steps; the keys and values that belong to it are its row's. */
+  state(): SequenceState {
+    return {
+      asked: this.asked,
+      promptLength: this.promptLength,
+      prompt: this.promptIds(this.prefilled, this.promptLength).slice(),
+      prefilled: this.prefilled,
+      lastToken: this.lastToken,
+      generated: this.#generated,
+      held: this.#held,
+      ended: this.ended,
+      chooser: this.#chooser.state(),
+      text: this.#text.state(),
+      stops: this.#stops.state(),
+    };
+  }
+
+  /** The ids of prompt tokens [start, end), none of them before those that are prefilled. */
+  promptIds(start: number, end: number): Int32Array<ArrayBuffer> {
+    return this.#prompt.subarray(start - this.#promptStart, end - this.#promptStart);
+  }
+
   /** Prompt tokens that go through the prefill graph: all but the last, whose logits come from the decode graph. */
   get prefillLength(): number {
-    return this.asked.prompt.length - 1;
+    return this.promptLength - 1;
   }
 
   /** Whether the next token that goes through the decode graph is to be read. */
@@ -111,11 +137,12 @@ export class Sequence {
    * @throws NotFiniteLogits
    */
   promptEvent(start: number, logits: Float32Array, vocabSize: number): GenerationEvent {
-    const { prompt, promptLogprobs, promptRanks } = this.asked;
+    const { promptLogprobs, promptRanks } = this.asked;
+    const next = this.promptIds(start + 1, this.promptLength);
     const entries: (TokenLogprobs | null)[] = start === 0 ? [null] : [];
     for (let i = 0; i * vocabSize < logits.length; i++) {
       const row = logits.subarray(i * vocabSize, (i + 1) * vocabSize);
-      const id = prompt[start + i + 1] ?? 0;
+      const id = next[i] ?? 0;
       const entry = tokenLogprobs(row, id, promptLogprobs ?? 0);
       entries.push(promptRanks ? { ...entry, rank: rankOf(row, id) } : entry);
     }
@@ -140,7 +167,7 @@ export class Sequence {
   /** Takes what was read at the last token, of the prompt or generated. May end the sequence. */
   release(readings: readonly SaeReading[]): GenerationEvent[] {
     const held = this.#held;
-    if (held === null) return this.promptFeatures(this.asked.prompt.length - 1, [readings]);
+    if (held === null) return this.promptFeatures(this.prefillLength, [readings]);
     this.#held = null;
     this.ended = held.end !== null;
     return [{ ...held.token, features: readings }, ...(held.end === null ? [] : [held.end])];
@@ -153,14 +180,11 @@ export class Sequence {
   accept(logits: Float32Array): GenerationEvent[] {
     const { asked, index } = this;
     const mayEnd = this.#generated >= asked.minTokens;
-    const forbidden = [...this.#badWords.next(), ...(mayEnd ? [] : this.#endTokens)];
-    const token = this.#sampler.pick(logits, this.#history, forbidden);
+    const token = this.#chooser.next(logits, mayEnd ? [] : this.#endTokens);
     const logprobs = asked.logprobs === null ? null : tokenLogprobs(logits, token, asked.logprobs);
-    this.#history?.pushOutput(token);
-    this.#badWords.push(token);
     this.lastToken = token;
     const seq = this.#generated++;
-    const pos = asked.prompt.length + seq;
+    const pos = this.promptLength + seq;
     const isEnd = this.#endTokens.has(token);
     const piece = isEnd && !asked.includeStop ? "" : this.#text.push(token);
     const { text, matched } = mayEnd ? this.#stops.push(piece) : { text: piece, matched: null };
@@ -181,17 +205,17 @@ export class Sequence {
   }
 
   /** The end of a sequence that generates nothing. */
-  endWithoutText(): GenerationEvent {
+  endWithoutText(): EndEvent {
     this.ended = true;
     return this.#end("length", null);
   }
 
-  #endOfLength(): GenerationEvent {
+  #endOfLength(): EndEvent {
     const { text, matched } = this.#stops.push(this.#text.flush());
     return matched === null ? this.#end("length", null, text) : this.#end("stop", matched, text);
   }
 
-  #end(finishReason: "stop" | "length", stopReason: string | number | null, released = ""): GenerationEvent {
+  #end(finishReason: "stop" | "length", stopReason: string | number | null, released = ""): EndEvent {
     const rest = typeof stopReason === "string" ? "" : this.#stops.push(this.#text.flush()).text + this.#stops.flush();
     return {
       type: "end",
@@ -199,7 +223,7 @@ export class Sequence {
       finishReason,
       stopReason,
       text: released + rest,
-      promptTokens: this.asked.prompt.length,
+      promptTokens: this.promptLength,
       completionTokens: this.#generated,
     };
   }

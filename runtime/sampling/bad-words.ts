@@ -8,10 +8,14 @@ export class BadWords {
   readonly #longer: readonly (readonly number[])[];
   readonly #longest: number;
   /** The last generated tokens, as many as the longest word has before its last. */
-  readonly #recent: number[] = [];
+  readonly #recent: number[];
 
-  /** @param words token ids, none of them empty */
-  constructor(words: readonly (readonly number[])[]) {
+  /**
+   * @param words token ids, none of them empty
+   * @param state where an earlier instance with the same words stood; left out: before the first generated token
+   */
+  constructor(words: readonly (readonly number[])[], state: readonly number[] = []) {
+    this.#recent = [...state];
     this.#always = words.filter((word) => word.length === 1).flat();
     this.#longer = words.filter((word) => word.length > 1);
     this.#longest = Math.max(0, ...this.#longer.map((word) => word.length));
@@ -27,6 +31,11 @@ export class BadWords {
     if (this.#longest === 0) return;
     this.#recent.push(id);
     if (this.#recent.length >= this.#longest) this.#recent.shift();
+  }
+
+  /** The last generated tokens that a word may begin with, oldest first. */
+  state(): readonly number[] {
+    return [...this.#recent];
   }
 
   #begun(word: readonly number[]): boolean {

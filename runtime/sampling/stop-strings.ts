@@ -4,6 +4,13 @@ export interface Released {
   readonly matched: string | null;
 }
 
+/** Where a text stands among its stop strings, as plain data. */
+export interface StopStringsState {
+  /** The longest beginning of a stop string that the text ends with. */
+  readonly held: string;
+  readonly matched: string | null;
+}
+
 /** A prefix of one or more stop strings. */
 interface Prefix {
   readonly text: string;
@@ -24,22 +31,22 @@ interface Prefix {
 export class StopStrings {
   readonly #root: Prefix;
   #held: Prefix;
-  #matched: string | null = null;
+  #matched: string | null;
 
-  /** @param held where an earlier instance with the same arguments stood (`held`) */
+  /** @param state where an earlier instance with the same stop strings stood; left out: at the start of a text */
   constructor(
     stops: readonly string[],
-    held = "",
     private readonly include = false,
+    state: StopStringsState = { held: "", matched: null },
   ) {
     this.#root = treeOf(stops);
     this.#held = this.#root;
-    this.push(held);
+    this.#matched = state.matched;
+    this.push(state.held);
   }
 
-  /** What is held back, unless stop strings are included: "" or the beginning of a stop string. */
-  get held(): string {
-    return this.#held.text;
+  state(): StopStringsState {
+    return { held: this.#held.text, matched: this.#matched };
   }
 
   /** Takes the next piece of text (whole characters). Behind a match nothing comes any more. */

@@ -13,8 +13,16 @@ export class TokenCounts {
   private inPromptOf = new Int32Array(INITIAL_CAPACITY);
   private inOutputOf = new Int32Array(INITIAL_CAPACITY);
 
-  /** @param window tokens that count, at least 1; Infinity: all */
-  constructor(private readonly window: number) {}
+  /**
+   * @param window tokens that count, at least 1; Infinity: all
+   * @param state where an earlier instance with the same window stood; left out: no tokens
+   */
+  constructor(
+    private readonly window: number,
+    state: Int32Array = new Int32Array(),
+  ) {
+    for (const token of state) this.#push(token);
+  }
 
   pushPrompt(id: number): void {
     this.#push(2 * id);
@@ -44,13 +52,10 @@ export class TokenCounts {
     return this.inOutputOf[slot]!;
   }
 
-  /** The tokens of the window, oldest first, as plain data: pushing them into a new instance restores this one. */
-  state(): { id: number; output: boolean }[] {
+  /** The tokens of the window, oldest first, `2 * id + (1 if it is output)` each. */
+  state(): Int32Array<ArrayBuffer> {
     const kept = Math.min(this.#pushed, this.window);
-    return Array.from({ length: kept }, (_, i) => {
-      const token = this.recent[(this.#pushed - kept + i) % this.window]!;
-      return { id: token >> 1, output: (token & 1) === 1 };
-    });
+    return Int32Array.from({ length: kept }, (_, i) => this.recent[(this.#pushed - kept + i) % this.window]!);
   }
 
   #push(token: number): void {

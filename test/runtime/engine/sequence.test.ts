@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { GenerationEvent } from "../../../runtime/contract/generation.js";
 import type { AdmittedSequence } from "../../../runtime/engine/messages.js";
 import { Sequence, type SequenceContext } from "../../../runtime/engine/sequence.js";
+import { firstState } from "../../../runtime/engine/sequence-state.js";
 import { Candidates } from "../../../runtime/sampling/candidates.js";
 import { packedTokens } from "../../models/tokenizer/packed-tokens.js";
 import { sequenceRequest } from "./requests.js";
@@ -18,16 +19,18 @@ const tokens = packedTokens(
   [id(END)],
 );
 
+const CONTEXT: SequenceContext = {
+  eosTokenIds: [id(END)],
+  window: 16,
+  maxLength: Number.POSITIVE_INFINITY,
+  tokens,
+  candidates: new Candidates(VOCAB),
+};
+
 function started(asked: Partial<AdmittedSequence> = {}, context: Partial<SequenceContext> = {}): Sequence {
   const request = { ...sequenceRequest({ ignoreEos: false }), prompt: Int32Array.of(0, 1, 2), ...asked };
-  return new Sequence(7, 3, request, null, {
-    eosTokenIds: [id(END)],
-    window: 16,
-    maxLength: Number.POSITIVE_INFINITY,
-    tokens,
-    candidates: new Candidates(VOCAB),
-    ...context,
-  });
+  const whole = { ...CONTEXT, ...context };
+  return new Sequence(7, 3, firstState(request, whole), null, whole);
 }
 
 /** Logits that make a token the most likely one. */

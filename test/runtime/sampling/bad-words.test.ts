@@ -11,6 +11,7 @@ test("a word of one token is forbidden always, a longer one's last token behind 
   expect(forbidden()).toEqual([2, 5]);
   words.push(2);
   expect(forbidden()).toEqual([2, 3, 5]);
+  expect(new BadWords([[5], [1, 2], [1, 2, 3], [2, 2]], words.state()).next()).toEqual(words.next());
   words.push(7);
   expect(forbidden()).toEqual([5]);
 });

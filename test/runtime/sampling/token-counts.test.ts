@@ -28,7 +28,9 @@ test.each([1, 2, 7, 64, 100, 1000, Number.POSITIVE_INFINITY])("counts exactly th
       expected.set(id, output ? [prompt, out + 1] : [prompt + 1, out]);
     }
     expect(contents(counts)).toEqual(expected);
-    expect(counts.state()).toEqual(last);
+    const restored = new TokenCounts(window, counts.state());
+    expect(contents(restored)).toEqual(expected);
+    expect(restored.state()).toEqual(Int32Array.from(last, ({ id, output }) => 2 * id + (output ? 1 : 0)));
   }
 });
 
