@@ -211,8 +211,8 @@ export interface PrefillInterface extends Names {
   readonly wanted: Value;
   readonly geometries: readonly {
     readonly rotary: RotaryInputs | null;
-    /** First and last + 1 of the cache slots to attend to, each [1] int64; null where all are (hidden ones by the mask). */
-    readonly past: { readonly start: Value; readonly end: Value } | null;
+    /** The chunk attends to cache slots [0, pastEnd), [1] int64; those it does not see are hidden by the mask. */
+    readonly pastEnd: Value;
     /** Which tokens of the chunk see which keys: past, chunk (starting tokens, if scored apart). */
     readonly seen: SeenInputs;
     /** ALiBi: where the keys stand, and how far they are taken to be at most; else null. */

@@ -37,7 +37,7 @@ interface SinkKeys {
 /** Inputs of one geometry. `mask` is the newest of the masks, of which each layer whose starting tokens are scored apart makes one. */
 interface ChunkInputs {
   readonly rotary: { readonly inputs: RotaryInputs; readonly positions: Rotary } | null;
-  readonly past: { readonly start: Value; readonly end: Value } | null;
+  readonly pastEnd: Value;
   readonly sinks: Omit<SinkScoreInputs, "heads" | "masks"> | null;
   readonly sinkKeys: readonly SinkKeys[];
   readonly seen: SeenInputs;
@@ -73,9 +73,9 @@ export class PrefillAttention implements LayerAttention {
   }
 
   get geometries(): PrefillInterface["geometries"] {
-    return this.#inputs.map(({ rotary, past, sinks, seen, distances, masks, heads }) => ({
+    return this.#inputs.map(({ rotary, pastEnd, sinks, seen, distances, masks, heads }) => ({
       rotary: rotary?.inputs ?? null,
-      past,
+      pastEnd,
       seen,
       distances,
       sinks: sinks === null ? null : { ...sinks, heads, masks },
@@ -103,11 +103,10 @@ export class PrefillAttention implements LayerAttention {
     const queries = turned(query);
     const sinks = inputs.sinkKeys[nth];
     const sinkValues =
-      sinks === undefined
-        ? []
-        : [this.#slice(values, graph.constant("int64", [1], [0]), graph.constant("int64", [1], [cache.sinks]))];
-    const k = this.#concat([this.#past(keys, inputs), newKeys, ...(sinks === undefined ? [] : [this.#noKeys])]);
-    const v = this.#concat([this.#past(values, inputs), value, ...sinkValues]);
+      sinks === undefined ? [] : [this.#firstSlots(values, graph.constant("int64", [1], [cache.sinks]))];
+    const past = (x: Value): Value => this.#firstSlots(x, inputs.pastEnd);
+    const k = this.#concat([past(keys), newKeys, ...(sinks === undefined ? [] : [this.#noKeys])]);
+    const v = this.#concat([past(values), value, ...sinkValues]);
     if (sinks !== undefined) this.#scoreSinks(layer, inputs, sizes, { query, queries }, sinks);
     const attended = attention(graph, [queries, k, v, inputs.mask], sizes);
     graph.output(newKeys, graph.activations, chunk);
@@ -179,13 +178,7 @@ export class PrefillAttention implements LayerAttention {
       column: graph.input(`${prefix}sink_column`, "int64", [1]),
       keys: sinkKeysInput(graph, prefix, cache, i),
     };
-    const past =
-      apart === null
-        ? {
-            start: graph.input(`${prefix}past_start`, "int64", [1]),
-            end: graph.input(`${prefix}past_end`, "int64", [1]),
-          }
-        : null;
+    const pastEnd = graph.input(`${prefix}past_end`, "int64", [1]);
     const ofKeys = (name: string): Value =>
       graph.input(`${prefix}${name}`, "float32", ["batch", 1, 1, `${prefix}keys`]);
     const seen = {
@@ -200,7 +193,7 @@ export class PrefillAttention implements LayerAttention {
     };
     return {
       rotary,
-      past,
+      pastEnd,
       sinks,
       sinkKeys: apart && sinks ? this.#sinksByLayer(sinks, apart.positions, layersOf(cache, i)) : [],
       seen,
@@ -243,13 +236,10 @@ export class PrefillAttention implements LayerAttention {
     return byLayer(keys).map((far, nth) => ({ far, near: near[nth] ?? "" }));
   }
 
-  /** The cached keys or values that a chunk attends to. */
-  #past(x: Value, { past }: ChunkInputs): Value {
-    return past === null ? x : this.#slice(x, past.start, past.end);
-  }
-
-  #slice(x: Value, start: Value, end: Value): Value {
-    return this.graph.op("Slice", [x, start, end, this.graph.constant("int64", [1], [2])]);
+  /** Slots [0, end) of cached keys or values. */
+  #firstSlots(x: Value, end: Value): Value {
+    const { graph } = this;
+    return graph.op("Slice", [x, graph.constant("int64", [1], [0]), end, graph.constant("int64", [1], [2])]);
   }
 
   #concat(parts: readonly Value[]): Value {

@@ -22,12 +22,23 @@ export interface ChunkKeyValues {
   readonly rawKeys: RawKeys;
 }
 
+/** One sequence's share of a cache. */
+interface Row {
+  readonly window: number;
+  /** Per geometry. */
+  readonly rings: readonly Ring[];
+  count: number;
+  /** The slot of the row's next token may hold what a run wrote there for a token that the row did not keep. */
+  scribbled: boolean;
+}
+
 /**
  * The constant-size cache of LM-Infinite (arXiv 2308.16137, section 3). Per layer one key and one value buffer
- * [rows, kvHeads, slots, headDim], laid out as the ring of its geometry says. A row belongs to one sequence. Rows are
- * contiguous and slots grow in steps until all are in use, so a short text pays for what it uses.
+ * [rows, kvHeads, slots, headDim]. A row belongs to one sequence and has a window of its own, whose rings say which token
+ * stands in which slot. All rows have as many slots as the longest needs; slots grow in steps until its window is full.
  */
 export class LambdaCache implements Disposable {
+  /** The largest window that a row may have. */
   readonly window: number;
   readonly sinks: number;
   /** Per layer. */
@@ -35,12 +46,12 @@ export class LambdaCache implements Disposable {
   values: readonly Tensor[] = [];
   /** Per geometry: unrotated keys of the starting tokens, [rows, its layers * kvHeads, sinks, headDim]; null where none are turned. */
   sinkKeys: readonly (Tensor | null)[] = [];
-  /** Per geometry. */
-  readonly rings: readonly Ring[];
   /** Changes whenever the buffers are replaced, so that what was bound to them is bound anew. */
   generation = 0;
-  #rows = 0;
-  #counts: number[] = [];
+  /** Rows and, per geometry, slots that there is memory for. */
+  #capacity = 0;
+  #slots: readonly number[];
+  #rows: Row[] = [];
 
   constructor(
     readonly shape: ModelShape,
@@ -54,12 +65,29 @@ export class LambdaCache implements Disposable {
   ) {
     this.window = window;
     this.sinks = sinks;
-    this.rings = shape.geometries.map((geometry) => new Ring(geometry, { window, sinks }));
+    this.#slots = shape.geometries.map(() => 0);
   }
 
   /** Rows in use; they are 0..rows-1. */
   get rows(): number {
-    return this.#counts.length;
+    return this.#rows.length;
+  }
+
+  /** Slots of each row in the buffers of a geometry's layers. */
+  slots(geometry: number): number {
+    return this.#slots[geometry] ?? 0;
+  }
+
+  /** Where the row's tokens stand in those buffers. */
+  ring(row: number, geometry: number): Ring {
+    const ring = this.#row(row).rings[geometry];
+    if (ring === undefined) throw new RangeError(`the model has no geometry ${geometry}`);
+    return ring;
+  }
+
+  /** W of the row. */
+  windowOf(row: number): number {
+    return this.#row(row).window;
   }
 
   /** Bytes of all buffers. */
@@ -69,30 +97,41 @@ export class LambdaCache implements Disposable {
 
   /** Tokens that the row has seen. */
   count(row: number): number {
-    const count = this.#counts[row];
-    if (count === undefined) throw new RangeError(`row ${row} is not in use`);
-    return count;
+    return this.#row(row).count;
   }
 
-  /** A zeroed row. @throws OrtError when there is no memory; the cache is then as before. */
-  allocate(): number {
-    const row = this.#counts.length;
-    if (row >= this.#rows) this.#resize(Math.max(1, this.#rows * 2), this.#slotsFor(1));
-    this.#counts.push(0);
+  /**
+   * A zeroed row, whose keys of the last `window` tokens are kept.
+   * @throws RangeError where the cache's own window is smaller; OrtError when there is no memory: the cache is then as before.
+   */
+  allocate(window = this.window): number {
+    if (!(window >= 1 && window <= this.window))
+      throw new RangeError(`a row's window must be between 1 and ${this.window}, not ${window}`);
+    const rings = this.shape.geometries.map((geometry) => new Ring(geometry, { window, sinks: this.sinks }));
+    this.#makeRoom(rings, 1);
+    const row = this.#rows.push({ window, rings, count: 0, scribbled: false }) - 1;
     this.zero(row);
     return row;
   }
 
+  /** A new last row that goes on as `row` would. @throws OrtError when there is no memory; the cache is then as before. */
+  fork(row: number): number {
+    const original = this.#row(row);
+    this.#makeRoom(original.rings, original.count);
+    const copy = this.#rows.push({ ...original }) - 1;
+    this.#copyRow(row, copy);
+    return copy;
+  }
+
   /** Gives a row back; the last row takes its place, and its old number is returned (or undefined if nothing moved). */
   release(row: number): number | undefined {
-    this.count(row);
-    const last = this.#counts.length - 1;
+    this.#row(row);
+    const last = this.#rows.length - 1;
     if (row !== last) {
-      for (const tensor of this.#buffers())
-        tensor.copyFrom(tensor, last * rowSize(tensor), row * rowSize(tensor), rowSize(tensor));
-      this.#counts[row] = this.#counts[last] ?? 0;
+      this.#copyRow(last, row);
+      this.#rows[row] = this.#row(last);
     }
-    this.#counts.pop();
+    this.#rows.pop();
     this.zero(last);
     return row === last ? undefined : last;
   }
@@ -104,13 +143,41 @@ export class LambdaCache implements Disposable {
 
   /** Makes room for `more` tokens in a row. @throws OrtError when there is no memory; the cache is then as before. */
   reserve(row: number, more: number): void {
-    const slots = this.#slotsFor(this.count(row) + more);
-    if (this.rings.some((ring, i) => ring.slots < (slots[i] ?? 0))) this.#resize(this.#rows, slots);
+    const { rings, count } = this.#row(row);
+    const slots = this.#slotsFor(rings, count + more);
+    if (slots.some((each, geometry) => each > this.slots(geometry))) this.#resize(this.#capacity, slots);
+  }
+
+  /**
+   * A run is about to write into the slot of the row's next token, for which there must be room. Nobody sees what it writes
+   * unless the row advances: the slot is not in use, or its token has left the window.
+   */
+  scribble(row: number): void {
+    this.#row(row).scribbled = true;
   }
 
   /** Counts a token that a decode step has written in place. */
   advance(row: number): void {
-    this.#counts[row] = this.count(row) + 1;
+    const own = this.#row(row);
+    own.count++;
+    own.scribbled = false;
+  }
+
+  /**
+   * Zeroes the slot of the row's next token where a run has scribbled into it: a mask hides it from a chunk, but a value
+   * that is not finite would come through as 0 * NaN.
+   */
+  wipe(row: number): void {
+    const own = this.#row(row);
+    if (!own.scribbled) return;
+    const { kvHeads, headDim, layerGeometries } = this.shape;
+    for (const [layer, geometry] of layerGeometries.entries()) {
+      const slot = this.ring(row, geometry).slotOf(own.count);
+      for (const buffer of [this.keys[layer], this.values[layer]])
+        for (let head = 0; head < kvHeads; head++)
+          buffer?.fill(0, ((row * kvHeads + head) * this.slots(geometry) + slot) * headDim, headDim);
+    }
+    own.scribbled = false;
   }
 
   /** Keeps the unrotated keys of the row's next token if it is a starting token. */
@@ -118,13 +185,12 @@ export class LambdaCache implements Disposable {
     if (this.count(row) < this.sinks) this.#copySinks(row, rawKeys, 1);
   }
 
-  /** Stores the keys and values of the row's next `tokens` tokens (at most W). */
+  /** Stores the keys and values of the row's next `tokens` tokens (at most its W). */
   commit(row: number, chunk: ChunkKeyValues, tokens: number): void {
-    const start = this.count(row);
-    if (tokens > this.window)
-      throw new RangeError(`a chunk of ${tokens} tokens does not fit into a window of ${this.window}`);
+    const { window, rings, count: start } = this.#row(row);
+    if (tokens > window) throw new RangeError(`a chunk of ${tokens} tokens does not fit into a window of ${window}`);
     this.#copySinks(row, chunk.rawKeys, tokens);
-    for (const [geometry, ring] of this.rings.entries()) {
+    for (const [geometry, ring] of rings.entries()) {
       // Of a chunk longer than a trained window only the end stays.
       for (let done = Math.max(0, tokens - ring.full); done < tokens; ) {
         const slot = ring.slotOf(start + done);
@@ -133,7 +199,7 @@ export class LambdaCache implements Disposable {
         done += length;
       }
     }
-    this.#counts[row] = start + tokens;
+    this.#row(row).count = start + tokens;
   }
 
   [Symbol.dispose](): void {
@@ -141,12 +207,23 @@ export class LambdaCache implements Disposable {
     this.keys = [];
     this.values = [];
     this.sinkKeys = [];
-    this.#counts = [];
+    this.#rows = [];
+  }
+
+  #row(row: number): Row {
+    const own = this.#rows[row];
+    if (own === undefined) throw new RangeError(`row ${row} is not in use`);
+    return own;
+  }
+
+  #copyRow(from: number, to: number): void {
+    for (const tensor of this.#buffers())
+      tensor.copyFrom(tensor, from * rowSize(tensor), to * rowSize(tensor), rowSize(tensor));
   }
 
   #copySlice(row: number, geometry: number, slot: number, chunk: ChunkKeyValues, from: number, length: number): void {
     const { kvHeads, headDim } = this.shape;
-    const slots = this.rings[geometry]?.slots ?? 0;
+    const slots = this.slots(geometry);
     for (const layer of this.#layersOf(geometry)) {
       for (const [buffer, part] of [
         [this.keys[layer], chunk.keys[layer]],
@@ -189,9 +266,17 @@ export class LambdaCache implements Disposable {
     }
   }
 
+  /** Makes room for one row more, with so many tokens. */
+  #makeRoom(rings: readonly Ring[], tokens: number): void {
+    const slots = this.#slotsFor(rings, tokens);
+    const isFull = this.#rows.length === this.#capacity;
+    if (!isFull && slots.every((each, geometry) => each === this.slots(geometry))) return;
+    this.#resize(isFull ? Math.max(1, this.#capacity * 2) : this.#capacity, slots);
+  }
+
   /** Per geometry, never fewer than there are. */
-  #slotsFor(tokens: number): number[] {
-    return this.rings.map((ring) => Math.max(ring.slots, ring.slotsFor(tokens)));
+  #slotsFor(rings: readonly Ring[], tokens: number): number[] {
+    return rings.map((ring, geometry) => Math.max(this.slots(geometry), ring.slotsFor(tokens)));
   }
 
   #layersOf(geometry: number): number[] {
@@ -227,8 +312,8 @@ export class LambdaCache implements Disposable {
       for (const tensor of made) tensor[Symbol.dispose]();
       throw error;
     }
-    this.#rows = rows;
-    for (const [i, ring] of this.rings.entries()) ring.slots = slots[i] ?? 0;
+    this.#capacity = rows;
+    this.#slots = slots;
     this.generation++;
   }
 
@@ -237,7 +322,7 @@ export class LambdaCache implements Disposable {
     if (old === undefined) return tensor;
     const [before = 0, after = 0] = [old.shape[2], tensor.shape[2]];
     tensor.copyStretches(old, {
-      count: this.#rows * kvHeads,
+      count: this.#capacity * kvHeads,
       length: before * headDim,
       sourceOffset: 0,
       sourceStride: before * headDim,

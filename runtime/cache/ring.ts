@@ -4,14 +4,19 @@ import type { Geometry } from "../../models/graph-interface.js";
 const FIRST_SLOTS = 256;
 
 /**
- * Which token stands where in the buffers of one geometry: slots 0..G-1 hold the starting tokens, the rest is a ring of
- * the last W. A geometry with a trained window has that window, no starting tokens, and never more slots than it needs.
+ * Slots come in multiples of this. ONNX Runtime's products sum whole groups of keys in an order that does not depend on how
+ * many groups follow, but an odd rest (three of four on AVX-512) in another: what a row computes would then depend on how
+ * many slots its neighbours need.
+ */
+const GROUP = 16;
+
+/**
+ * Which token of a row stands in which slot of the buffers of one geometry: slots 0..G-1 hold the starting tokens, the rest
+ * is a ring of the last W. A geometry with a trained window has that window and no starting tokens, whatever the row has.
  */
 export class Ring {
   readonly window: number;
   readonly sinks: number;
-  /** Slots a row has memory for. */
-  slots = 0;
 
   constructor(geometry: Geometry, lambda: { readonly window: number; readonly sinks: number }) {
     const trained = geometry.window !== "lambda";
@@ -45,6 +50,6 @@ export class Ring {
   slotsFor(tokens: number): number {
     let slots = this.sinks + FIRST_SLOTS;
     while (slots < tokens) slots = this.sinks + (slots - this.sinks) * 2;
-    return Math.min(slots, this.full);
+    return Math.ceil(Math.min(slots, this.full) / GROUP) * GROUP;
   }
 }

@@ -12,7 +12,7 @@ export interface Chunk {
   readonly far: boolean;
 }
 
-/** What a chunk attends to in layers of one geometry: cached slots [0, past), the chunk, and `apart` starting tokens. */
+/** What a chunk attends to in layers of one geometry: the row's slots [0, past), the chunk, and `apart` starting tokens. */
 export interface ChunkKeys {
   readonly past: number;
   readonly apart: number;
@@ -21,14 +21,14 @@ export interface ChunkKeys {
 
 export function planChunk(cache: LambdaCache, row: number, tokens: number): Chunk {
   const start = cache.count(row);
-  return { start, tokens, far: cache.sinks > 0 && start + tokens > cache.window };
+  return { start, tokens, far: cache.sinks > 0 && start + tokens > cache.windowOf(row) };
 }
 
-/** @param apart whether the starting tokens are scored apart */
-export function chunkKeys(ring: Ring, { start, tokens }: Chunk, apart: boolean): ChunkKeys {
-  const past = apart ? ring.slots : Math.min(start, ring.full);
-  const sinks = apart ? ring.sinks : 0;
-  return { past, apart: sinks, keys: past + tokens + sinks };
+/** @param scoredApart whether the starting tokens are */
+export function chunkKeys(ring: Ring, { start, tokens }: Chunk, scoredApart: boolean): ChunkKeys {
+  const past = Math.min(start, ring.full);
+  const apart = scoredApart ? ring.sinks : 0;
+  return { past, apart, keys: past + tokens + apart };
 }
 
 /**
@@ -64,9 +64,9 @@ export function keyPlaces(ring: Ring, { start, tokens }: Chunk, { past, keys }: 
 }
 
 /** For ALiBi, [slots]: min(t - s, W) of the token in each slot from the newest token t, UNSEEN in empty slots. */
-export function slotDistances(ring: Ring, count: number): Float32Array {
+export function slotDistances(ring: Ring, slots: number, count: number): Float32Array {
   const used = Math.min(count, ring.full);
-  const distances = new Float32Array(ring.slots).fill(UNSEEN);
+  const distances = new Float32Array(slots).fill(UNSEEN);
   for (const [slot, token] of ring.tokensInSlots(count, 0, used).entries())
     distances[slot] = Math.min(count - 1 - token, ring.window);
   return distances;

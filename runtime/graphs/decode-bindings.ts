@@ -170,15 +170,15 @@ export class DecodeBindings implements Disposable {
     // The host reads it, wherever the graph runs.
     if (names.retrieved !== null) inputs.set(names.retrieved, Tensor.zeros("int64", [1]));
     for (const [g, { rotary, sinks, writeIndex, length, distances, middle }] of names.geometries.entries()) {
-      const ring = cache.rings[g]!;
+      const slots = cache.slots(g);
       const half = this.#resources.rotary[g]?.half ?? 0;
       for (const { cos, sin } of [rotary, middle?.query ?? null].filter((each) => each !== null))
         for (const name of [cos, sin]) input(name, "float32", [rows, 1, half]);
-      if (middle !== null) input(middle.unused, "float32", [rows, 1, 1, ring.slots]);
+      if (middle !== null) input(middle.unused, "float32", [rows, 1, 1, slots]);
       for (const name of sinks ? [sinks.rotary.cos, sinks.rotary.sin] : [])
-        input(name, "float32", [rows, ring.sinks, half]);
+        input(name, "float32", [rows, cache.sinks, half]);
       for (const name of length === null ? [writeIndex] : [writeIndex, length]) input(name, "int64", [rows]);
-      if (distances !== null) input(distances, "float32", [rows, 1, 1, ring.slots]);
+      if (distances !== null) input(distances, "float32", [rows, 1, 1, slots]);
       const sinkKeys = cache.sinkKeys[g];
       if (sinks !== null && sinkKeys) inputs.set(sinks.keys, aliased(sinkKeys));
     }

@@ -23,6 +23,9 @@ export interface DecodeOptions {
   readonly archive?: Archive | null;
 }
 
+/** The id that rows compute with which do not decode in a step. */
+const IDLE = 0;
+
 /** The decode graph of a model: one token in each of some neighbouring rows, keys and values written in place. */
 export class DecodeGraph implements Disposable {
   readonly #session: Session;
@@ -50,41 +53,46 @@ export class DecodeGraph implements Disposable {
   }
 
   /**
-   * Logits [tokens.length, vocab] of rows first, first + 1, ...; the row's own count is left to the caller. A graph with
-   * edit inputs needs `edits`, and one that retrieves an `archive`.
+   * Logits [tokens.length, vocab] of rows first, first + 1, ...; rows whose token is null compute along, and their logits
+   * mean nothing. Counts are left to the caller. A graph with edit inputs needs `edits`, and one that retrieves an `archive`.
    */
-  run(cache: LambdaCache, first: number, tokens: readonly number[], options: DecodeOptions): Float32Array {
+  run(cache: LambdaCache, first: number, tokens: readonly (number | null)[], options: DecodeOptions): Float32Array {
     const { origin = 0, residuals, edits = [], archive = null } = options;
-    if ((archive !== null) !== (this.#names.retrieved !== null) || (archive !== null && tokens.length !== 1))
+    if (
+      (archive !== null) !== (this.#names.retrieved !== null) ||
+      (archive !== null && (tokens.length !== 1 || tokens[0] === null))
+    )
       throw new RangeError("a graph that retrieves runs one row, with its archive");
     if (archive !== null) this.#open(archive, cache.count(first));
     const tapped = residuals !== undefined;
     const bound = this.#bindings.of(cache, { first, rows: tokens.length, tapped, edits, archive });
     const write = (name: string, values: ArrayLike<number>, at = 0) => bound.inputs.get(name)?.write(values, at);
     const counts = tokens.map((_, i) => cache.count(first + i));
-    write(this.#names.ids, tokens);
-    if (this.#names.positions !== null) write(this.#names.positions, counts);
+    write(
+      this.#names.ids,
+      tokens.map((token) => token ?? IDLE),
+    );
+    // A row that has as many tokens as the model has positions stays in its cache until it is released.
+    if (this.#names.positions !== null)
+      write(
+        this.#names.positions,
+        counts.map((n, i) => (tokens[i] === null ? 0 : n)),
+      );
     if (archive !== null && this.#names.retrieved !== null) write(this.#names.retrieved, [archive.retrieval.k]);
     for (const [g, { rotary, sinks, writeIndex, length, distances, middle }] of this.#names.geometries.entries()) {
-      const ring = cache.rings[g]!;
+      const slots = cache.slots(g);
       if (archive !== null && middle !== null) {
-        const used = Math.min(cache.count(first) + 1, ring.full);
-        write(middle.unused, new Float32Array(ring.slots).fill(HIDDEN, used));
+        const { full } = cache.ring(first, g);
+        write(middle.unused, new Float32Array(slots).fill(HIDDEN, Math.min(cache.count(first) + 1, full)));
         const [cos, sin] =
           middle.query === null ? [] : [bound.inputs.get(middle.query.cos), bound.inputs.get(middle.query.sin)];
         if (cos && sin) this.#resources.rotary[g]?.writeDistance(cos, sin, 0, archive.retrieval.distance, 1);
       }
-      write(
-        writeIndex,
-        counts.map((n) => ring.slotOf(n)),
-      );
-      if (length !== null)
-        write(
-          length,
-          counts.map((n) => Math.min(n + 1, ring.full)),
-        );
       for (const [i, n] of counts.entries()) {
-        if (distances !== null) write(distances, slotDistances(ring, n + 1), i * ring.slots);
+        const ring = cache.ring(first + i, g);
+        write(writeIndex, [ring.slotOf(n)], i);
+        if (length !== null) write(length, [Math.min(n + 1, ring.full)], i);
+        if (distances !== null) write(distances, slotDistances(ring, slots, n + 1), i * slots);
         if (rotary !== null) this.#rotate(bound, g, rotary, i, [origin + n]);
         if (sinks === null) continue;
         const nearest = n - ring.window;
@@ -94,7 +102,7 @@ export class DecodeGraph implements Disposable {
     }
     bound.written.send();
     bound.binding.run(bound.recording);
-    for (const i of tokens.keys()) this.#keepSink(cache, first, i, bound);
+    for (const [i, token] of tokens.entries()) if (token !== null) this.#keepSink(cache, first, i, bound);
     if (archive !== null) this.#keep(archive, cache, first, bound);
     if (residuals) readTaps(this.#names.taps, bound.taps, residuals);
     if (this.#logits.length !== bound.logits.size) this.#logits = new Float32Array(bound.logits.size);
@@ -151,8 +159,8 @@ export class DecodeGraph implements Disposable {
   #keep(archive: Archive, cache: LambdaCache, row: number, { rawKeys }: DecodeBinding): void {
     const n = cache.count(row);
     archive.store(n, 1, (layer) => {
-      const ring = cache.rings[cache.shape.layerGeometries[layer] ?? 0]!;
-      const inCache = row * cache.shape.kvHeads * ring.slots + ring.slotOf(n);
+      const geometry = cache.shape.layerGeometries[layer] ?? 0;
+      const inCache = row * cache.shape.kvHeads * cache.slots(geometry) + cache.ring(row, geometry).slotOf(n);
       const raw = rawKeys[layer] ?? null;
       return {
         ...(raw === null ? { keys: cache.keys[layer]!, keysAt: inCache } : { keys: raw, keysAt: 0 }),

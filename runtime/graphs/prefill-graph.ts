@@ -75,7 +75,7 @@ export class PrefillGraph implements Disposable {
     };
     try {
       this.#bindInputs(cache, row, run, written, (name, tensor) => inputs.set(name, own(tensor)));
-      this.#bindMasks(cache, run, (shape, names) => {
+      this.#bindMasks(cache, row, run, (shape, names) => {
         const mask = own(device.zeros(activations, shape));
         for (const name of names) outputs.set(name, mask);
       });
@@ -131,7 +131,7 @@ export class PrefillGraph implements Disposable {
     if (this.#names.positions !== null)
       filled(this.#names.positions, "int64", [1, chunk.tokens], range(chunk.start, chunk.tokens));
     for (const [g, geometry] of this.#names.geometries.entries()) {
-      const ring = cache.rings[g]!;
+      const ring = cache.ring(row, g);
       const apart = geometry.sinks !== null;
       const keys = chunkKeys(ring, chunk, apart);
       if (geometry.rotary !== null) {
@@ -150,17 +150,10 @@ export class PrefillGraph implements Disposable {
           table.write(...pair(geometry.sinks.nearSinks, ring.sinks), 0, range(origin, ring.sinks));
         }
       }
-      if (geometry.past !== null) {
-        // Where to cut is read by the host, wherever the cut is made.
-        for (const [name, value] of [
-          [geometry.past.start, 0],
-          [geometry.past.end, keys.past],
-        ] as const) {
-          const tensor = Tensor.zeros("int64", [1]);
-          bind(name, tensor);
-          tensor.write([value]);
-        }
-      }
+      // The host reads where to cut, wherever the cut is made.
+      const pastEnd = Tensor.zeros("int64", [1]);
+      bind(geometry.pastEnd, pastEnd);
+      pastEnd.write([keys.past]);
       const { from, until } = seenKeys(ring, chunk, keys);
       filled(geometry.seen.tokens, "float32", [1, 1, chunk.tokens, 1], range(0, chunk.tokens));
       filled(geometry.seen.from, "float32", [1, 1, 1, keys.keys], from);
@@ -192,12 +185,13 @@ export class PrefillGraph implements Disposable {
   /** One buffer for the masks of all layers of a geometry whose starting tokens are scored apart. */
   #bindMasks(
     cache: LambdaCache,
+    row: number,
     { chunk }: PrefillRun,
     bind: (shape: readonly number[], names: readonly string[]) => void,
   ): void {
     for (const [g, { sinks }] of this.#names.geometries.entries()) {
       if (sinks === null) continue;
-      const { keys } = chunkKeys(cache.rings[g]!, chunk, true);
+      const { keys } = chunkKeys(cache.ring(row, g), chunk, true);
       bind([1, sinks.heads, chunk.tokens, keys], sinks.masks);
     }
   }

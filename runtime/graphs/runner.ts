@@ -128,22 +128,30 @@ export class Runner implements Disposable {
 
   /**
    * Runs one token in each of the rows [first, first + tokens.length): logits [tokens.length, vocab], valid until the next
-   * run.
+   * run. A row whose token is null does not decode in this step: it stays as it is, and its logits mean nothing.
+   * @throws OrtError where the run fails, RangeError where no row decodes or one is not in use; rows are then as before.
    */
-  decode(cache: LambdaCache, first: number, tokens: readonly number[], options: DecodeOptions = {}): Float32Array {
+  decode(
+    cache: LambdaCache,
+    first: number,
+    tokens: readonly (number | null)[],
+    options: DecodeOptions = {},
+  ): Float32Array {
+    if (tokens.every((token) => token === null)) throw new RangeError("no row has a token to decode");
     for (const i of tokens.keys()) cache.reserve(first + i, 1);
     this.#forgetStale(cache);
     const { edits = [], ...rest } = options;
     const edited = edits.some((each) => each !== null);
     const retrieval = (options.archive ?? null) !== null;
     const graph = this.#settled(() => this.#decodeGraph(cache.sinks, edited, retrieval));
+    for (const i of tokens.keys()) cache.scribble(first + i);
     const logits = graph.run(cache, first, tokens, edited ? options : rest);
-    for (const i of tokens.keys()) cache.advance(first + i);
+    for (const [i, token] of tokens.entries()) if (token !== null) cache.advance(first + i);
     return logits;
   }
 
   /**
-   * Runs a chunk of at most W tokens of one row and stores its keys and values: logits [wanted.length, vocab] of the
+   * Runs a chunk of one row, of at most its W tokens, and stores its keys and values: logits [wanted.length, vocab] of the
    * wanted tokens of the chunk (0-based).
    */
   prefill(
@@ -153,8 +161,10 @@ export class Runner implements Disposable {
     wanted: readonly number[] = [],
     options: PrefillOptions = {},
   ): Float32Array {
-    if (ids.length > cache.window) throw new RangeError(`a chunk of ${ids.length} tokens is longer than the window`);
+    if (ids.length > cache.windowOf(row))
+      throw new RangeError(`a chunk of ${ids.length} tokens is longer than the window`);
     cache.reserve(row, ids.length);
+    cache.wipe(row);
     this.#forgetStale(cache);
     const chunk = planChunk(cache, row, ids.length);
     const edited = (options.edits ?? null) !== null;

@@ -159,10 +159,10 @@ describe("rows of one cache", () => {
       const second = cache.allocate();
       decodeAll(cache, first, ids.slice(0, 20));
       prefillAll(cache, second, ids.slice(0, 250), 100);
-      const before = cache.rings[0]!.slots;
+      const before = cache.slots(0);
       expect(cache.release(first)).toBe(second);
       const logits = decodeAll(cache, first, ids.slice(250, 310));
-      expect(cache.rings[0]!.slots).toBeGreaterThan(before);
+      expect(cache.slots(0)).toBeGreaterThan(before);
       expect(cache.rows).toBe(1);
       const alone = decodeAll(cache, cache.allocate(), ids.slice(0, 310)).subarray(250 * VOCAB);
       expect(maxDifference(logits, alone)).toBeLessThan(TOLERANCE);

@@ -1,0 +1,94 @@
+import { describe, expect, it } from "vitest";
+import type { ModelShape } from "../../../models/graph-interface.js";
+import { LambdaCache } from "../../../runtime/cache/lambda-cache.js";
+import { CPU, type Device } from "../../../runtime/ort/device.js";
+import { OrtError } from "../../../runtime/ort/library.js";
+
+const ROTARY = { kind: "rotary", rope: { type: "default", theta: 10_000 }, rotaryDim: 4 } as const;
+
+/** Two layers: one with LM-Infinite's window, one with a trained window of 8. */
+const SHAPE: ModelShape = {
+  vocabSize: 16,
+  hiddenSize: 8,
+  layers: 2,
+  kvHeads: 2,
+  headDim: 4,
+  trainedLength: 64,
+  bosTokenId: null,
+  eosTokenIds: [],
+  geometries: [
+    { window: "lambda", positions: ROTARY },
+    { window: 8, positions: ROTARY },
+  ],
+  layerGeometries: [0, 1],
+  learnedPositions: null,
+  postNorm: false,
+  ignoresMean: "never",
+};
+
+/** A CPU that has memory until it is `full`. */
+function scarce(): { readonly device: Device; full: boolean } {
+  const memory = {
+    full: false,
+    device: {
+      ...CPU,
+      zeros: (...asked: Parameters<Device["zeros"]>) => {
+        if (memory.full) throw new OrtError(6, "allocation failed");
+        return CPU.zeros(...asked);
+      },
+    },
+  };
+  return memory;
+}
+
+const contents = (cache: LambdaCache): number[][] =>
+  [...cache.keys, ...cache.values].map((tensor) => [...tensor.read(new Float32Array(tensor.size))]);
+
+describe("rows of a cache", () => {
+  it("have windows of their own, and as many slots as the longest needs", () => {
+    using cache = new LambdaCache(SHAPE, { window: 4096, sinks: 4 });
+    const short = cache.allocate(24);
+    expect([cache.slots(0), cache.slots(1)]).toEqual([32, 16]);
+    const long = cache.allocate();
+    cache.reserve(long, 1000);
+    expect([cache.slots(0), cache.slots(1)]).toEqual([1040, 16]);
+    expect([cache.windowOf(short), cache.ring(short, 0).full, cache.ring(short, 1).full]).toEqual([24, 28, 8]);
+    expect([cache.windowOf(long), cache.ring(long, 0).full, cache.ring(long, 1).full]).toEqual([4096, 4100, 8]);
+  });
+
+  it("take their windows along when they move", () => {
+    using cache = new LambdaCache(SHAPE, { window: 64, sinks: 4 });
+    const [first, last] = [cache.allocate(8), cache.allocate(16)];
+    cache.advance(last);
+    expect(cache.release(first)).toBe(last);
+    expect([cache.windowOf(0), cache.count(0), cache.rows]).toEqual([16, 1, 1]);
+  });
+
+  it.each([0, -1, 65, Number.NaN, Number.POSITIVE_INFINITY])("cannot have a window of %d in one of 64", (window) => {
+    using cache = new LambdaCache(SHAPE, { window: 64, sinks: 4 });
+    expect(() => cache.allocate(window)).toThrow("a row's window must be between 1 and 64");
+    expect(cache.rows).toBe(0);
+  });
+
+  it("are as before where there is no memory for one more, or for a copy", () => {
+    const memory = scarce();
+    using cache = new LambdaCache(SHAPE, { window: 1000, sinks: 4 }, "float32", memory.device);
+    const row = cache.allocate();
+    for (const [i, tensor] of [...cache.keys, ...cache.values].entries()) tensor.fill(i + 1);
+    const before = contents(cache);
+    memory.full = true;
+    expect(() => cache.allocate(8)).toThrow("allocation failed");
+    expect(() => cache.fork(row)).toThrow("allocation failed");
+    expect(() => cache.reserve(row, 500)).toThrow("allocation failed");
+    expect([cache.rows, cache.slots(0), contents(cache)]).toEqual([1, 272, before]);
+    memory.full = false;
+    expect(cache.fork(row)).toBe(1);
+    expect(contents(cache)).toEqual(before.map((values) => [...values, ...values]));
+  });
+
+  it("that are not in use have no window, and no copy", () => {
+    using cache = new LambdaCache(SHAPE, { window: 64, sinks: 4 });
+    for (const use of [() => cache.fork(0), () => cache.windowOf(0), () => cache.ring(0, 0), () => cache.scribble(0)])
+      expect(use).toThrow("row 0 is not in use");
+  });
+});
