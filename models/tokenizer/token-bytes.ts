@@ -60,8 +60,10 @@ export class TokenBytes {
    * Bytes that are no UTF-8 become U+FFFD: one per maximal subpart (Unicode 15, section 3.9) where tokens are bytes, and one
    * for every byte of a run where characters without a token are spelled in bytes.
    */
-  decode(ids: readonly number[], special: "skip" | "keep" = "skip"): string {
-    const kept = ids.filter((id) => this.has(id, "present") && (special === "keep" || !this.isSpecial(id)));
+  decode(ids: ArrayLike<number>, special: "skip" | "keep" = "skip"): string {
+    const kept = new Int32Array(ids).filter(
+      (id) => this.has(id, "present") && (special === "keep" || !this.isSpecial(id)),
+    );
     return stripStart(lenient.decode(this.#join(kept)), this.data.strip, this.data.strip.count).text;
   }
 
@@ -77,7 +79,7 @@ export class TokenBytes {
   }
 
   /** Copies byte by byte: a view of each token takes four times as long, and whoever echoes a long prompt waits. */
-  #join(ids: readonly number[]): Uint8Array {
+  #join(ids: Int32Array): Uint8Array {
     const { flags, opening } = this.data;
     const joined = new Uint8Array(
       ids.reduce((sum, id) => sum + this.#roomOf(id), this.bytes(ids[0] ?? 0, true).length),

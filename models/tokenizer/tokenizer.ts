@@ -15,7 +15,7 @@ export interface Tokenizer {
    * @throws UnencodableText where it holds half a surrogate pair, a token that the model does not know, or what the
    * tokenizer has no token for.
    */
-  encode(text: string): Promise<number[]>;
+  encode(text: string): Promise<Int32Array<ArrayBuffer>>;
   /**
    * Parts of a text, at least `length` UTF-16 units each where it can be cut at all, such that the ids of all parts are the
    * ids of the text. One part where this tokenizer or this text has no safe place.
@@ -67,7 +67,11 @@ function openLibrary(text: string): LibraryTokenizer {
   return library;
 }
 
-async function encodeWith(library: LibraryTokenizer, text: string, vocabSize: number): Promise<number[]> {
+async function encodeWith(
+  library: LibraryTokenizer,
+  text: string,
+  vocabSize: number,
+): Promise<Int32Array<ArrayBuffer>> {
   if (LONE_SURROGATE.test(text)) throw new UnencodableText("holds half of a surrogate pair, which is no character");
   const encoding = await library.encode(text, null, { addSpecialTokens: false }).catch((error) => {
     throw new UnencodableText(`cannot be encoded: ${error instanceof Error ? error.message : error}`);
@@ -78,7 +82,7 @@ async function encodeWith(library: LibraryTokenizer, text: string, vocabSize: nu
     const name = JSON.stringify(library.idToToken(id));
     throw new UnencodableText(`holds ${name}, token ${id}, which the model does not know (0 to ${vocabSize - 1})`);
   }
-  return ids;
+  return new Int32Array(ids);
 }
 
 async function tokenBytes(file: TokenizerFile, library: LibraryTokenizer, vocabSize: number): Promise<TokenBytes> {

@@ -60,7 +60,7 @@ export interface LambdaOptions {
 /** One sequence to generate. */
 export interface SequenceRequest {
   /** Prompt token ids, the beginning-of-text token included; at least one. */
-  readonly prompt: readonly number[];
+  readonly prompt: Int32Array<ArrayBuffer>;
   /** Tokens to generate at most; 0 only evaluates the prompt; null: until a stop. */
   readonly maxTokens: number | null;
   /** No stop token and no stop string ends the text before this many tokens. */
@@ -189,7 +189,7 @@ export interface ModelCard {
 /** A conversation as the model reads it. */
 export interface ChatPrompt {
   /** Nothing is put in front: the template has the beginning-of-text token where it wants one. */
-  readonly ids: readonly number[];
+  readonly ids: Int32Array<ArrayBuffer>;
   /** Tokens that end an assistant's turn in this template, which the model's own end tokens may lack. */
   readonly turnEndIds: readonly number[];
 }
@@ -202,7 +202,7 @@ export interface Engine {
    * @param at the field of the request that holds it; left out: prompt
    * @throws InvalidRequest naming the field, where the model has no tokenizer or the text no ids that the model knows.
    */
-  encode(text: string, at?: string): Promise<number[]>;
+  encode(text: string, at?: string): Promise<Int32Array<ArrayBuffer>>;
   /**
    * A conversation through the model's chat template. Control tokens in the messages' content are control tokens here, too.
    * @throws InvalidRequest (`messages`) where the model has no template or the template refuses the conversation;
@@ -210,9 +210,9 @@ export interface Engine {
    */
   chatPrompt(conversation: Conversation, signal: AbortSignal): Promise<ChatPrompt>;
   /** Text of each id on its own ("token_id:N" without a tokenizer, "bytes:\\x.." where it is no whole character). */
-  tokenTexts(ids: readonly number[]): string[];
+  tokenTexts(ids: ArrayLike<number>): string[];
   /** Text of all ids together, special tokens left out unless they are asked for. */
-  decode(ids: readonly number[], special?: "skip" | "keep"): string;
+  decode(ids: ArrayLike<number>, special?: "skip" | "keep"): string;
   /**
    * Starts all sequences of one request and yields their events as they come. Aborting the signal, or leaving the loop,
    * stops them within one token or one prefill chunk. A slow consumer pauses its own sequences only.

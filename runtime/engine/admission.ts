@@ -3,38 +3,34 @@ import { InvalidRequest } from "../contract/errors.js";
 import { type FeatureEdit, LARGEST_EDIT, MOST_EDITS, repeatedEdit, type SaeCard } from "../contract/features.js";
 import type { LambdaOptions, ModelCard, SamplingParams, SequenceRequest } from "../contract/generation.js";
 import { BOUNDS, LONGEST_STOP, MOST_SEQUENCES, MOST_STOPS } from "../contract/request-bounds.js";
-import type { AdmittedSequence } from "./messages.js";
 
 /** A value and whether it is allowed; where it is not, the field's name on the wire and what it must be. */
 type Rule = readonly [allowed: boolean, param: string, must: string];
 
 /**
- * Sequences as the engine's thread takes them; those with the same prompt share its memory.
+ * Takes the sequences of a request that this model can run.
  * @param fullLength tokens that `mode: full` has memory for
  * @throws InvalidRequest naming the field that this model cannot run.
  */
-export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fullLength: number): AdmittedSequence[] {
+export function admit(sequences: readonly SequenceRequest[], card: ModelCard, fullLength: number): void {
   if (sequences.length === 0) throw new InvalidRequest("there is nothing to generate", "prompt");
   if (sequences.length > MOST_SEQUENCES)
     throw new InvalidRequest(`a request brings at most ${MOST_SEQUENCES} sequences, not ${sequences.length}`, "prompt");
-  const packed = new Map<readonly number[], Int32Array<ArrayBuffer>>();
-  return sequences.map((sequence, i) => {
-    const prompt = packed.get(sequence.prompt) ?? packTokens(sequence.prompt, card);
-    packed.set(sequence.prompt, prompt);
+  for (const prompt of new Set(sequences.map(({ prompt }) => prompt))) checkIds(prompt, card, "prompt");
+  for (const [i, sequence] of sequences.entries()) {
     const before = sequences[i - 1];
     const rules = [
       ...(before !== undefined && haveSameLists(before, sequence) ? [] : listRules(sequence, card)),
       ...lengthRules(sequence, card),
       ...samplingRules(sequence.sampling),
-      ...lambdaRules(sequence.lambda, prompt.length, card, fullLength),
+      ...lambdaRules(sequence.lambda, sequence.prompt.length, card, fullLength),
       ...retrieveRules(sequence, card),
       ...featureRules(sequence, card),
     ];
     for (const [allowed, param, must] of rules) {
       if (!allowed) throw new InvalidRequest(`it must be ${must}`, param);
     }
-    return { ...sequence, prompt };
-  });
+  }
 }
 
 /** Whether what `listRules` says of one it says of the other: choices of a request have the same lists, which may be long. */
@@ -205,23 +201,10 @@ function featureRules({ features }: SequenceRequest, { saes }: ModelCard): Rule[
   ];
 }
 
-function checkIds(ids: readonly number[], card: ModelCard, param: string): void {
-  for (const id of ids) if (!isKnown(id, card)) refuse(id, card, param);
-}
-
-/** One pass, because prompts of a million tokens pass the thread that serves requests. */
-function packTokens(ids: readonly number[], card: ModelCard): Int32Array<ArrayBuffer> {
-  const packed = new Int32Array(ids.length);
-  for (let i = 0; i < ids.length; i++) {
-    const id = ids[i] ?? -1;
-    if (!isKnown(id, card)) refuse(id, card, "prompt");
-    packed[i] = id;
+/** Prompts of a million tokens pass here, on the thread that serves requests. */
+function checkIds(ids: Int32Array | readonly number[], { vocabSize }: ModelCard, param: string): void {
+  for (const id of ids) {
+    if (Number.isInteger(id) && id >= 0 && id < vocabSize) continue;
+    throw new InvalidRequest(`token id ${id} is not in 0..${vocabSize - 1}`, param);
   }
-  return packed;
-}
-
-const isKnown = (id: number, { vocabSize }: ModelCard): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize;
-
-function refuse(id: number, { vocabSize }: ModelCard, param: string): never {
-  throw new InvalidRequest(`token id ${id} is not in 0..${vocabSize - 1}`, param);
 }

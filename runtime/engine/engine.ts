@@ -109,7 +109,7 @@ export class LocalEngine implements Engine {
     }
   }
 
-  async encode(text: string, at = "prompt"): Promise<number[]> {
+  async encode(text: string, at = "prompt"): Promise<Int32Array<ArrayBuffer>> {
     if (this.encoder === null) throw new InvalidRequest(`${this.card.id} has no tokenizer: give token ids`, at);
     return this.encoder.encode(text, at);
   }
@@ -122,11 +122,11 @@ export class LocalEngine implements Engine {
     throw new InvalidRequest(`${this.card.id} has no chat template: ${how}`, "messages");
   }
 
-  tokenTexts(ids: readonly number[]): string[] {
-    return ids.map((id) => tokenText(this.encoder?.tokens ?? null, id));
+  tokenTexts(ids: ArrayLike<number>): string[] {
+    return Array.from(ids, (id) => tokenText(this.encoder?.tokens ?? null, id));
   }
 
-  decode(ids: readonly number[], special: "skip" | "keep" = "skip"): string {
+  decode(ids: ArrayLike<number>, special: "skip" | "keep" = "skip"): string {
     return this.encoder?.tokens.decode(ids, special) ?? "";
   }
 
@@ -134,8 +134,8 @@ export class LocalEngine implements Engine {
     if (this.#draining) throw new ShuttingDown("the server is shutting down");
     if (this.#broken) throw this.#broken;
     this.#checkRoom();
-    const admitted = admit(sequences, this.card, this.fullLength);
-    const archived = archivedAtOnce(admitted, this.options.parallel);
+    admit(sequences, this.card, this.fullLength);
+    const archived = archivedAtOnce(sequences, this.options.parallel);
     this.#checkArchive(archived);
     const request = this.#requests++;
     const onAbort = () => stream.abort(null);
@@ -157,8 +157,7 @@ export class LocalEngine implements Engine {
     if (signal.aborted) stream.abort(null);
     else {
       signal.addEventListener("abort", onAbort);
-      const prompts = new Set(admitted.map(({ prompt }) => prompt.buffer));
-      this.#tell({ type: "submit", request, sequences: admitted }, [...prompts]);
+      this.#tell({ type: "submit", request, sequences });
     }
     return stream;
   }
@@ -203,8 +202,8 @@ export class LocalEngine implements Engine {
     await this.#exited;
   }
 
-  #tell(command: EngineCommand, transfer: readonly ArrayBuffer[] = []): void {
-    this.worker.postMessage(command, transfer);
+  #tell(command: EngineCommand): void {
+    this.worker.postMessage(command);
   }
 
   #break(error: Error): void {

@@ -4,7 +4,7 @@ import type { LambdaGeometry } from "../cache/lambda-cache.js";
 import { type Retrieval, toRetrieval } from "../cache/retrieval.js";
 import { DeviceLost } from "../contract/errors.js";
 import type { FeatureRequest } from "../contract/features.js";
-import type { GenerationEvent, GenerationFault, LambdaOptions } from "../contract/generation.js";
+import type { GenerationEvent, GenerationFault, LambdaOptions, SequenceRequest } from "../contract/generation.js";
 import { comparisons, residualEdits } from "../graphs/residual-edits.js";
 import type { Runner } from "../graphs/runner.js";
 import { type Residuals, runTapped, type TapRows } from "../graphs/tap-outputs.js";
@@ -16,7 +16,6 @@ import { NoTokenLeft, NotFiniteLogits } from "../sampling/finite-logits.js";
 import { CachePool } from "./cache-pool.js";
 import { ChunkSize } from "./chunk-size.js";
 import { eventCredit } from "./event-credit.js";
-import type { AdmittedSequence } from "./messages.js";
 import { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
 import { firstState } from "./sequence-state.js";
@@ -94,7 +93,7 @@ export class EngineLoop implements Disposable {
   }
 
   /** Queues the sequences of a request. */
-  submit(id: number, asked: readonly AdmittedSequence[]): void {
+  submit(id: number, asked: readonly SequenceRequest[]): void {
     const sequences = asked.map((request, index) => this.#schedulable(id, index, request));
     this.#requests.set(id, { sequences: new Set(sequences), ahead: 0, pausedAt: null });
     for (const each of sequences) this.#scheduler.add(each);
@@ -148,14 +147,14 @@ export class EngineLoop implements Disposable {
     return fault(error, this.runner.model.activations);
   }
 
-  #schedulable(id: number, index: number, request: AdmittedSequence): Scheduled {
+  #schedulable(id: number, index: number, request: SequenceRequest): Scheduled {
     const geometry = this.#geometry(request.lambda);
     const { retrieve } = request.lambda;
     const retrieval = retrieve === undefined ? null : toRetrieval(retrieve, geometry.window, this.runner.model.shape);
     return new Scheduled(id, index, geometry, retrieval, () => this.#sequence(id, index, request, geometry));
   }
 
-  #sequence(id: number, index: number, request: AdmittedSequence, geometry: LambdaGeometry): Sequence {
+  #sequence(id: number, index: number, request: SequenceRequest, geometry: LambdaGeometry): Sequence {
     const longest = this.runner.model.shape.learnedPositions ?? Number.POSITIVE_INFINITY;
     const maxLength =
       geometry.window === Number.POSITIVE_INFINITY ? Math.min(longest, this.options.fullLength) : longest;

@@ -30,16 +30,12 @@ export interface EngineThreadOptions {
   readonly hasChatTemplate: boolean;
 }
 
-/** A sequence that the model can run; its prompt changes threads without being copied number by number. */
-export interface AdmittedSequence extends Omit<SequenceRequest, "prompt"> {
-  readonly prompt: Int32Array<ArrayBuffer>;
-}
-
 /** To the engine's thread. */
 export type EngineCommand =
   /** The first message: what the tokens of this model stand for. `close` in its place: the model cannot be served. */
   | { readonly type: "tokenizer"; readonly tokens: TokenBytesData | null }
-  | { readonly type: "submit"; readonly request: number; readonly sequences: readonly AdmittedSequence[] }
+  /** Sequences that the model can run. Those with one prompt in memory have one on the other thread, too. */
+  | { readonly type: "submit"; readonly request: number; readonly sequences: readonly SequenceRequest[] }
   | { readonly type: "cancel"; readonly request: number }
   /** The reader has taken events of this much credit. */
   | { readonly type: "acknowledge"; readonly request: number; readonly credit: number }

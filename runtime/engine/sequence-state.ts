@@ -1,14 +1,13 @@
-import type { GenerationEvent } from "../contract/generation.js";
+import type { GenerationEvent, SequenceRequest } from "../contract/generation.js";
 import { behindPrompt, type DetokenizerState } from "../sampling/detokenizer.js";
 import type { StopStringsState } from "../sampling/stop-strings.js";
 import { TokenChooser, type TokenChooserState } from "../sampling/token-chooser.js";
-import type { AdmittedSequence } from "./messages.js";
 import type { SequenceContext } from "./sequence.js";
 
 export type TokenEvent = Extract<GenerationEvent, { type: "token" }>;
 export type EndEvent = Extract<GenerationEvent, { type: "end" }>;
 /** What a sequence asks for, besides its prompt. */
-export type AskedSequence = Omit<AdmittedSequence, "prompt">;
+export type AskedSequence = Omit<SequenceRequest, "prompt">;
 
 /** An event that waits for the readings of its token, and the end if it was the last. */
 export interface HeldToken {
@@ -38,7 +37,7 @@ export interface SequenceState {
 }
 
 /** A sequence of which nothing is computed yet. */
-export function firstState({ prompt, ...asked }: AdmittedSequence, context: SequenceContext): SequenceState {
+export function firstState({ prompt, ...asked }: SequenceRequest, context: SequenceContext): SequenceState {
   const lastToken = prompt.at(-1) ?? 0;
   const chooser = new TokenChooser(asked.sampling, context.candidates, context.window);
   chooser.readPrompt(prompt);

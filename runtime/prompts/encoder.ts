@@ -40,16 +40,16 @@ export class Encoder {
   }
 
   /**
-   * Ids of a text as `Tokenizer.encode` gives them.
+   * Ids of a text as `Tokenizer.encode` gives them, on memory of their own.
    * @param at the field that holds it
    * @throws InvalidRequest where the text has no ids, or ends the process
    */
-  async encode(text: string, at: string): Promise<number[]> {
+  async encode(text: string, at: string): Promise<Int32Array<ArrayBuffer>> {
     const result = await this.jobs.run({ type: "encode", text }).catch((error) => {
       if (!(error instanceof JobKillsProcess)) throw error;
       throw new InvalidRequest("the text cannot be encoded: the tokenizer's process died of it, twice", at);
     });
-    if (result.type === "encoded") return numbers(result.ids);
+    if (result.type === "encoded") return result.ids.slice(); // they lie within the whole message
     if (result.type === "unencodable") throw new InvalidRequest(`the text ${result.reason}`, at);
     throw new Error(`the text cannot be encoded: ${"message" in result ? result.message : result.type}`);
   }
@@ -58,11 +58,4 @@ export class Encoder {
   close(): void {
     this.jobs.close(new Error("the tokenizer is closed"));
   }
-}
-
-/** Array.from takes 6 ms for 100,000 ids and this 0.6 ms; it runs on the thread that serves requests. */
-function numbers(ids: Int32Array): number[] {
-  const copy = new Array<number>(ids.length);
-  for (let i = 0; i < ids.length; i++) copy[i] = ids[i]!;
-  return copy;
 }

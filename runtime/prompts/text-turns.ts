@@ -21,8 +21,8 @@ export class TextTurns {
 
   /** @throws UnencodableText as `Tokenizer.encode`, and where a text that cannot be cut is too long. */
   async encode(text: string): Promise<Int32Array<ArrayBuffer>> {
-    if (text.length <= PIECE_LENGTH) return Int32Array.from(await this.#encode(text));
-    const ids: number[][] = [];
+    if (text.length <= PIECE_LENGTH) return this.#encode(text);
+    const ids: Int32Array[] = [];
     for (const piece of this.tokenizer.pieces(text, PIECE_LENGTH)) {
       if (piece.length > LONGEST_PIECE)
         throw new UnencodableText(
@@ -33,7 +33,7 @@ export class TextTurns {
     return joined(ids);
   }
 
-  #encode(text: string): Promise<number[]> {
+  #encode(text: string): Promise<Int32Array<ArrayBuffer>> {
     return this.watch.over(text.length, () => this.tokenizer.encode(text));
   }
 
@@ -45,7 +45,7 @@ export class TextTurns {
   }
 }
 
-function joined(parts: readonly (readonly number[])[]): Int32Array<ArrayBuffer> {
+function joined(parts: readonly Int32Array[]): Int32Array<ArrayBuffer> {
   const ids = new Int32Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {

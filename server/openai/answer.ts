@@ -42,7 +42,7 @@ export function vendorFields(
 ): VendorFields {
   return {
     stop_reason: delta.stopReason,
-    prompt_token_ids: request.return_token_ids ? promptIds : undefined,
+    prompt_token_ids: promptIds,
     token_ids: request.return_token_ids ? delta.tokenIds : undefined,
     features: request.features ? delta.features : undefined,
   };
@@ -95,7 +95,8 @@ export async function wholeAnswer<L, C>(
     sum.finishReason = delta.finishReason;
     sum.stopReason = delta.stopReason;
   }
-  const choices = sums.map((sum) => toChoice(sum, work.promptOf(sum.index).ids));
+  const idsOf = promptIds(request, work);
+  const choices = sums.map((sum) => toChoice(sum, idsOf(sum.index)));
   return { ...head, choices, usage: toUsage(tally) };
 }
 
@@ -116,10 +117,11 @@ export async function* answerChunks<L, C>(
     usage: continuous ? toUsage(tally) : includeUsage ? null : undefined,
   });
   const begun = new Set<number>();
+  const idsOf = promptIds(request, work);
   const idsOnce = (index: number) => {
     if (begun.has(index)) return undefined;
     begun.add(index);
-    return work.promptOf(index).ids;
+    return idsOf(index);
   };
   if (opening) for (const index of work.sequences.keys()) yield chunk(opening(nothing(index), idsOnce(index)));
   for await (const delta of deltas) {
@@ -127,6 +129,18 @@ export async function* answerChunks<L, C>(
     yield chunk(toChoice(delta, idsOnce(delta.index)));
   }
   if (includeUsage) yield { ...head, choices: [], usage: toUsage(tally) };
+}
+
+/** Prompt ids as JSON has them, if they are asked for: one list for all choices of a prompt. */
+function promptIds(request: GenerationRequest, work: CompletionWork): (index: number) => readonly number[] | undefined {
+  const lists = new Map<Int32Array, readonly number[]>();
+  return (index) => {
+    if (!request.return_token_ids) return undefined;
+    const { ids } = work.promptOf(index);
+    const list = lists.get(ids) ?? [...ids];
+    lists.set(ids, list);
+    return list;
+  };
 }
 
 /** The deltas of a choice, added up. */

@@ -86,7 +86,7 @@ function startChoice<L>(
   const { stopTokenIds = [], ignoreEos = false } = work.sequences[index] ?? {};
   const ends = (id: number) => stopTokenIds.includes(id) || (!ignoreEos && engine.card.eosTokenIds.includes(id));
   const { logprobs: most, prompt_logprobs: asked = null } = request;
-  const tokenTexts = (tokens: readonly number[]) => engine.tokenTexts(tokens);
+  const tokenTexts = (tokens: ArrayLike<number>) => engine.tokenTexts(tokens);
   const write = form.writer(tokenTexts);
   const echoed = request.echo ? cutText(text) : null;
   return {

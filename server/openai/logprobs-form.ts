@@ -2,7 +2,7 @@ import type { Engine, TokenLogprobs } from "../../runtime/contract/generation.js
 
 /** Tokens of one choice, in order. Those that are not `inText` are no part of the choice's text; left out: all are. */
 export type LogprobsWriter<L> = (
-  ids: readonly number[],
+  ids: ArrayLike<number>,
   logprobs: readonly (TokenLogprobs | null)[],
   inText?: (i: number) => boolean,
 ) => L;

@@ -13,7 +13,7 @@ export type PromptLogprob = Readonly<Record<string, RankedLogprob>> | null;
 
 /** `top`: likeliest tokens told. */
 export function toPromptLogprobs(
-  ids: readonly number[],
+  ids: Int32Array,
   entries: readonly (TokenLogprobs | null)[],
   top: number,
   tokenTexts: Engine["tokenTexts"],

@@ -5,7 +5,7 @@ import type { Prompt } from "./request/prompt.js";
 
 /** A prompt as the model gets it. */
 export interface TokenizedPrompt {
-  readonly ids: readonly number[];
+  readonly ids: Int32Array<ArrayBuffer>;
   /** What `echo` gives back. */
   readonly text: string;
   /** What we put around the text's own ids; no part of `text`. */
@@ -37,22 +37,32 @@ export async function tokenize(
   const { bosTokenId, hasTokenizer } = engine.card;
   if ("ids" in prompt) {
     checkIds(prompt.ids, prompt.at, engine.card);
-    const text = echo ? engine.decode(prompt.ids, specialText ? "keep" : "skip") : "";
-    return { ids: prompt.ids, text, frame: NO_FRAME };
+    const ids = new Int32Array(prompt.ids);
+    const text = echo ? engine.decode(ids, specialText ? "keep" : "skip") : "";
+    return { ids, text, frame: NO_FRAME };
   }
   if (prompt.text !== "" && !hasTokenizer) {
     throw new InvalidRequest("this model has no tokenizer; send token ids", prompt.at);
   }
-  const own = prompt.text === "" ? [] : await engine.encode(prompt.text, prompt.at);
+  const own = prompt.text === "" ? new Int32Array() : await engine.encode(prompt.text, prompt.at);
   const { before, after } = special ? engine.card.frame : NO_FRAME;
   const begun = before.every((id, i) => own[i] === id);
   const frame = { before: begun ? [] : before, after };
-  const ids = [...frame.before, ...own, ...frame.after];
+  const ids = framed(own, frame);
   if (ids.length > 0) return { ids, text: prompt.text, frame };
   if (bosTokenId !== null && special)
-    return { ids: [bosTokenId], text: "", frame: { before: [bosTokenId], after: [] } };
+    return { ids: Int32Array.of(bosTokenId), text: "", frame: { before: [bosTokenId], after: [] } };
   const why = special ? "this model has no beginning-of-text token" : "add_special_tokens is false";
   throw new InvalidRequest(`expected a prompt: ${why}`, prompt.at);
+}
+
+function framed(own: Int32Array<ArrayBuffer>, { before, after }: TextFrame): Int32Array<ArrayBuffer> {
+  if (before.length + after.length === 0) return own;
+  const ids = new Int32Array(before.length + own.length + after.length);
+  ids.set(before);
+  ids.set(own, before.length);
+  ids.set(after, before.length + own.length);
+  return ids;
 }
 
 /** @throws InvalidRequest naming the first id that is not in the vocabulary. */

@@ -19,7 +19,7 @@ export function tokenFrame(id: string, event: TokenEvent): ServerFrame {
 export function* promptFrames(
   id: string,
   { index, start, readings }: FeaturesEvent,
-  prompt: readonly number[],
+  prompt: Int32Array,
   engine: Engine,
 ): Generator<ServerFrame> {
   for (const [i, saes] of readings.entries()) {

@@ -17,6 +17,8 @@ describe("a wrong field is refused with 400 that names it", () => {
     [{ prompt: [1, -2] }, "prompt[1]"],
     [{ prompt: [1.5] }, "prompt[0]"],
     [{ prompt: [1, 1000] }, "prompt[1]"],
+    [{ prompt: [1, 2 ** 32 + 2] }, "prompt[1]"],
+    [{ prompt: [2 ** 53] }, "prompt[0]"],
     [{ prompt: [[1], []] }, "prompt[1]"],
     [{ prompt: [[1], [2, "b"]] }, "prompt[1][1]"],
     [{ prompt: [[1], [2, 99999]] }, "prompt[1][1]"],

@@ -168,7 +168,7 @@ describe("POST /v1/chat/completions", () => {
 
   it("says which bytes a token has that is part of a character", async () => {
     const engine = scriptedEngine();
-    const half = { ...engine, tokenTexts: (ids: readonly number[]) => ids.map(() => "bytes:\\xe2\\x82") };
+    const half = { ...engine, tokenTexts: (ids: ArrayLike<number>) => Array.from(ids, () => "bytes:\\xe2\\x82") };
     const { logprobs } = await choiceOf(appOf(half), { logprobs: true, max_tokens: 1 });
     expect(logprobs?.content[0]?.bytes).toEqual([0xe2, 0x82]);
   });
@@ -213,7 +213,7 @@ describe("POST /v1/chat/completions", () => {
     };
     await chat(app, fields);
     const [asked] = engine.requests.splice(0);
-    const prompt = asked?.[0]?.prompt ?? [];
+    const prompt = [...(asked?.[0]?.prompt ?? [])];
     expect(prompt).not.toContain(0);
     await chat(app, { prompt, messages: undefined, stop_token_ids: [END_OF_TURN], ...fields }, "/v1/completions");
     expect(asked).toEqual(engine.requests[0]);
@@ -238,7 +238,7 @@ describe("POST /v1/chat/completions", () => {
       ...engine,
       chatPrompt: async (conversation) => {
         seen.push(conversation);
-        return { ids: [2], turnEndIds: [] };
+        return { ids: Int32Array.of(2), turnEndIds: [] };
       },
     });
     const messages =
@@ -261,7 +261,7 @@ describe("POST /v1/chat/completions", () => {
   });
 
   it("takes messages as OpenAI's clients send them", async () => {
-    const app = appOf({ ...scriptedEngine(), chatPrompt: async () => ({ ids: [2], turnEndIds: [] }) });
+    const app = appOf({ ...scriptedEngine(), chatPrompt: async () => ({ ids: Int32Array.of(2), turnEndIds: [] }) });
     expect((await chat(app, { messages: OPENAI })).status).toBe(200);
   });
 

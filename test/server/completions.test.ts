@@ -22,7 +22,7 @@ describe("a completion", () => {
       const engine = scriptedEngine();
       const body = await completionOf(await complete(appOf(engine), { prompt, max_tokens: 2 }));
       expect(body.usage?.prompt_tokens).toBe(1);
-      expect(engine.requests[0]?.[0]?.prompt).toEqual([0]);
+      expect(engine.requests[0]?.[0]?.prompt).toEqual(Int32Array.of(0));
     }
   });
 
@@ -39,20 +39,14 @@ describe("a completion", () => {
     const app = appOf(engine);
     await complete(app, { prompt: "Once upon", max_tokens: 1 });
     await complete(app, { prompt: [2, 3], max_tokens: 1 });
-    expect(engine.requests.map(([first]) => first?.prompt)).toEqual([
-      [0, 2, 3],
-      [2, 3],
-    ]);
+    expect(engine.requests.map(([first]) => first?.prompt)).toEqual([Int32Array.of(0, 2, 3), Int32Array.of(2, 3)]);
   });
 
   test("puts no second BOS before a text that begins with one, as templates of other servers write it", async () => {
     const engine = scriptedEngine();
     const body = { prompt: ["<bos> upon", " upon <bos>"], max_tokens: 1, echo: true, logprobs: 0 };
     const { choices } = await completionOf(await complete(appOf(engine), body));
-    expect(engine.requests[0]?.map(({ prompt }) => prompt)).toEqual([
-      [0, 2],
-      [0, 2, 3],
-    ]);
+    expect(engine.requests[0]?.map(({ prompt }) => prompt)).toEqual([Int32Array.of(0, 2), Int32Array.of(0, 2, 3)]);
     expect(choices[0]?.text).toBe("<bos> upon w100");
     expect(choices[0]?.logprobs?.text_offset).toEqual([0, 5, 10]);
   });
@@ -142,7 +136,7 @@ describe("a completion", () => {
     await response.body?.cancel();
     expect(engine.requests[0]).toEqual([
       {
-        prompt: [5],
+        prompt: Int32Array.of(5),
         includeStop: true,
         specialText: true,
         promptRanks: false,
@@ -312,7 +306,7 @@ describe("logprobs", () => {
     });
     await engine.encode(" bytes:\\xf0\\x9f bytes:\\x98\\x80 b");
     const texts = ["\u{1f600}", "bytes:\\xe2\\x82", "bytes:\\xac", "b"];
-    const told = { ...engine, tokenTexts: (ids: readonly number[]) => ids.map((id) => texts[id - 2] ?? "?") };
+    const told = { ...engine, tokenTexts: (ids: ArrayLike<number>) => Array.from(ids, (id) => texts[id - 2] ?? "?") };
     const body = await completionOf(await complete(appOf(told), { prompt: [9], logprobs: 0 }));
     expect(body.choices[0]?.logprobs?.text_offset).toEqual([0, 1, 2, 2]);
   });

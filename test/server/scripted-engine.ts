@@ -98,14 +98,14 @@ export function scriptedEngine({ card = {}, script = words, room = 1000 }: Scrip
     requests: [],
     stopped: 0,
     taken: 0,
-    encode: async (text) => (text.match(/\s*\S+|\s+$/g) ?? []).map(idOf),
+    encode: async (text) => Int32Array.from(text.match(/\s*\S+|\s+$/g) ?? [], idOf),
     async chatPrompt({ messages, addGenerationPrompt }, signal) {
       signal.throwIfAborted();
       const turns = Messages.parse(JSON.parse(messages)).map(({ role, content }) => ` ${role}: ${content}`);
       const text = [...turns, ...(addGenerationPrompt ? [" assistant:"] : [])].join("");
       return { ids: await engine.encode(text), turnEndIds: [END_OF_TURN] };
     },
-    tokenTexts: (ids) => ids.map((id) => texts[id] ?? ` w${id}`),
+    tokenTexts: (ids) => Array.from(ids, (id) => texts[id] ?? ` w${id}`),
     decode: (ids) => engine.tokenTexts(ids).join(""),
     generate(sequences, signal) {
       if (draining) throw new ShuttingDown("The server is shutting down");
@@ -146,12 +146,12 @@ export function scriptedEngine({ card = {}, script = words, room = 1000 }: Scrip
 /** " w100 w101 ..." with the prompt's and its own log-probabilities (token n has -n/1000, its rivals follow it) and readings. */
 export async function* words(sequence: SequenceRequest, index: number): AsyncGenerator<GenerationEvent> {
   const { prompt, maxTokens, promptLogprobs, features } = sequence;
-  const logprobs = prompt.map((id, pos) => (pos === 0 ? null : logprobsOf(id, promptLogprobs ?? 0)));
+  const logprobs = Array.from(prompt, (id, pos) => (pos === 0 ? null : logprobsOf(id, promptLogprobs ?? 0)));
   const half = Math.ceil(prompt.length / 2);
   for (const [start, end] of [[0, half] as const, [half, prompt.length] as const]) {
     if (promptLogprobs !== null) yield { type: "prompt", index, start, logprobs: logprobs.slice(start, end) };
     if (features?.prompt) {
-      const readings = prompt.slice(start, end).map((id, i) => readingsOf(features, id, start + i));
+      const readings = Array.from(prompt.slice(start, end), (id, i) => readingsOf(features, id, start + i));
       yield { type: "features", index, start, readings };
     }
   }

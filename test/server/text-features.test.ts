@@ -62,7 +62,7 @@ describe("POST /v1/features", () => {
     expect(answer.data[0]?.tokens[2]?.saes).toMatchObject([{ sae: "late", l0: 2, top: [[94, 0.85]] }]);
     expect(engine.requests[0]).toMatchObject([
       {
-        prompt: [0, 2, 3],
+        prompt: Int32Array.of(0, 2, 3),
         maxTokens: 0,
         features: { saes: ["late"], top: 1, activation: { kind: "top-k", k: 2 }, prompt: true },
         edits: [],

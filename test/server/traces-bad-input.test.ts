@@ -138,7 +138,7 @@ describe("a bad message in MessagePack is answered with an error, and the socket
       const prompt = Array.from({ length: 70_000 }, (_, i) => i % 1000);
       traces.send({ type: "generate", id: "a", prompt, max_tokens: 1, more });
       await traces.have("end");
-      expect(engine.requests[0]?.[0]?.prompt).toEqual(prompt);
+      expect(engine.requests[0]?.[0]?.prompt).toEqual(Int32Array.from(prompt));
       traces.socket.close();
     });
   });

@@ -110,7 +110,7 @@ function read({ color, top }: Trace, readings: readonly SaeReading[]): Pick<Trac
 const LONGEST_CHARACTER = 4;
 
 /** What each prompt token adds to the text, as generated tokens do: a character comes with the last token that it takes. */
-function promptTexts(ids: readonly number[], names: readonly string[], engine: Pick<Engine, "decode">): string[] {
+function promptTexts(ids: Int32Array, names: readonly string[], engine: Pick<Engine, "decode">): string[] {
   let open: number[] = [];
   return names.map((name, i) => {
     open.push(ids[i] ?? 0);

@@ -66,5 +66,5 @@ export async function badWordIds(words: readonly string[], engine: Engine): Prom
     for (const form of bare === "" ? [word] : [bare, ` ${bare}`]) fields.set(form, `bad_words[${place}]`);
   }
   const sequences = await Promise.all([...fields].map(([form, field]) => engine.encode(form, field)));
-  return sequences.filter((ids) => ids.length > 0);
+  return sequences.filter((ids) => ids.length > 0).map((ids) => [...ids]);
 }

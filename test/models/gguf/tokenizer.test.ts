@@ -43,8 +43,8 @@ describe.each([
   it.each(encode)(
     "encodes and decodes like the Rust library: $text",
     async ({ text, ids, decoded, decoded_skip_special }) => {
-      expect(await tokenizer.encode(text)).toEqual(ids);
-      expect(await inPieces(tokenizer, text, 5)).toEqual(ids);
+      expect([...(await tokenizer.encode(text))]).toEqual(ids);
+      expect([...(await inPieces(tokenizer, text, 5))]).toEqual(ids);
       expect(tokenizer.tokens.decode(ids, "keep")).toBe(decoded);
       expect(tokenizer.tokens.decode(ids)).toBe(decoded_skip_special);
     },
@@ -76,7 +76,7 @@ describe("the conversations of llama-tiny, once rendered", () => {
     tokenizer = await open(goldenGguf(chat.file));
   });
   it.each(chat.cases.filter(({ text }) => text !== undefined))("$name", async ({ text = "", ids }) => {
-    expect(await tokenizer.encode(text)).toEqual(ids);
+    expect([...(await tokenizer.encode(text))]).toEqual(ids);
   });
 });
 
@@ -93,7 +93,7 @@ describe("llama.cpp's ways to split", () => {
       "tokenizer.ggml.merges": merges,
     });
   const split = async (pre: string, text: string) =>
-    (await (await open(path(pre))).encode(text)).map((id) => tokens[id]);
+    Array.from(await (await open(path(pre))).encode(text), (id) => tokens[id]);
 
   it("differ in punctuation, numbers and whole words", async () => {
     expect(await split("default", "a., a 12345")).toEqual(["a", ".,", "Ġa", "Ġ", "123", "4", "5"]);
@@ -116,7 +116,7 @@ describe("SentencePiece vocabularies that cannot be used", () => {
     });
 
   it("are refused with the key", async () => {
-    expect(await (await open(vocabulary({}))).encode("abba")).toEqual([5, 4, 3]);
+    expect(await (await open(vocabulary({}))).encode("abba")).toEqual(Int32Array.of(5, 4, 3));
     const refusals: [Parameters<typeof writeGguf>[1], string][] = [
       [
         { "tokenizer.ggml.scores": Float32Array.of(0, 0) },

@@ -10,7 +10,7 @@ export interface Run {
 }
 
 /** The embedded model's forward pass, plain and slow: what the readers' tests take residuals from. */
-export function openSmallLlama(path: string): (ids: readonly number[]) => Run {
+export function openSmallLlama(path: string): (ids: Int32Array | readonly number[]) => Run {
   using file = openSafetensors(path);
   const weights = new Map([...file.tensors.keys()].map((name) => [name, file.readF32(name)]));
   const weight = (name: string): Float32Array => {

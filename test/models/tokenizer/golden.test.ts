@@ -47,8 +47,8 @@ test.each(Object.entries(tokenizers))(
         const middle = ids.slice(1, -1);
         return {
           text,
-          ids: await tokenizer.encode(text),
-          pieces: await inPieces(tokenizer, text, 1),
+          ids: [...(await tokenizer.encode(text))],
+          pieces: [...(await inPieces(tokenizer, text, 1))],
           texts: [tokens.decode(ids, "keep"), tokens.decode(ids), streamed(tokens, ids)],
           cut: cut === null ? [] : [tokens.decode(middle), isLongRun(cut) ? cut : streamed(tokens, middle)],
         };

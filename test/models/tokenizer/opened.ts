@@ -10,8 +10,8 @@ export async function opened(path: string, vocabSize: number): Promise<Tokenizer
 export const openEmbedded = (): Promise<Tokenizer> => opened("models/default", 4096);
 
 /** Ids of a text that is encoded in pieces of `length` characters or more. */
-export async function inPieces(tokenizer: Tokenizer, text: string, length: number): Promise<number[]> {
+export async function inPieces(tokenizer: Tokenizer, text: string, length: number): Promise<Int32Array> {
   const ids: number[] = [];
   for (const piece of tokenizer.pieces(text, length)) ids.push(...(await tokenizer.encode(piece)));
-  return ids;
+  return Int32Array.from(ids);
 }

@@ -49,7 +49,7 @@ describe("the embedded model's tokenizer", async () => {
     ["<|endoftext|>Once<|user|> upon<|user", [0, 3852, 1, 600, 31, 95, 460, 273]],
     ["東京😀e\u0301", [166, 255, 113, 164, 122, 109, 176, 257, 250, 226, 72, 140, 227]],
   ])("splits like the Rust library: %j", async (text, ids) => {
-    expect(await encode(text)).toEqual(ids);
+    expect([...(await encode(text))]).toEqual(ids);
     expect(tokens.decode(ids, "keep")).toBe(text);
   });
 
@@ -66,8 +66,8 @@ describe("the embedded model's tokenizer", async () => {
     Object.assign(file.model.vocab, { ĠÂ: 4096 });
     file.model.merges.push(["Ġ", "Â"]);
     const changed = await opened(folder(file), 4097);
-    expect(await changed.encode(" ½")).toEqual([...(await changed.encode(" ")), ...(await changed.encode("½"))]);
-    expect(await changed.encode(" §")).toContain(4096);
+    expect([...(await changed.encode(" ½"))]).toEqual([...(await changed.encode(" ")), ...(await changed.encode("½"))]);
+    expect([...(await changed.encode(" §"))]).toContain(4096);
   });
 
   test("leaves special tokens out of text, but knows their names", () => {
@@ -94,7 +94,7 @@ describe("a SentencePiece tokenizer", async () => {
   const { encode, tokens } = await opened(folder(sentencePiece), 270);
 
   test("drops the space that opens every text, and no other", async () => {
-    expect(await encode("hi the")).toEqual([wordId("▁hi"), wordId("▁the")]);
+    expect(await encode("hi the")).toEqual(Int32Array.of(wordId("▁hi"), wordId("▁the")));
     expect(tokens.decode([wordId("▁hi"), wordId("▁the")])).toBe("hi the");
     expect(tokens.decode([1, wordId("▁"), wordId("▁hi")])).toBe(" hi");
     expect(tokens.decode([1, wordId("▁hi")], "keep")).toBe("<s> hi");
@@ -103,7 +103,7 @@ describe("a SentencePiece tokenizer", async () => {
 
   test("spells characters outside of the vocabulary in bytes", async () => {
     const ids = [wordId("▁▁"), wordId("▁hi"), wordId("▁"), byteId(0xe6), byteId(0x9d), byteId(0xb1)];
-    expect(await encode("  hi 東")).toEqual(ids);
+    expect([...(await encode("  hi 東"))]).toEqual(ids);
     expect(tokens.decode(ids)).toBe("  hi 東");
     expect(tokens.text(byteId(0xe6))).toBe("bytes:\\xe6");
   });
@@ -191,7 +191,7 @@ test("refuses a vocabulary with ids that the model does not know", async () => {
 test("an added token that the model does not know is refused in the texts that hold it, by name", async () => {
   const path = folder({ ...sentencePiece, added_tokens: added({ id: 270, content: "<image>", special: true }) });
   const { encode, tokens } = await opened(path, 270);
-  expect(await encode("hi")).toEqual([wordId("▁hi")]);
+  expect(await encode("hi")).toEqual(Int32Array.of(wordId("▁hi")));
   await expect(encode("hi <image>")).rejects.toThrow(UnencodableText);
   await expect(encode("hi <image>")).rejects.toThrow(
     'holds "<image>", token 270, which the model does not know (0 to 269)',
@@ -225,7 +225,7 @@ test("neither cuts nor fills texts, whatever the file asks for", async () => {
 test("a text for which a vocabulary has no token is refused with the library's words", async () => {
   const model = { type: "WordLevel", vocab: { a: 0 }, unk_token: "[UNK]" };
   const { encode } = await opened(folder({ model, pre_tokenizer: { type: "Whitespace" } }), 1);
-  expect(await encode("a a")).toEqual([0, 0]);
+  expect(await encode("a a")).toEqual(Int32Array.of(0, 0));
   await expect(encode("a b")).rejects.toThrow(UnencodableText);
   await expect(encode("a b")).rejects.toThrow(/cannot be encoded: .*\[?UNK/);
 });

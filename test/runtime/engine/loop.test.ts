@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { compileModel } from "../../../models/compile.js";
-import type { GenerationEvent, SequenceRequest } from "../../../runtime/contract/generation.js";
+import type { GenerationEvent } from "../../../runtime/contract/generation.js";
 import { eventCredit } from "../../../runtime/engine/event-credit.js";
 import { EngineLoop, type EngineLoopOptions } from "../../../runtime/engine/loop.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
 import { AttachedSaes } from "../../../runtime/saes/attached-saes.js";
 import { goldenFolder, goldenIds } from "../../golden-tensors.js";
-import { idsOf, ofKind, promptLogprobs, sequenceRequest, textOf } from "./requests.js";
+import { type Asked, idsOf, ofKind, promptLogprobs, sequenceRequest, textOf } from "./requests.js";
 
 /** The engine's loop without its thread: every turn is taken by the test, so that what happens in between is known. */
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
@@ -43,7 +43,7 @@ class Client {
     });
   }
 
-  submit(request: number, ...sequences: Partial<SequenceRequest>[]): void {
+  submit(request: number, ...sequences: Asked[]): void {
     this.loop.submit(
       request,
       sequences.map((each) => {

@@ -1,9 +1,14 @@
 import type { GenerationEvent, SequenceRequest } from "../../../runtime/contract/generation.js";
 
-/** A greedy request of 8 tokens that nothing else ends; `overrides` change it. */
-export function sequenceRequest(overrides: Partial<SequenceRequest>): SequenceRequest {
+/** What a test asks that differs; its prompt may be a list. */
+export type Asked = Partial<
+  Omit<SequenceRequest, "prompt"> & { readonly prompt: Int32Array<ArrayBuffer> | readonly number[] }
+>;
+
+/** A greedy request of 8 tokens that nothing else ends, but for what differs. */
+export function sequenceRequest({ prompt = [1], ...asked }: Asked): SequenceRequest {
   return {
-    prompt: [1],
+    prompt: prompt instanceof Int32Array ? prompt : new Int32Array(prompt),
     maxTokens: 8,
     minTokens: 0,
     ignoreEos: true,
@@ -25,7 +30,7 @@ export function sequenceRequest(overrides: Partial<SequenceRequest>): SequenceRe
     features: null,
     edits: [],
     editsFrom: "generation",
-    ...overrides,
+    ...asked,
   };
 }
 

@@ -2,12 +2,11 @@ import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import { describe, expect, it } from "vitest";
 import type { GenerationEvent } from "../../../runtime/contract/generation.js";
-import type { AdmittedSequence } from "../../../runtime/engine/messages.js";
 import { Sequence, type SequenceContext } from "../../../runtime/engine/sequence.js";
 import { firstState } from "../../../runtime/engine/sequence-state.js";
 import { Candidates } from "../../../runtime/sampling/candidates.js";
 import { packedTokens } from "../../models/tokenizer/packed-tokens.js";
-import { sequenceRequest } from "./requests.js";
+import { type Asked, sequenceRequest } from "./requests.js";
 
 const utf8 = new TextEncoder();
 const smile = utf8.encode("😀");
@@ -44,8 +43,8 @@ function step(sequence: Sequence, n: number): GenerationEvent[] {
 }
 
 /** The events of a sequence, which moves into another one before step `moved`. */
-function events(asked: Partial<AdmittedSequence>, moved: number): GenerationEvent[] {
-  const request = { ...sequenceRequest({ maxTokens: 40, ignoreEos: false }), prompt: PROMPT, ...asked };
+function events(asked: Asked, moved: number): GenerationEvent[] {
+  const request = sequenceRequest({ maxTokens: 40, ignoreEos: false, prompt: PROMPT, ...asked });
   let sequence = new Sequence(7, 3, firstState(request, CONTEXT), null, CONTEXT);
   const all: GenerationEvent[] = [];
   for (let n = 0; !sequence.ended; n++) {
@@ -59,7 +58,7 @@ function events(asked: Partial<AdmittedSequence>, moved: number): GenerationEven
 }
 
 describe("a sequence made from another one's state goes on as that one would have, whenever it is taken", () => {
-  it.each<[string, Partial<AdmittedSequence>]>([
+  it.each<[string, Asked]>([
     ["greedy, in the middle of characters", { ignoreEos: true }],
     ["with a seed", { ignoreEos: true, sampling: { ...sampling, temperature: 1, seed: 5 } }],
     [

@@ -1,11 +1,10 @@
 import { describe, expect, it } from "vitest";
 import type { GenerationEvent } from "../../../runtime/contract/generation.js";
-import type { AdmittedSequence } from "../../../runtime/engine/messages.js";
 import { Sequence, type SequenceContext } from "../../../runtime/engine/sequence.js";
 import { firstState } from "../../../runtime/engine/sequence-state.js";
 import { Candidates } from "../../../runtime/sampling/candidates.js";
 import { packedTokens } from "../../models/tokenizer/packed-tokens.js";
-import { sequenceRequest } from "./requests.js";
+import { type Asked, sequenceRequest } from "./requests.js";
 
 const utf8 = new TextEncoder();
 const END = "<|end|>";
@@ -27,8 +26,8 @@ const CONTEXT: SequenceContext = {
   candidates: new Candidates(VOCAB),
 };
 
-function started(asked: Partial<AdmittedSequence> = {}, context: Partial<SequenceContext> = {}): Sequence {
-  const request = { ...sequenceRequest({ ignoreEos: false }), prompt: Int32Array.of(0, 1, 2), ...asked };
+function started(asked: Asked = {}, context: Partial<SequenceContext> = {}): Sequence {
+  const request = sequenceRequest({ ignoreEos: false, prompt: [0, 1, 2], ...asked });
   const whole = { ...CONTEXT, ...context };
   return new Sequence(7, 3, firstState(request, whole), null, whole);
 }

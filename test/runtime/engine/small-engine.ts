@@ -2,11 +2,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect } from "vitest";
-import type { GenerationEvent, SequenceRequest } from "../../../runtime/contract/generation.js";
+import type { GenerationEvent } from "../../../runtime/contract/generation.js";
 import { LocalEngine } from "../../../runtime/engine/engine.js";
 import type { LocalEngineOptions } from "../../../runtime/engine/options.js";
 import { goldenFolder } from "../../golden-tensors.js";
-import { sequenceRequest } from "./requests.js";
+import { type Asked, sequenceRequest } from "./requests.js";
 
 /** Engines of one test file, closed at its end, over a cache folder of its own. */
 const engines: LocalEngine[] = [];
@@ -33,7 +33,7 @@ export async function closeEngines(): Promise<void> {
 }
 
 /** Begins a request that nobody aborts. */
-export const begin = (engine: LocalEngine, ...sequences: Partial<SequenceRequest>[]): AsyncIterable<GenerationEvent> =>
+export const begin = (engine: LocalEngine, ...sequences: Asked[]): AsyncIterable<GenerationEvent> =>
   engine.generate(sequences.map(sequenceRequest), new AbortController().signal);
 
 export async function read(events: AsyncIterable<GenerationEvent>): Promise<GenerationEvent[]> {
@@ -43,7 +43,7 @@ export async function read(events: AsyncIterable<GenerationEvent>): Promise<Gene
 }
 
 /** All events of a request. */
-export const run = (engine: LocalEngine, ...sequences: Partial<SequenceRequest>[]): Promise<GenerationEvent[]> =>
+export const run = (engine: LocalEngine, ...sequences: Asked[]): Promise<GenerationEvent[]> =>
   read(begin(engine, ...sequences));
 
 /** Log-probability of each of `tokens` but the first, from logits [tokens, vocab] of the tokens before. */

@@ -7,11 +7,11 @@ import { openSae } from "../../../models/sae/formats/index.js";
 import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { InvalidRequest } from "../../../runtime/contract/errors.js";
 import type { FeatureEdit, FeatureRequest, SaeReading } from "../../../runtime/contract/features.js";
-import type { GenerationEvent, SequenceRequest } from "../../../runtime/contract/generation.js";
+import type { GenerationEvent } from "../../../runtime/contract/generation.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
 import type { Residuals } from "../../../runtime/graphs/tap-outputs.js";
 import { maxDifference } from "../../golden-tensors.js";
-import { idsOf, ofKind, promptLogprobs, sequenceRequest } from "../engine/requests.js";
+import { type Asked, idsOf, ofKind, promptLogprobs, sequenceRequest } from "../engine/requests.js";
 import { begin, cacheDir, read, run, startEngine } from "../engine/small-engine.js";
 
 /** The embedded model with its SAEs, and a window that texts of the tests leave. */
@@ -62,7 +62,7 @@ function expectSame(
 }
 
 describe("features of a token", () => {
-  const asked: Partial<SequenceRequest> = { prompt, maxTokens: 60, features: features() };
+  const asked: Asked = { prompt, maxTokens: 60, features: features() };
 
   it("are there for every token, prompt and generated, in order", async () => {
     const events = await run(engine, asked);
@@ -269,7 +269,7 @@ describe("edits", () => {
 });
 
 describe("a request for features that this engine cannot serve", () => {
-  it.each<[string, Partial<SequenceRequest>, string]>([
+  it.each<[string, Asked, string]>([
     ["an unknown SAE", { features: features({ saes: ["nope"] }) }, "features.saes"],
     ["no SAE", { features: features({ saes: [] }) }, "features.saes"],
     [

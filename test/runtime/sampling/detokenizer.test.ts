@@ -13,9 +13,9 @@ const bytewise = packedTokens(
   [256],
 );
 /** The pieces as the client gets them, what the end releases last. */
-function pieces(tokens: TokenBytes, ids: readonly number[]): string[] {
+function pieces(tokens: TokenBytes, ids: ArrayLike<number>): string[] {
   const detokenizer = new Detokenizer(tokens);
-  return [...ids.map((id) => detokenizer.push(id)), detokenizer.flush()];
+  return [...Array.from(ids, (id) => detokenizer.push(id)), detokenizer.flush()];
 }
 
 describe("a character comes out whole, with its last byte", () => {

@@ -65,7 +65,7 @@ export function saying(tokens: readonly Said[], saes: readonly SaeCard[] = CARD.
   };
   const engine = scriptedEngine({ card: { saes }, script });
   const named = (id: number) => tokens[id - FIRST]?.name;
-  return { ...engine, tokenTexts: (ids) => ids.map((id) => named(id) ?? engine.tokenTexts([id])[0] ?? "") };
+  return { ...engine, tokenTexts: (ids) => Array.from(ids, (id) => named(id) ?? engine.tokenTexts([id])[0] ?? "") };
 }
 
 const FIRST = 500;

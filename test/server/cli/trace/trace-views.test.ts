@@ -191,7 +191,9 @@ describe("the text of a trace", () => {
   test("is not bleached by the norm that models park at the first position", async () => {
     const script = scriptedEngine({
       script: async function* (sequence, index) {
-        const readings = sequence.prompt.map((_, pos) => [readingOf("early", {}, { z: pos === 0 ? 3000 : 10 + pos })]);
+        const readings = Array.from(sequence.prompt, (_, pos) => [
+          readingOf("early", {}, { z: pos === 0 ? 3000 : 10 + pos }),
+        ]);
         yield { type: "features", index, start: 0, readings };
         yield endEvent(sequence, index, 0);
       },
@@ -247,9 +249,9 @@ describe("the text of a trace", () => {
     const bytes: Readonly<Record<number, number[]>> = { 7: [0x61], 8: [0xf0, 0x9f], 9: [0x90, 0x80] };
     const tokens = {
       generate: engine.generate,
-      tokenTexts: (ids: readonly number[]) => ids.map((id) => names[id] ?? ""),
-      decode: (ids: readonly number[]) =>
-        new TextDecoder().decode(Uint8Array.from(ids.flatMap((id) => bytes[id] ?? []))),
+      tokenTexts: (ids: ArrayLike<number>) => Array.from(ids, (id) => names[id] ?? ""),
+      decode: (ids: ArrayLike<number>) =>
+        new TextDecoder().decode(Uint8Array.from(Array.from(ids).flatMap((id) => bytes[id] ?? []))),
     };
     const trace = await traceOf(engine, { prompt: [0, 8, 9, 7], max_tokens: 0, features: { prompt: true } });
     const text = await rendered(trace, textView(trace, RGB, createScale(null)), tokens);
