@@ -1,7 +1,7 @@
 import { type Activating, Activator, type ActiveFeatures } from "./active-features.js";
-import { topAfaPlaces } from "./cut.js";
-import type { ChosenActivation } from "./encode.js";
+import type { ChosenActivation } from "./chosen-activation.js";
 import { rankLargest } from "./ranking.js";
+import { topAfaPlaces } from "./top-afa.js";
 
 /** The features of one row that are kept: the first `count` of each array, in no particular order. */
 export interface KeptFeatures {
@@ -14,7 +14,7 @@ export interface KeptFeatures {
   readonly squares: number;
 }
 
-/** Activates and cuts rows of products as `readFeatures` does, one after the other, in the same memory. */
+/** Activates and cuts rows of products, one after the other, in the same memory. */
 export class FeatureKeeper {
   readonly #sae: Activating;
   readonly #activator: Activator;

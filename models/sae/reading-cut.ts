@@ -1,6 +1,6 @@
 import type { GraphBuilder, Value } from "../onnx/graph.js";
-import { FORCED_LAST } from "./cut.js";
 import { columns, number, rowSquares } from "./graph-rows.js";
+import { FORCED_LAST } from "./top-afa.js";
 
 /** Rows in a graph before they are cut; activations and sizes (activation * |decoder row|) are [rows, dSae]. */
 export interface Uncut {

@@ -1,5 +1,5 @@
 import type { GraphBuilder, Value } from "../onnx/graph.js";
-import type { ChosenActivation } from "./encode.js";
+import type { ChosenActivation } from "./chosen-activation.js";
 import { number, rowSquares, rowSums } from "./graph-rows.js";
 import { activationWeights, readingActivations } from "./reading-activations.js";
 import { type GraphCut, groupMaxCut, topAfaCut, topKCut, type Uncut } from "./reading-cut.js";
@@ -22,8 +22,8 @@ import type { SaeOutline } from "./stored-sae.js";
  * - top: features that are listed, at most dSae.
  * - places, where features are cut by their order: k of top-k, of which there are no more than dSae; of top-AFA how many of
  *   the largest are put in order, see `topAfaCut`.
- * What is computed is what `readFeatures` says, in float32. All operators have CUDA kernels that need no cuDNN, and a GPU
- * may record them.
+ * Features are kept as `FeatureKeeper` keeps them. All operators have CUDA kernels that need no cuDNN, and a GPU may record
+ * them.
  */
 export type ReadingGraph = `read-${ChosenActivation["kind"]}`;
 

@@ -1,6 +1,6 @@
 import type { HookName } from "../../models/hooks.js";
 import type { JsonObject } from "../../models/model-file.js";
-import type { ChosenActivation } from "../../models/sae/encode.js";
+import type { ChosenActivation } from "../../models/sae/chosen-activation.js";
 
 /**
  * The part of the engine's contract (generation.ts) that concerns sparse autoencoders: what is read at a token, what is

@@ -1,5 +1,5 @@
+import type { ChosenActivation } from "../../models/sae/chosen-activation.js";
 import type { CompiledSae } from "../../models/sae/compile-sae.js";
-import type { ChosenActivation } from "../../models/sae/encode.js";
 import type { Tensor } from "../ort/tensor.js";
 import type { RowReading } from "./row-reading.js";
 import type { SaeVectors } from "./sae-vectors.js";

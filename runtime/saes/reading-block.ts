@@ -1,4 +1,4 @@
-import type { ChosenActivation } from "../../models/sae/encode.js";
+import type { ChosenActivation } from "../../models/sae/chosen-activation.js";
 import { SCALARS } from "../../models/sae/reading-graph.js";
 import { Binding } from "../ort/binding.js";
 import type { Recordings } from "../ort/recordings.js";

@@ -1,5 +1,5 @@
+import { type ChosenActivation, checkChosen } from "../../models/sae/chosen-activation.js";
 import type { CompiledSae } from "../../models/sae/compile-sae.js";
-import { type ChosenActivation, checkChosen } from "../../models/sae/encode.js";
 import { allPlaces } from "../../models/sae/reading-cut.js";
 import { MOST_READ_FEATURES } from "../../models/sae/reading-graph.js";
 import { Recordings } from "../ort/recordings.js";

@@ -1,8 +1,8 @@
 import { largest } from "../../models/largest.js";
+import { type ChosenActivation, checkChosen } from "../../models/sae/chosen-activation.js";
 import type { CompiledSae } from "../../models/sae/compile-sae.js";
-import { type ChosenActivation, checkChosen, rowsOf } from "../../models/sae/encode.js";
 import { FeatureKeeper, type KeptFeatures } from "../../models/sae/kept-features.js";
-import { prepareInput, type SaeInput } from "../../models/sae/sae-input.js";
+import { prepareInput, rowsOf, type SaeInput } from "../../models/sae/sae-input.js";
 import type { SaePrecision } from "../../models/sae/sae-matrices.js";
 import type { SaeOutline } from "../../models/sae/stored-sae.js";
 import { Tensor } from "../ort/tensor.js";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
-import type { ChosenActivation } from "../../models/sae/encode.js";
+import type { ChosenActivation } from "../../models/sae/chosen-activation.js";
 import type { FeatureRequest, SaeReading } from "../../runtime/contract/features.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import type { Residuals } from "../../runtime/graphs/tap-outputs.js";

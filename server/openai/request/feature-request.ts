@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { ChosenActivation } from "../../../models/sae/encode.js";
+import type { ChosenActivation } from "../../../models/sae/chosen-activation.js";
 import { InvalidRequest } from "../../../runtime/contract/errors.js";
 import type { FeatureRequest, SaeCard } from "../../../runtime/contract/features.js";
 import type { ModelCard } from "../../../runtime/contract/generation.js";

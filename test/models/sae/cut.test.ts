@@ -1,7 +1,7 @@
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import { describe, expect, it } from "vitest";
-import { topAfaCut, topKCut } from "../../../models/sae/cut.js";
 import { largestFirst } from "../../../models/sae/largest-first.js";
+import { topAfaCut, topKCut } from "./reference/cut.js";
 
 const cutOf = (shares: number[], norm: number) => {
   const values = Float64Array.from(shares);

@@ -2,12 +2,12 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { readFeatures } from "../../../models/sae/features.js";
 import { openSae } from "../../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
 import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { maxDifference } from "../../golden-tensors.js";
 import { openEmbedded } from "../tokenizer/opened.js";
+import { readFeatures } from "./reference/features.js";
 import { openSmallLlama, type Run } from "./small-llama.js";
 
 const MODEL = join("models", "default");

@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { decode } from "../../../models/sae/decode.js";
-import { encode } from "../../../models/sae/encode.js";
-import { readFeatures } from "../../../models/sae/features.js";
 import { openSae } from "../../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
 import { expected, GOLDEN } from "./golden-sae.js";
+import { decode } from "./reference/decode.js";
+import { encode } from "./reference/encode.js";
+import { readFeatures } from "./reference/features.js";
 
 const [ROWS, H] = [16, 128];
 

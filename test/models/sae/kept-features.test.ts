@@ -1,9 +1,9 @@
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import { describe, expect, it } from "vitest";
 import type { Activating } from "../../../models/sae/active-features.js";
-import { nativeCut } from "../../../models/sae/cut.js";
 import { FeatureKeeper } from "../../../models/sae/kept-features.js";
 import type { SaeActivation } from "../../../models/sae/sae.js";
+import { nativeCut } from "./reference/cut.js";
 
 const random = xoroshiro128plus(11);
 const below = (limit: number) => (random.next() >>> 0) % limit;

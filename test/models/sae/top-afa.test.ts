@@ -1,10 +1,10 @@
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { type FeatureRow, readFeatures } from "../../../models/sae/features.js";
 import { rowNorms } from "../../../models/sae/folding.js";
 import { openSae } from "../../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
 import { expected, expectedIntegers } from "./golden-sae.js";
+import { type FeatureRow, readFeatures } from "./reference/features.js";
 
 const CHECKPOINT = "blocks.1.hook_resid_pre_256_topafa_0_0.03125_20000";
 const [D, H] = [32, 256];

@@ -5,16 +5,16 @@ import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
 import { type HookName, hook } from "../../../models/hooks.js";
 import { hasCut } from "../../../models/sae/edit-cut.js";
-import { rowEncoder, rowsOf } from "../../../models/sae/encode.js";
 import { openSae } from "../../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
-import { prepareInput } from "../../../models/sae/sae-input.js";
+import { prepareInput, rowsOf } from "../../../models/sae/sae-input.js";
 import type { FeatureEdit } from "../../../runtime/contract/features.js";
 import { type ResidualEdits, residualEdits } from "../../../runtime/graphs/residual-edits.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
 import type { Residuals } from "../../../runtime/graphs/tap-outputs.js";
 import { goldenFolder, maxDifference } from "../../golden-tensors.js";
 import { writeRandomLlama } from "../../models/random-model.js";
+import { rowEncoder } from "../../models/sae/reference/encode.js";
 import { DescribedSae } from "../saes/described-sae.js";
 
 const folder = mkdtempSync(join(tmpdir(), "lambdatap-"));

@@ -2,7 +2,6 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
 import { hook } from "../../../models/hooks.js";
-import { readFeatures } from "../../../models/sae/features.js";
 import { openSae } from "../../../models/sae/formats/index.js";
 import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { InvalidRequest } from "../../../runtime/contract/errors.js";
@@ -11,6 +10,7 @@ import type { GenerationEvent } from "../../../runtime/contract/generation.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
 import type { Residuals } from "../../../runtime/graphs/tap-outputs.js";
 import { maxDifference } from "../../golden-tensors.js";
+import { readFeatures } from "../../models/sae/reference/features.js";
 import { type Asked, idsOf, ofKind, promptLogprobs, sequenceRequest } from "../engine/requests.js";
 import { begin, cacheDir, read, run, startEngine } from "../engine/small-engine.js";
 

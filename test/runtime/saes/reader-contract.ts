@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compileSae } from "../../../models/sae/compile-sae.js";
-import { readFeatures } from "../../../models/sae/features.js";
 import { rowNorms } from "../../../models/sae/folding.js";
 import { openSae } from "../../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
@@ -14,6 +13,7 @@ import type { SaeReader } from "../../../runtime/saes/sae-reader.js";
 import { randomSae } from "../../bench/random-sae.js";
 import { maxDifference } from "../../golden-tensors.js";
 import { expected, expectedIntegers, GOLDEN, goldenSaes } from "../../models/sae/golden-sae.js";
+import { readFeatures } from "../../models/sae/reference/features.js";
 
 import { EVERYTHING, expectSame, possible, rowOf } from "./same-reading.js";
 

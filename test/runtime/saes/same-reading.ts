@@ -1,8 +1,8 @@
 import { expect } from "vitest";
-import type { ChosenActivation } from "../../../models/sae/encode.js";
-import type { FeatureRow } from "../../../models/sae/features.js";
+import type { ChosenActivation } from "../../../models/sae/chosen-activation.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
 import type { RowReading } from "../../../runtime/saes/row-reading.js";
+import type { FeatureRow } from "../../models/sae/reference/features.js";
 
 export const ACTIVATIONS: readonly ChosenActivation[] = [
   { kind: "native" },

@@ -1,15 +1,15 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { decode } from "../../../../models/sae/decode.js";
-import { encode } from "../../../../models/sae/encode.js";
-import { readFeatures } from "../../../../models/sae/features.js";
 import { rowNorms } from "../../../../models/sae/folding.js";
 import { openSae } from "../../../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../../../models/sae/sae.js";
 import { maxDifference } from "../../../golden-tensors.js";
 import { temporaryFolder } from "../../weights/write-safetensors.js";
 import { expected, GOLDEN, goldenSaes, writeF32 } from "../golden-sae.js";
+import { decode } from "../reference/decode.js";
+import { encode } from "../reference/encode.js";
+import { readFeatures } from "../reference/features.js";
 
 const TOLERANCE = 1e-4;
 const UNREADABLE = ["AutoEncoder-legacy-file"];

@@ -1,6 +1,5 @@
-import { rowsOf } from "./encode.js";
-import type { SaeDescription } from "./sae.js";
-import { prepareInput, type SaeInput } from "./sae-input.js";
+import type { SaeDescription } from "../../../../models/sae/sae.js";
+import { prepareInput, rowsOf, type SaeInput } from "../../../../models/sae/sae-input.js";
 
 /**
  * Reconstructions [rows, dOut], row-major, on x's own scale (of a transcoder: its output), of dense activations

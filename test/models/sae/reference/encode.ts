@@ -1,16 +1,8 @@
+import { type ChosenActivation, checkChosen } from "../../../../models/sae/chosen-activation.js";
+import { rowNorms } from "../../../../models/sae/folding.js";
+import type { SaeActivation, SaeDescription } from "../../../../models/sae/sae.js";
+import { prepareInput, rowsOf, type SaeInput } from "../../../../models/sae/sae-input.js";
 import { type Cut, nativeCut, topAfaCut, topKCut } from "./cut.js";
-import { rowNorms } from "./folding.js";
-import type { SaeActivation, SaeDescription } from "./sae.js";
-import { prepareInput, type SaeInput } from "./sae-input.js";
-
-/**
- * How features are chosen: as the SAE was trained, by top-AFA, or the k largest. The last two start from the SAE's own
- * activations (biases, thresholds and gates applied) before any cut of its own.
- */
-export type ChosenActivation =
-  | { readonly kind: "native" }
-  | { readonly kind: "top-afa" }
-  | { readonly kind: "top-k"; readonly k: number };
 
 /** One row after encoding, in float64. */
 export interface EncodedRow {
@@ -20,20 +12,6 @@ export interface EncodedRow {
   /** [dSae]: (activation * |decoder row|)^2 */
   readonly shares: Float64Array;
   readonly cut: Cut;
-}
-
-/**
- * @throws RangeError if top-AFA is asked of a transcoder, whose output has nothing to do with the norm of its input, or k
- * is not a whole number of features.
- */
-export function checkChosen(
-  { kind, file, dSae }: Pick<SaeDescription, "kind" | "file" | "dSae">,
-  chosen: ChosenActivation,
-): void {
-  if (chosen.kind === "top-afa" && kind === "transcoder")
-    throw new RangeError(`top-AFA is for autoencoders, and ${file} is a transcoder`);
-  if (chosen.kind === "top-k" && !(Number.isInteger(chosen.k) && chosen.k >= 1 && chosen.k <= dSae))
-    throw new RangeError(`top-k keeps a whole number from 1 to ${dSae} of features, not ${chosen.k}`);
 }
 
 /** Encodes row after row. @throws RangeError as `checkChosen`. */
@@ -66,14 +44,6 @@ export function encode(
     for (const feature of cut.features) out[row * sae.dSae + feature] = activations[feature] ?? 0;
   }
   return out;
-}
-
-/** The rows of a matrix, as views. */
-export function rowsOf(matrix: Float32Array, width: number): Float32Array[] {
-  if (matrix.length % width !== 0) throw new RangeError(`${matrix.length} values are not rows of ${width}`);
-  const rows: Float32Array[] = [];
-  for (let start = 0; start < matrix.length; start += width) rows.push(matrix.subarray(start, start + width));
-  return rows;
 }
 
 function preActivations({ wEnc, bEnc, dIn, dSae }: SaeDescription, encoded: Float64Array): Float64Array {
