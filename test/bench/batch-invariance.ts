@@ -24,7 +24,7 @@ import { argument, type Figure, report } from "./report.js";
  * other places. Nothing is timed.
  *
  * --model smollm2,embedded,wide,odd,golden or a path  --precision f32,q8,q4  --threads 1,2
- * --rows 2,3,4,5,8,12,16  --parts rows,slots,cuts,evicting
+ * --rows 2,3,4,5,8,12,16  --parts rows,windows,slots,cuts,evicting,singles
  */
 const list = (name: string, usual: string): string[] => (argument(name) ?? usual).split(",");
 const numbers = (name: string, usual: string): number[] => list(name, usual).map(Number);
@@ -61,11 +61,13 @@ const NAMED: Readonly<Record<string, () => string[]>> = {
   ],
 };
 
+type Open = (window: number) => Runner;
+
 const SINKS = 4;
 const STEPS = 4;
 const rows = numbers("rows", "2,3,4,5,8,12,16");
 const threads = numbers("threads", "1,2");
-const parts = new Set(list("parts", "rows,slots,cuts,evicting"));
+const parts = new Set(list("parts", "rows,windows,slots,cuts,evicting,singles"));
 const asked = new Set(list("precision", "f32,q8,q4"));
 const figures: Figure[] = [];
 
@@ -77,6 +79,7 @@ for (const name of list("model", "embedded,smollm2"))
         const open = (window: number) => new Runner(model, { window, threads: count, spin: false });
         const label = `${NAMED[name] && name !== "golden" ? name : path.replace(/^.*golden\//, "")} ${precision}, ${count} threads`;
         if (parts.has("rows")) for (const window of [256, 32]) amongRows(label, open, window);
+        if (parts.has("windows")) amongRows(label, open, 256, true);
         if (parts.has("slots")) inLongerBuffers(label, open);
         if (parts.has("cuts")) cutAnywhere(label, open, 1024, 600);
         if (parts.has("evicting")) cutAnywhere(label, open, 128, 400);
@@ -87,24 +90,29 @@ report("bit for bit: what a text's neighbours and cuts change", figures, [
   "prompts: alike means that these cuts give the same bits; chunks of one token, and tokens that are decoded, are listed apart",
 ]);
 
-/** Texts of 3 to 122 tokens: with the smaller window the ring has wrapped in most rows. */
-function amongRows(label: string, open: (window: number) => Runner, window: number): void {
+/**
+ * Texts of 3 to 122 tokens: with the smaller window the ring has wrapped in most rows. With `mixed` each has a window of
+ * its own, and rows sit out some runs.
+ */
+function amongRows(label: string, open: Open, window: number, mixed = false): void {
   using runner = open(window);
   const { vocabSize } = runner.model.shape;
-  const texts = Array.from({ length: Math.max(...rows) }, (_, i) => ({
-    chunks: cut(someIds(vocabSize, i, 3 + ((i * 53) % 120)), [Math.min(64, window)]),
-    answer: someIds(vocabSize, 100 + i, STEPS),
-  }));
-  const geometry = { window, sinks: SINKS };
-  const alone = texts.flatMap((text) => decodeTogether(runner, geometry, [text]));
+  const texts = Array.from({ length: Math.max(...rows) }, (_, i) => {
+    const own = mixed ? [window, 16, 100, 48, 31][i % 5]! : window;
+    const prompt = someIds(vocabSize, i, 3 + ((i * 53) % 120));
+    return { chunks: cut(prompt, [Math.min(64, own)]), answer: someIds(vocabSize, 100 + i, STEPS), window: own };
+  });
+  const alone = texts.flatMap((text) => decodeTogether(runner, { window: text.window, sinks: SINKS }, [text]));
+  const waits = (row: number, run: number) => mixed && (row + run) % 3 === 0;
   const found = rows.map((count) => {
-    const among = decodeTogether(runner, geometry, texts.slice(0, count));
+    const among = decodeTogether(runner, { window, sinks: SINKS }, texts.slice(0, count), { waits });
     return { way: String(count), ...compareSteps(alone.slice(0, count), among) };
   });
-  add(`${label}: a row alone and among others, W = ${window}`, found);
+  const which = mixed ? "windows of 16 to 256, rows waiting" : `W = ${window}`;
+  add(`${label}: a row alone and among others, ${which}`, found);
 }
 
-function inLongerBuffers(label: string, open: (window: number) => Runner): void {
+function inLongerBuffers(label: string, open: Open): void {
   using runner = open(1024);
   const { vocabSize } = runner.model.shape;
   const text = { chunks: cut(someIds(vocabSize, 3, 90), [32]), answer: someIds(vocabSize, 4, STEPS) };
@@ -112,13 +120,13 @@ function inLongerBuffers(label: string, open: (window: number) => Runner): void 
   const short = decodeTogether(runner, geometry, [text]);
   const found = [300, 600, 1024].map((tokens) => ({
     way: String(tokens),
-    ...compareSteps(short, decodeTogether(runner, geometry, [text], tokens)),
+    ...compareSteps(short, decodeTogether(runner, geometry, [text], { tokens })),
   }));
   add(`${label}: in buffers for its own 94 tokens and for more`, found);
 }
 
 /** Ways to cut a prompt, grouped by what they leave. */
-function cutAnywhere(label: string, open: (window: number) => Runner, window: number, tokens: number): void {
+function cutAnywhere(label: string, open: Open, window: number, tokens: number): void {
   using runner = open(window);
   const { vocabSize } = runner.model.shape;
   const ids = someIds(vocabSize, 5, tokens);
@@ -128,7 +136,7 @@ function cutAnywhere(label: string, open: (window: number) => Runner, window: nu
     .filter((size) => size <= window)
     .map((size) => [String(size), [size]]);
   ways.push(["mixed", [3, 61, 40, 2, 22, 64]], ["mixed otherwise", [70, 7, 51, 64]]);
-  ways.push(["1", [1]], ["decoded", [tokens]]);
+  if (parts.has("singles")) ways.push(["1", [1]], ["decoded", [tokens]]);
   const groups: { readonly ways: string[]; readonly left: Left; readonly apart: Finding | null }[] = [];
   for (const [way, sizes] of ways) {
     const left = leftBy(runner, geometry, { chunks: cut(ids, sizes), answer }, way === "decoded" ? way : "prefilled");
@@ -138,18 +146,25 @@ function cutAnywhere(label: string, open: (window: number) => Runner, window: nu
     else same.ways.push(way);
   }
   const [alike, ...others] = groups;
-  const differ = others.map(({ ways: own, apart }) => `${own.join(", ")}: ${apart === null ? "" : shown(apart)}`);
-  figures.push({
+  const most = Math.max(0, ...others.map(({ apart }) => apart?.largest ?? 0));
+  const differ = others.map(({ ways: own }) => own.join(" ")).join(" | ");
+  show({
     name: `${label}: a prompt of ${tokens} tokens, W = ${window}`,
     value: alike?.ways.length ?? 0,
     unit: `of ${ways.length} ways to cut it alike`,
-    beside: `alike: ${alike?.ways.join(" ")}${differ.length === 0 ? "" : `; not: ${differ.join("; ")}`}`,
+    beside: `alike: ${alike?.ways.join(" ")}${others.length === 0 ? "" : `; apart by at most ${most.toPrecision(2)}: ${differ}`}`,
   });
+}
+
+function show(figure: Figure): void {
+  figures.push(figure);
+  if (!process.argv.includes("--json"))
+    process.stderr.write(`${figure.name}: ${figure.value} ${figure.unit}; ${figure.beside}\n`);
 }
 
 function add(name: string, found: readonly (Finding & { readonly way: string })[]): void {
   const apart = found.filter(({ first }) => first !== null);
-  figures.push({
+  show({
     name,
     value: found.length - apart.length,
     unit: `of ${found.length} equal`,

@@ -7,6 +7,8 @@ import { type BitDifference, bitDifference, NOTHING_COMPARED, together } from ".
 export interface Text {
   readonly chunks: readonly (readonly number[])[];
   readonly answer: readonly number[];
+  /** Left out: the cache's own. */
+  readonly window?: number;
 }
 
 /** A difference, and the first place where it shows; null: there is none. */
@@ -37,26 +39,28 @@ export function cut(ids: readonly number[], sizes: readonly number[]): number[][
 /**
  * Logits of every step of every text, which are neighbouring rows of one cache and decode together.
  * @param tokens the buffers have room for so many, whatever the texts need
+ * @param waits whether a row sits out a run; default: none ever does
  */
 export function decodeTogether(
   runner: Runner,
   geometry: LambdaGeometry,
   texts: readonly Text[],
-  tokens = 0,
+  { tokens = 0, waits = () => false }: { tokens?: number; waits?: (row: number, run: number) => boolean } = {},
 ): Float32Array[][] {
   return withCache(runner, geometry, (cache) => {
-    for (const [row, { chunks }] of texts.entries()) {
-      cache.allocate();
+    for (const [row, { chunks, window }] of texts.entries()) {
+      cache.allocate(window);
       if (tokens > 0) cache.reserve(row, tokens);
       for (const chunk of chunks) runner.prefill(cache, row, chunk);
     }
     const { vocabSize } = runner.model.shape;
-    const steps = Math.min(...texts.map(({ answer }) => answer.length));
     const found: Float32Array[][] = texts.map(() => []);
-    for (let step = 0; step < steps; step++) {
-      const next = texts.map(({ answer }) => answer[step] ?? 0);
+    for (let run = 0; texts.some(({ answer }, row) => (found[row]?.length ?? 0) < answer.length); run++) {
+      const next = texts.map(({ answer }, row) => (waits(row, run) ? null : (answer[found[row]?.length ?? 0] ?? null)));
+      if (next.every((token) => token === null)) continue;
       const logits = runner.decode(cache, 0, next);
-      for (const [row, own] of found.entries()) own.push(logits.slice(row * vocabSize, (row + 1) * vocabSize));
+      for (const [row, token] of next.entries())
+        if (token !== null) found[row]?.push(logits.slice(row * vocabSize, (row + 1) * vocabSize));
     }
     return found;
   });
@@ -122,7 +126,8 @@ function firstOf(
 /** A layer's buffer of one row without the slots of the starting tokens. */
 function ringOf(cache: LambdaCache, layer: number, buffer: Tensor): Float32Array {
   const { kvHeads, headDim, layerGeometries } = cache.shape;
-  const { slots, sinks } = cache.rings[layerGeometries[layer] ?? 0]!;
+  const { sinks } = cache.ring(0, layerGeometries[layer] ?? 0);
+  const slots = buffer.shape[2] ?? 0;
   const all = buffer.read(new Float32Array(buffer.size));
   const ring = new Float32Array(kvHeads * (slots - sinks) * headDim);
   for (let head = 0; head < kvHeads; head++)
