@@ -19,9 +19,8 @@ import {
 import { argument, type Figure, report } from "./report.js";
 
 /**
- * Whether what a text's neighbours are, how long their buffers are, and where its prompt is cut changes its numbers, bit
- * for bit: logits of a row alone and among 2 to 16 rows, and keys, values and later logits of a prompt that is cut in
- * other places. Nothing is timed.
+ * Compares, bit for bit, the logits of a row alone with those among 2 to 16 rows and in longer buffers, and the keys, values
+ * and later logits of a prompt cut in different places. Nothing is timed.
  *
  * --model smollm2,embedded,wide,odd,golden or a path  --precision f32,q8,q4  --threads 1,2
  * --rows 2,3,4,5,8,12,16  --parts rows,windows,slots,cuts,evicting,singles
@@ -29,7 +28,7 @@ import { argument, type Figure, report } from "./report.js";
 const list = (name: string, usual: string): string[] => (argument(name) ?? usual).split(",");
 const numbers = (name: string, usual: string): number[] => list(name, usual).map(Number);
 
-/** Small models whose sizes no kernel likes: a K of many blocks, and none that is a multiple of 16. */
+/** Sums over thousands of inputs; and sizes that are no multiples of 16. */
 const WIDE: LlamaSizes = {
   layers: 2,
   hidden: 2048,
