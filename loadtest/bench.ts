@@ -29,8 +29,9 @@ const BENCHMARKS = [
   "peer",
 ];
 
-await runCommand("bench", async (signal) => {
+await runCommand("bench", async (args, signal) => {
   const { values } = parseArgs({
+    args: [...args],
     options: { out: { type: "string", default: "reports/bench" }, only: { type: "string" } },
   });
   const asked = [...new Set(values.only?.split(",") ?? BENCHMARKS)];

@@ -7,26 +7,37 @@ export class Interrupted extends Error {
 
 const INTERRUPTED = 130;
 
+/** A command of loadtest; resolves to its exit code. When the signal aborts it writes down what it has. */
+export type Command = (args: readonly string[], signal: AbortSignal) => Promise<number>;
+
 /**
- * Runs a command of loadtest and sets the exit code: what it returns; 1 after an error, which is shown in a line;
- * 130 after SIGINT or SIGTERM. The first of these aborts the signal, so that the command can write down what it has;
- * the second ends the process.
+ * Runs a command in the process that it was started as, and sets the exit code. The first SIGINT or SIGTERM aborts the
+ * command's signal; the second ends the process.
  */
-export async function runCommand(name: string, work: (signal: AbortSignal) => Promise<number>): Promise<void> {
+export async function runCommand(name: string, command: Command): Promise<void> {
   const interruption = new AbortController();
   const interrupt = () => {
     if (interruption.signal.aborted) process.exit(INTERRUPTED);
     interruption.abort(new Interrupted("interrupted"));
   };
   process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
+  process.exitCode = await exitCodeOf(name, command, process.argv.slice(2), interruption.signal);
+  process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
+}
+
+/** What the command returns; 1 after an error, which is shown in a line; 130 after an interruption. */
+export async function exitCodeOf(
+  name: string,
+  command: Command,
+  args: readonly string[],
+  signal: AbortSignal,
+): Promise<number> {
   try {
-    process.exitCode = await work(interruption.signal);
+    const code = await command(args, signal);
+    return signal.aborted ? INTERRUPTED : code;
   } catch (error) {
-    process.exitCode = 1;
     process.stderr.write(`${name}: ${lineOf(error).replaceAll(/\s*\n\s*/g, " ")}\n`);
-  } finally {
-    process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
-    if (interruption.signal.aborted) process.exitCode = INTERRUPTED;
+    return signal.aborted ? INTERRUPTED : 1;
   }
 }
 

@@ -11,7 +11,7 @@ async function run(work: string, signals: readonly NodeJS.Signals[] = []) {
     import { TargetFailure } from ${url("target/failure.js")};
     const ready = () => console.log("ready");
     const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-    await runCommand("words", async (signal) => { ${work} });`;
+    await runCommand("words", async (_, signal) => { ${work} });`;
   const child = spawn(process.execPath, ["--input-type=module", "-e", program], { timeout: 30_000 });
   let [out, err] = ["", ""];
   const left = [...signals];

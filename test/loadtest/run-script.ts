@@ -1,21 +1,15 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
+import type { Ended } from "../captured-output.js";
 
 /** Far more than any run here takes. */
 const LIMIT_MS = 50_000;
 
-export interface Ended {
-  /** null where it had to be killed. */
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** Runs a command of loadtest, as it is shipped, to its end. */
+/** Runs a script in a process of its own to its end. @param started gets a way to interrupt it */
 export async function runScript(
   script: string,
   args: readonly string[],
-  started?: (child: ChildProcess) => void,
+  started?: (interrupt: () => void) => void,
 ): Promise<Ended> {
   const child = spawn(process.execPath, [script, ...args], { timeout: LIMIT_MS, killSignal: "SIGKILL" });
   let [out, err] = ["", ""];
@@ -25,7 +19,7 @@ export async function runScript(
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     err += text;
   });
-  started?.(child);
+  started?.(() => child.kill("SIGINT"));
   await once(child, "close");
   return { code: child.exitCode, out, err };
 }

@@ -2,14 +2,13 @@ import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { afterAll, describe, expect, it, vi } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../models/compile.js";
 import { Runner } from "../../runtime/graphs/runner.js";
+import type { Ended } from "../captured-output.js";
 import { expectedTensors, goldenFolder, goldenSequences, maxDifference } from "../golden-tensors.js";
-import { type Ended, lambdatap, whileServing } from "./lambdatap-process.js";
-
-// Each test waits for its turn among the children; a child that hangs is killed, and its test fails, long before.
-vi.setConfig({ testTimeout: 300_000 });
+import { lambdatapInProcess } from "./lambdatap-in-process.js";
+import { lambdatap, whileServing } from "./lambdatap-process.js";
 
 const HOSTILE = goldenFolder("architectures/hostile");
 const HOSTILE_SAFETENSORS = join(goldenFolder("sae"), "hostile");
@@ -78,15 +77,9 @@ const SAFETENSORS: Readonly<Record<string, string | RegExp>> = {
   "proto-name": 'tensor "model.embed_tokens.weight" is missing',
 };
 
-/** At most two servers at once: the second start begins when the first ends, in the order of the tests. */
-const lanes: Promise<unknown>[] = [Promise.resolve(), Promise.resolve()];
-let starts = 0;
-function serveInTurn(...args: string[]): Promise<Ended> {
-  const lane = starts++ % lanes.length;
-  const ended = (lanes[lane] ?? Promise.resolve()).then(() => lambdatap(["serve", "--port", "0", ...args], cacheRoot));
-  lanes[lane] = ended;
-  return ended;
-}
+/** Starts a server that is to be refused, with the command line in this process. */
+const refuse = (...args: string[]): Promise<Ended> =>
+  lambdatapInProcess("serve", "--port", "0", "--cache-dir", cacheRoot, ...args);
 
 /** The one sentence of a start that was refused. */
 function sentenceOf({ code, out, err }: Ended, exitCode = 1): string {
@@ -105,43 +98,41 @@ const names = (sentence: string, what: string | RegExp): void =>
   typeof what === "string" ? expect(sentence).toContain(what) : expect(sentence).toMatch(what);
 
 describe("a model that cannot be served ends the start with one sentence", () => {
-  const starting = new Map(Object.keys(CASES).map((name) => [name, serveInTurn("--model", join(HOSTILE, name))]));
-
   it("(every case of the golden is here)", () => {
     const cases: unknown = JSON.parse(readFileSync(join(HOSTILE, "cases.json"), "utf8"));
     expect(["ok", ...Object.keys(CASES)].sort()).toEqual(Object.keys(cases ?? {}).sort());
   });
 
   it.each(Object.entries(CASES))("%s", async (name, [file, ...what]) => {
-    const ended = await starting.get(name);
-    const sentence = sentenceOf(ended ?? { code: null, out: "", err: "" });
+    const sentence = sentenceOf(await refuse("--model", join(HOSTILE, name)));
     names(sentence, `${join(name, file)}: `);
     for (const each of what) names(sentence, each);
   });
 });
 
 describe("a file that is no safetensors file, as the weights of a model, ends the start with one sentence", () => {
-  const starting = new Map(
-    Object.keys(SAFETENSORS).map((name) => {
-      const model = join(folder, name);
-      mkdirSync(model);
-      copyFileSync(join(OK, "config.json"), join(model, "config.json"));
-      copyFileSync(join(HOSTILE_SAFETENSORS, `${name}.safetensors`), join(model, "model.safetensors"));
-      return [name, serveInTurn("--model", model)];
-    }),
-  );
-
   it("(every file of the golden is here)", () => {
     const files = readdirSync(HOSTILE_SAFETENSORS).filter((file) => file.endsWith(".safetensors"));
     expect(Object.keys(SAFETENSORS).sort()).toEqual(files.map((file) => basename(file, ".safetensors")).sort());
   });
 
   it.each(Object.entries(SAFETENSORS))("%s", async (name, what) => {
-    const ended = await starting.get(name);
-    const sentence = sentenceOf(ended ?? { code: null, out: "", err: "" });
+    const model = join(folder, name);
+    mkdirSync(model);
+    copyFileSync(join(OK, "config.json"), join(model, "config.json"));
+    copyFileSync(join(HOSTILE_SAFETENSORS, `${name}.safetensors`), join(model, "model.safetensors"));
+    const sentence = sentenceOf(await refuse("--model", model));
     names(sentence, `${join(name, "model.safetensors")}: `);
     names(sentence, what);
     expect(sentence).not.toContain("unexpected error");
+  });
+});
+
+describe("the process of a refused start", () => {
+  it.each(["no_config", "nan_weights"])("ends by itself with the same sentence: %s", async (name) => {
+    const args = ["serve", "--port", "0", "--model", join(HOSTILE, name)];
+    const ended = await lambdatap(args, cacheRoot);
+    expect(sentenceOf(ended)).toBe(sentenceOf(await refuse("--model", join(HOSTILE, name))));
   });
 });
 
@@ -179,7 +170,7 @@ describe("a start that cannot succeed says why in one sentence", () => {
     await new Promise((resolve) => other.once("listening", resolve));
     const address = other.address();
     const port = String(typeof address === "object" ? address?.port : "");
-    const ended = await serveInTurn("--model", OK, "--port", port);
+    const ended = await refuse("--model", OK, "--port", port);
     other.close();
     expect(sentenceOf(ended)).toMatch(new RegExp(`port ${port} on 127\\.0\\.0\\.1 is in use`));
   });
@@ -187,13 +178,13 @@ describe("a start that cannot succeed says why in one sentence", () => {
   it("where the cache folder cannot be made", async () => {
     const file = join(folder, "a-file");
     writeFileSync(file, "");
-    const sentence = sentenceOf(await serveInTurn("--model", OK, "--cache-dir", join(file, "cache")));
+    const sentence = sentenceOf(await refuse("--model", OK, "--cache-dir", join(file, "cache")));
     names(sentence, join(file, "cache"));
     names(sentence, "a file is in its place");
   });
 
   it("where there is no such model folder", async () => {
-    names(sentenceOf(await serveInTurn("--model", join(folder, "nowhere"))), join(folder, "nowhere", "config.json"));
+    names(sentenceOf(await refuse("--model", join(folder, "nowhere"))), join(folder, "nowhere", "config.json"));
   });
 
   it.each([
@@ -204,6 +195,6 @@ describe("a start that cannot succeed says why in one sentence", () => {
     ["--port", "65536"],
     ["--widnow", "64"],
   ])("where a flag makes no sense: %s %s", async (flag, value) => {
-    names(sentenceOf(await serveInTurn("--model", OK, flag, value), 2), flag);
+    names(sentenceOf(await refuse("--model", OK, flag, value), 2), flag);
   });
 });

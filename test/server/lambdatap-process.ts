@@ -1,17 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import type { Ended } from "../captured-output.js";
 import { until } from "./with-server.js";
 
 const MAIN = fileURLToPath(new URL("../../server/cli/main.js", import.meta.url));
 /** Far more than any start takes; a command that hangs fails its test with what it has said. */
 const LIMIT_MS = 120_000;
-
-export interface Ended {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
 
 interface Running {
   readonly child: ChildProcess;

@@ -2,10 +2,12 @@ import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 import { describe, expect, test } from "vitest";
 import * as z from "zod";
 import type { Engine } from "../../runtime/contract/generation.js";
-import { startEngine } from "../runtime/engine/small-engine.js";
+import { smallEngines } from "../runtime/engine/small-engine.js";
 import { endEvent, scriptedEngine, wordEvent } from "./scripted-engine.js";
 import { openTraces, SUBPROTOCOLS, type Subprotocol, type WireFrame } from "./trace-wire.js";
 import { appOf, until, withServer } from "./with-server.js";
+
+const { startEngine } = smallEngines();
 
 const Schema = z.looseObject({ $defs: z.record(z.string(), z.looseObject({})) });
 

@@ -10,7 +10,7 @@ import {
   type TargetScript,
   withTarget,
 } from "../scripted-target.js";
-import { type Loaded, load } from "./load-process.js";
+import { type Loaded, load } from "./run-load.js";
 
 const QUICK = [
   "--seconds",

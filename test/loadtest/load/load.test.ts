@@ -6,7 +6,7 @@ import { whileServing } from "../../server/lambdatap-process.js";
 import { type Script, scriptedEngine, words } from "../../server/scripted-engine.js";
 import { until, withServer } from "../../server/with-server.js";
 import { beginStream, json, LAMBDATAP_CARD, listModels, oneToken, withTarget } from "../scripted-target.js";
-import { load } from "./load-process.js";
+import { load, loadAsShipped } from "./run-load.js";
 
 const QUICK = ["--seconds", "0.5", "--connections", "2", "--max-tokens", "8", "--prompt-words", "40"];
 
@@ -14,7 +14,7 @@ describe("load on the embedded model", () => {
   test("measures every scenario, counts 429 as answers of the overload, and writes tables and charts", async () => {
     const cache = temporaryFolder();
     await whileServing(["--queue-limit", "1", "--parallel", "1"], cache, async (url) => {
-      const { code, out, report, folder } = await load([
+      const { code, out, report, folder } = await loadAsShipped([
         "--target",
         url,
         ...QUICK,
@@ -198,7 +198,7 @@ describe("an interrupted run", () => {
     const engine = scriptedEngine();
     await withServer(engine, async ({ url }) => {
       const args = ["--target", url, "--scenarios", "short,streaming", "--seconds", "20", "--max-tokens", "8"];
-      const { code, err, report, folder } = await load(args, async (interrupt) => {
+      const { code, err, report, folder } = await loadAsShipped(args, async (interrupt) => {
         await until(() => engine.requests.length > 20, 30_000);
         interrupt();
       });
@@ -214,7 +214,7 @@ describe("an interrupted run", () => {
   test("that has measured nothing writes nothing", async () => {
     let interrupt = (): void => {};
     await withTarget({ models: () => interrupt() }, async ({ url }) => {
-      const { code, err, folder } = await load(["--target", url], (how) => {
+      const { code, err, folder } = await loadAsShipped(["--target", url], (how) => {
         interrupt = how;
       });
       expect(code).toBe(130);
@@ -225,7 +225,7 @@ describe("an interrupted run", () => {
 });
 
 test("a flag that is wrong is a sentence and the exit code 1; --help says what there is", async () => {
-  expect(await load(["--seconds", "soon"])).toMatchObject({
+  expect(await loadAsShipped(["--seconds", "soon"])).toMatchObject({
     code: 1,
     out: "",
     err: "load: --seconds wants a number of seconds above 0, at most 86400, not 'soon'\n",

@@ -2,9 +2,11 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { temporaryFolder } from "../../models/weights/write-safetensors.js";
-import { startEngine } from "../../runtime/engine/small-engine.js";
+import { smallEngines } from "../../runtime/engine/small-engine.js";
 import { withServer } from "../../server/with-server.js";
-import { passkey, reportIn } from "./passkey-process.js";
+import { passkey, reportIn } from "./run-passkey.js";
+
+const { startEngine } = smallEngines();
 
 test("the embedded model finds keys within its window in mode lambda, and none that were evicted", async () => {
   const engine = await startEngine({ model: "models/default", window: undefined, sinks: undefined });

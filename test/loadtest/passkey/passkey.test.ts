@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { temporaryFolder } from "../../models/weights/write-safetensors.js";
-import { journalIn, passkey, reportIn } from "./passkey-process.js";
+import { journalIn, passkey, passkeyAsShipped, reportIn } from "./run-passkey.js";
 import { type Fault, SINKS, WINDOW, withTarget } from "./scripted-target.js";
 
 const FLAGS = ["--lengths", "1,3", "--depths", "3", "--trials", "2"];
@@ -10,7 +10,7 @@ const FLAGS = ["--lengths", "1,3", "--depths", "3", "--trials", "2"];
 test("a run tries every mode on the same keys, and reports what each found within the window and beyond it", async () => {
   await withTarget(async ({ url, asked, wordsOf }) => {
     const out = temporaryFolder();
-    const { code, out: shown } = await passkey(["--target", url, "--out", out, ...FLAGS, "--k", "5"]);
+    const { code, out: shown } = await passkeyAsShipped(["--target", url, "--out", out, ...FLAGS, "--k", "5"]);
     expect(code).toBe(0);
     expect(shown).toContain("Keys found, within the window and beyond it\n");
     const { model, summary, outcomes, missing, settings, markdown } = reportIn(out);
@@ -107,11 +107,11 @@ test("an interrupted run keeps what it measured, ends with 130, and goes on wher
     const out = temporaryFolder();
     const flags = ["--target", target.url, "--out", out, ...FLAGS, "--modes", "lambda,full"];
     target.fault = (n) => (n === 7 ? "says nothing" : null);
-    const interrupted = await passkey(flags, (child) => {
+    const interrupted = await passkeyAsShipped(flags, (interrupt) => {
       const timer = setInterval(() => {
         if (target.asked.length < 8) return;
         clearInterval(timer);
-        child.kill("SIGINT");
+        interrupt();
       }, 5);
     });
     expect(interrupted.code).toBe(130);
@@ -263,11 +263,8 @@ test("what is wrong before a run begins is said in a line, and no report is writ
       ],
       [["--target", url, "--trials", "none"], /^passkey: --trials takes a whole number/],
     ];
-    const ended = await Promise.all(lines.map(([flags]) => passkey([...flags, "--out", out])));
-    for (const [i, { code, err }] of ended.entries()) {
-      expect(code).toBe(1);
-      expect(err).toMatch(lines[i]?.[1] ?? /nothing/);
-    }
+    for (const [flags, line] of lines)
+      expect(await passkey([...flags, "--out", out])).toMatchObject({ code: 1, err: expect.stringMatching(line) });
     expect(existsSync(out)).toBe(false);
   });
 });

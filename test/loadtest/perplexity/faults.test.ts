@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { temporaryFolder } from "../../models/weights/write-safetensors.js";
 import { json, LAMBDATAP_CARD, listModels, type TargetScript, withTarget } from "../scripted-target.js";
-import { type Measured, perplexity } from "./perplexity-process.js";
+import { type Measured, perplexity, perplexityAsShipped } from "./run-perplexity.js";
 
 /** Tokens of the text that the scripted servers read. */
 const LENGTH = 100;
@@ -243,7 +243,7 @@ test("an interrupted run writes down what it has, exits with 130, and the same c
   const script = scriptOf({ pass: (body, response) => (holding ? held : SOUND.pass)(body, response) });
   await withTarget(script, async ({ url, asked }) => {
     const args = ["--target", url, "--text", textFile(), "--samples", "5", "--modes", "lambda"];
-    const first = await perplexity(folder, args, (stop) => {
+    const first = await perplexityAsShipped(folder, args, (stop) => {
       interrupt = stop;
     });
     expect(first).toMatchObject({ code: 130, report: { interrupted: true, failures: { total: 0 } } });

@@ -6,7 +6,7 @@ import { packageRoot } from "../../../models/package-root.js";
 import { temporaryFolder } from "../../models/weights/write-safetensors.js";
 import { whileServing } from "../../server/lambdatap-process.js";
 import { completionOf } from "../../server/wire.js";
-import { perplexity } from "./perplexity-process.js";
+import { perplexityAsShipped as perplexity } from "./run-perplexity.js";
 
 const BOOK = readFileSync(join(packageRoot(), "test", "data", "the-wind-in-the-willows.txt"), "utf8");
 const [WINDOW, TOKENS, FULL, SAMPLES] = [64, 500, 150, 6];

@@ -9,16 +9,9 @@ import { ShuttingDown } from "../../../runtime/contract/errors.js";
 import type { LocalEngine } from "../../../runtime/engine/engine.js";
 import { expectedTensors, goldenFolder, goldenIds } from "../../golden-tensors.js";
 import { idsOf, ofKind, promptLogprobs } from "./requests.js";
-import {
-  begin,
-  cacheDir,
-  closeEngines,
-  expectClose,
-  expectedLogprobs,
-  read,
-  run,
-  startEngine,
-} from "./small-engine.js";
+import { begin, expectClose, expectedLogprobs, read, run, smallEngines } from "./small-engine.js";
+
+const { cacheDir, closeEngines, startEngine } = smallEngines();
 
 const ids = goldenIds("lm-infinite");
 const lambdaLogits = expectedTensors("lm-infinite").get("lambda_w32_g4")?.values ?? new Float32Array();

@@ -3,7 +3,9 @@ import { InvalidRequest, QueueFull } from "../../../runtime/contract/errors.js";
 import type { LocalEngine } from "../../../runtime/engine/engine.js";
 import { expectedTensors, goldenFolder, goldenIds } from "../../golden-tensors.js";
 import { type Asked, idsOf, ofKind, sequenceRequest } from "./requests.js";
-import { begin, expectClose, expectedLogprobs, read, run, startEngine } from "./small-engine.js";
+import { begin, expectClose, expectedLogprobs, read, run, smallEngines } from "./small-engine.js";
+
+const { startEngine } = smallEngines();
 
 const ids = goldenIds("lm-infinite");
 

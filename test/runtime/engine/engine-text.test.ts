@@ -4,7 +4,9 @@ import { z } from "zod";
 import type { LocalEngine } from "../../../runtime/engine/engine.js";
 import { expectedTensors, goldenIds } from "../../golden-tensors.js";
 import { idsOf, ofKind, promptLogprobs, sequenceRequest, textOf } from "./requests.js";
-import { expectClose, expectedLogprobs, run, startEngine } from "./small-engine.js";
+import { expectClose, expectedLogprobs, run, smallEngines } from "./small-engine.js";
+
+const { startEngine } = smallEngines();
 
 const ids = goldenIds("lm-infinite");
 const lambdaLogits = expectedTensors("lm-infinite").get("lambda_w32_g4")?.values ?? new Float32Array();

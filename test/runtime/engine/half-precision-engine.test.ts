@@ -2,7 +2,9 @@ import { expect, it } from "vitest";
 import { SetupError } from "../../../runtime/contract/errors.js";
 import { expectedTensors, goldenIds } from "../../golden-tensors.js";
 import { idsOf, promptLogprobs } from "./requests.js";
-import { expectedLogprobs, run, startEngine } from "./small-engine.js";
+import { expectedLogprobs, run, smallEngines } from "./small-engine.js";
+
+const { startEngine } = smallEngines();
 
 const ids = goldenIds("lm-infinite").slice(0, 200);
 

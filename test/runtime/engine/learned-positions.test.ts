@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { InvalidRequest } from "../../../runtime/contract/errors.js";
 import { goldenFolder, goldenSequences } from "../../golden-tensors.js";
-import { run, startEngine } from "./small-engine.js";
+import { run, smallEngines } from "./small-engine.js";
+
+const { startEngine } = smallEngines();
 
 /** Golden GPT-2 has learned 128 positions. */
 const LONGEST = 128;

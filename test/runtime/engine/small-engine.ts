@@ -8,28 +8,36 @@ import type { LocalEngineOptions } from "../../../runtime/engine/options.js";
 import { goldenFolder } from "../../golden-tensors.js";
 import { type Asked, sequenceRequest } from "./requests.js";
 
-/** Engines of one test file, closed at its end, over a cache folder of its own. */
-const engines: LocalEngine[] = [];
-export const cacheDir = mkdtempSync(join(tmpdir(), "lambdatap-"));
-afterAll(async () => {
-  await closeEngines();
-  rmSync(cacheDir, { recursive: true });
-});
-
-/** The golden model with its window of 32 and 4 starting tokens, if `options` say nothing else. */
-export async function startEngine(
-  options: Partial<LocalEngineOptions> = {},
-  onProgress?: (share: number) => void,
-): Promise<LocalEngine> {
-  const defaults = { model: goldenFolder("lm-infinite"), window: 32, sinks: 4, threads: 1, precision: "f32" } as const;
-  const limits = { parallel: 4, queueLimit: 8, stallTimeoutMs: 60_000 };
-  const engine = await LocalEngine.start({ ...defaults, ...limits, cacheDir, ...options }, onProgress);
-  engines.push(engine);
-  return engine;
+export interface SmallEngines {
+  /** The compile cache of these engines. */
+  readonly cacheDir: string;
+  /** The golden model with its window of 32 and 4 starting tokens, if `options` say nothing else. */
+  startEngine(options?: Partial<LocalEngineOptions>, onProgress?: (share: number) => void): Promise<LocalEngine>;
+  closeEngines(): Promise<void>;
 }
 
-export async function closeEngines(): Promise<void> {
-  await Promise.all(engines.splice(0).map((engine) => engine.close()));
+/** Engines of the test file that calls this while it is loaded, closed at its end, over a cache folder of its own. */
+export function smallEngines(): SmallEngines {
+  const engines: LocalEngine[] = [];
+  const cacheDir = mkdtempSync(join(tmpdir(), "lambdatap-"));
+  const defaults = { model: goldenFolder("lm-infinite"), window: 32, sinks: 4, threads: 1, precision: "f32" } as const;
+  const limits = { parallel: 4, queueLimit: 8, stallTimeoutMs: 60_000 };
+  const closeEngines = async () => {
+    await Promise.all(engines.splice(0).map((engine) => engine.close()));
+  };
+  afterAll(async () => {
+    await closeEngines();
+    rmSync(cacheDir, { recursive: true });
+  });
+  return {
+    cacheDir,
+    async startEngine(options = {}, onProgress) {
+      const engine = await LocalEngine.start({ ...defaults, ...limits, cacheDir, ...options }, onProgress);
+      engines.push(engine);
+      return engine;
+    },
+    closeEngines,
+  };
 }
 
 /** Begins a request that nobody aborts. */

@@ -16,7 +16,7 @@ let runner: Runner;
 
 beforeAll(async () => {
   const model = await compileModel({ path: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
-  runner = new Runner(model, { window: 32, threads: 2 });
+  runner = new Runner(model, { window: 32, threads: 2, spin: false });
 });
 
 afterAll(() => {

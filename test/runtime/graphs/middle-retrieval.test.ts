@@ -21,7 +21,7 @@ let runner: Runner;
 
 beforeAll(async () => {
   const model = await compileModel({ path: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
-  runner = new Runner(model, { window: WINDOW, threads: 2 });
+  runner = new Runner(model, { window: WINDOW, threads: 2, spin: false });
 });
 
 afterAll(() => {

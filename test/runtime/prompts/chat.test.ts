@@ -6,7 +6,9 @@ import type { Conversation } from "../../../models/chat/chat-template.js";
 import { Chat } from "../../../runtime/prompts/chat.js";
 import { Encoder } from "../../../runtime/prompts/encoder.js";
 import { ProcessDied } from "../../../runtime/prompts/job-process.js";
-import { startEngine } from "../engine/small-engine.js";
+import { smallEngines } from "../engine/small-engine.js";
+
+const { startEngine } = smallEngines();
 
 const DEFAULT = resolve("models/default");
 const folder = mkdtempSync(join(tmpdir(), "lambdatap-chat-"));

@@ -8,7 +8,9 @@ import type { FeatureRequest } from "../../../runtime/contract/features.js";
 import { goldenFolder } from "../../golden-tensors.js";
 import { writeRandomLlama } from "../../models/random-model.js";
 import { ofKind } from "../engine/requests.js";
-import { run, startEngine } from "../engine/small-engine.js";
+import { run, smallEngines } from "../engine/small-engine.js";
+
+const { startEngine } = smallEngines();
 
 const EMBEDDED = join("models", "default");
 const SAE = join(EMBEDDED, "saes", "blocks.3.hook_resid_post");

@@ -16,8 +16,10 @@ import { writeF32 } from "../../models/sae/golden-sae.js";
 import { rowEncoder } from "../../models/sae/reference/encode.js";
 import { readFeatures } from "../../models/sae/reference/features.js";
 import { ofKind } from "../engine/requests.js";
-import { cacheDir, run, startEngine } from "../engine/small-engine.js";
+import { run, smallEngines } from "../engine/small-engine.js";
 import { expectSame } from "./same-reading.js";
+
+const { cacheDir, startEngine } = smallEngines();
 
 // SAEs that were trained on a model whose weights had no mean (center_writing_weights).
 

@@ -12,7 +12,9 @@ import type { Residuals } from "../../../runtime/graphs/tap-outputs.js";
 import { maxDifference } from "../../golden-tensors.js";
 import { readFeatures } from "../../models/sae/reference/features.js";
 import { type Asked, idsOf, ofKind, promptLogprobs, sequenceRequest } from "../engine/requests.js";
-import { begin, cacheDir, read, run, startEngine } from "../engine/small-engine.js";
+import { begin, read, run, smallEngines } from "../engine/small-engine.js";
+
+const { cacheDir, startEngine } = smallEngines();
 
 /** The embedded model with its SAEs, and a window that texts of the tests leave. */
 const MODEL = join("models", "default");

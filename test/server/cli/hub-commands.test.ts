@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Ended } from "../../captured-output.js";
 import { goldenFolder } from "../../golden-tensors.js";
 import { type FakeHub, fakeHub, REPOSITORY, refuse } from "../../models/hub/fake-hub.js";
-import type { Ended } from "../lambdatap-process.js";
 
 const main = fileURLToPath(new URL("../../../server/cli/main.js", import.meta.url));
 const LLAMA = goldenFolder("architectures/llama");

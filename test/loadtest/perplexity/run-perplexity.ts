@@ -1,9 +1,11 @@
-import type { ChildProcess } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as z from "zod";
-import { type Ended, runScript } from "../run-script.js";
+import { perplexity as command } from "../../../loadtest/perplexity/perplexity-command.js";
+import type { Ended } from "../../captured-output.js";
+import { runCommand } from "../run-command.js";
+import { runScript } from "../run-script.js";
 
 const PERPLEXITY = fileURLToPath(new URL("../../../loadtest/perplexity.js", import.meta.url));
 
@@ -45,14 +47,23 @@ export interface Measured extends Ended {
   readonly report: PerplexityJson | null;
 }
 
+/** Runs the command in this process, with `folder` as --out. */
+export const perplexity = (folder: string, args: readonly string[]): Promise<Measured> =>
+  measured((all) => runCommand("perplexity", command, all), folder, args);
+
 /** Runs `npm run perplexity` as it is shipped, with `folder` as --out. @param onStart gets a way to interrupt it */
-export async function perplexity(
+export const perplexityAsShipped = (
   folder: string,
   args: readonly string[],
   onStart?: (interrupt: () => void) => void,
+): Promise<Measured> => measured((all) => runScript(PERPLEXITY, all, onStart), folder, args);
+
+async function measured(
+  run: (args: readonly string[]) => Promise<Ended>,
+  folder: string,
+  args: readonly string[],
 ): Promise<Measured> {
-  const interruptible = (child: ChildProcess) => onStart?.(() => child.kill("SIGINT"));
-  const ended = await runScript(PERPLEXITY, ["--out", folder, ...args], interruptible);
+  const ended = await run(["--out", folder, ...args]);
   const path = join(folder, "perplexity.json");
   const report = existsSync(path) ? PerplexityJson.parse(JSON.parse(readFileSync(path, "utf8"))) : null;
   return { ...ended, report };

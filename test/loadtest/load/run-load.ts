@@ -2,8 +2,11 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as z from "zod";
+import { load as command } from "../../../loadtest/load/load-command.js";
+import type { Ended } from "../../captured-output.js";
 import { temporaryFolder } from "../../models/weights/write-safetensors.js";
-import { type Ended, runScript } from "../run-script.js";
+import { runCommand } from "../run-command.js";
+import { runScript } from "../run-script.js";
 
 const LOAD = fileURLToPath(new URL("../../../loadtest/load.js", import.meta.url));
 
@@ -43,10 +46,17 @@ export interface Loaded extends Ended {
   readonly folder: string;
 }
 
+/** Runs the command in this process. */
+export const load = (args: readonly string[]): Promise<Loaded> =>
+  loaded((all) => runCommand("load", command, all), args);
+
 /** Runs `npm run load` as it is shipped. @param onStart gets a way to interrupt it */
-export async function load(args: readonly string[], onStart?: (interrupt: () => void) => void): Promise<Loaded> {
+export const loadAsShipped = (args: readonly string[], onStart?: (interrupt: () => void) => void): Promise<Loaded> =>
+  loaded((all) => runScript(LOAD, all, onStart), args);
+
+async function loaded(run: (args: readonly string[]) => Promise<Ended>, args: readonly string[]): Promise<Loaded> {
   const folder = join(temporaryFolder(), "load");
-  const ended = await runScript(LOAD, ["--out", folder, ...args], (child) => onStart?.(() => child.kill("SIGINT")));
+  const ended = await run(["--out", folder, ...args]);
   const path = join(folder, "load.json");
   const report = existsSync(path) ? LoadJson.parse(JSON.parse(readFileSync(path, "utf8"))) : null;
   return { ...ended, report, folder };

@@ -1,16 +1,21 @@
-import type { ChildProcess } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as z from "zod";
+import { passkey as command } from "../../../loadtest/passkey/passkey-command.js";
 import { Outcome } from "../../../loadtest/passkey/try-key.js";
-import { type Ended, runScript } from "../run-script.js";
+import type { Ended } from "../../captured-output.js";
+import { runCommand } from "../run-command.js";
+import { runScript } from "../run-script.js";
 
 const SCRIPT = fileURLToPath(new URL("../../../loadtest/passkey.js", import.meta.url));
 
-/** Runs the command to its end. */
-export const passkey = (args: readonly string[], started?: (child: ChildProcess) => void): Promise<Ended> =>
-  runScript(SCRIPT, args, started);
+/** Runs the command in this process. */
+export const passkey = (args: readonly string[]): Promise<Ended> => runCommand("passkey", command, args);
+
+/** Runs `npm run passkey` as it is shipped. @param onStart gets a way to interrupt it */
+export const passkeyAsShipped = (args: readonly string[], onStart?: (interrupt: () => void) => void): Promise<Ended> =>
+  runScript(SCRIPT, args, onStart);
 
 const Share = z.object({ hits: z.int(), trials: z.int() }).loose();
 const ReportData = z.object({
