@@ -57,6 +57,8 @@ export interface GraphChoice {
 /** A model whose weights lie in the cache, in the layout of its graphs; graphs are written as they are asked for. */
 export interface CompiledModel {
   readonly modelType: string;
+  /** sha256 (hex) over its config and its weights, as they lie in its files. */
+  readonly content: string;
   readonly shape: ModelShape;
   readonly precision: Precision;
   /** What activations, keys and values are kept in. */
@@ -116,6 +118,7 @@ export async function compileModel({
   };
   return {
     modelType: model.modelType,
+    content,
     shape: model.shape,
     hooks,
     precision,

@@ -42,6 +42,10 @@ export interface RopeFrequencies {
   readonly attentionFactor: number;
 }
 
+/** Whether longrope takes its long factors where `window` is the largest distance that occurs. */
+export const takesLongFactors = (rope: RopeParameters, window: number): boolean =>
+  rope.type === "longrope" && window > rope.originalLength;
+
 /**
  * The frequencies of rotary positions, as transformers 5 computes them (modeling_rope_utils.py), in float64.
  * longrope takes its long factors if `window`, the largest distance that occurs, exceeds the original length, and keeps them.
@@ -66,7 +70,7 @@ export function ropeFrequencies(
     case "yarn":
       return { inverseFrequencies: yarn(rope, plain), attentionFactor: rope.attentionFactor };
     case "longrope": {
-      const factors = window > rope.originalLength ? rope.longFactors : rope.shortFactors;
+      const factors = takesLongFactors(rope, window) ? rope.longFactors : rope.shortFactors;
       return { inverseFrequencies: divided(plain, factors), attentionFactor: rope.attentionFactor };
     }
     case "divided":

@@ -30,6 +30,8 @@ export type CompileSaeOptions = ({ readonly folder: string } | { readonly descri
 
 /** An SAE whose matrices lie in the cache, in the layout of its graphs. */
 export interface CompiledSae {
+  /** sha256 (hex) over its files, wherever they lie. */
+  readonly content: string;
   readonly description: SaeOutline;
   readonly precision: SaePrecision;
   /** [dSae] lengths of the decoder rows. */
@@ -51,23 +53,28 @@ export async function compileSae({
   ignoresMean = false,
   ...source
 }: CompileSaeOptions): Promise<CompiledSae> {
-  const [path, content] =
-    "folder" in source
-      ? [resolve(source.folder), await hashOfFolder(cacheRoot, resolve(source.folder))]
-      : [source.description.file, hashOf(source.description)];
-  const key = `sae-${content.slice(0, 24)}-${precision}${ignoresMean ? "-centred" : ""}-v${VERSION}`;
+  const { path, content, place } =
+    "folder" in source ? await hashOfFolder(cacheRoot, resolve(source.folder)) : hashOf(source.description);
+  const key = `sae-${place.slice(0, 24)}-${precision}${ignoresMean ? "-centred" : ""}-v${VERSION}`;
   const entry = await publish(cacheRoot, { key, model: path, precision }, async (folder) => {
     const description = "folder" in source ? await openSae(path) : source.description;
     write(folder, ignoresMean ? forIgnoredMean(description) : description, precision);
   });
-  return open(entry, precision);
+  return { content, ...open(entry, precision) };
 }
 
-/** Of the files that an SAE consists of, and of where they lie: some formats say by the path what was tapped. */
-async function hashOfFolder(cacheRoot: string, folder: string): Promise<string> {
-  const files = filesOf(folder);
-  if (files.length === 0) await openSae(folder); // throws: it says what is missing
-  return sha256(JSON.stringify([files, await contentHash(cacheRoot, files)]));
+interface SaeHashes {
+  readonly path: string;
+  readonly content: string;
+  /** Of the content and of where it lies: some formats say by the path what was tapped. */
+  readonly place: string;
+}
+
+async function hashOfFolder(cacheRoot: string, path: string): Promise<SaeHashes> {
+  const files = filesOf(path);
+  if (files.length === 0) await openSae(path); // throws: it says what is missing
+  const content = await contentHash(cacheRoot, files);
+  return { path, content, place: sha256(JSON.stringify([files, content])) };
 }
 
 function filesOf(folder: string): string[] {
@@ -79,11 +86,12 @@ function filesOf(folder: string): string[] {
   }
 }
 
-function hashOf({ wEnc, wDec, wSkip: _, ...outline }: SaeDescription): string {
+function hashOf({ wEnc, wDec, wSkip: _, ...outline }: SaeDescription): SaeHashes {
   const hash = createHash("sha256").update(JSON.stringify(outline));
   for (const { buffer, byteOffset, byteLength } of [wEnc, wDec])
     hash.update(new Uint8Array(buffer, byteOffset, byteLength));
-  return hash.digest("hex");
+  const content = hash.digest("hex");
+  return { path: outline.file, content, place: content };
 }
 
 function write(folder: string, sae: SaeDescription, precision: SaePrecision): void {
@@ -95,7 +103,7 @@ function write(folder: string, sae: SaeDescription, precision: SaePrecision): vo
   writeFileSync(join(folder, OUTLINE_FILE), JSON.stringify(stored));
 }
 
-function open(entry: string, precision: SaePrecision): CompiledSae {
+function open(entry: string, precision: SaePrecision): Omit<CompiledSae, "content"> {
   const stored = readStored(join(entry, OUTLINE_FILE));
   const places = new Map(Object.entries(stored.places));
   const path = join(entry, WEIGHTS_FILE);

@@ -163,6 +163,13 @@ export class LambdaCache implements Disposable {
     own.scribbled = false;
   }
 
+  /** Takes `count` tokens over whose keys and values have been written into the row's buffers from elsewhere. */
+  adopt(row: number, count: number): void {
+    const own = this.#row(row);
+    own.count = count;
+    own.scribbled = false;
+  }
+
   /**
    * Zeroes the slot of the row's next token where a run has scribbled into it: a mask hides it from a chunk, but a value
    * that is not finite would come through as 0 * NaN.

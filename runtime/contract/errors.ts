@@ -43,3 +43,21 @@ export class ChatTemplateUnsupported extends Error {
 export class ChatTemplateFailed extends Error {
   override readonly name = "ChatTemplateFailed";
 }
+
+/**
+ * What is wrong with a snapshot. foreign: other bytes; version: of another build; damaged: not what was written; model: of
+ * other weights, another precision or other positions; geometry: of a window or starting tokens that are not served here;
+ * request: of a text that this server does not go on with; size: larger than an array can be.
+ */
+export type SnapshotProblem = "foreign" | "version" | "damaged" | "model" | "geometry" | "request" | "size";
+
+/** A snapshot that cannot be taken, or that nothing is restored from; the message is a sentence for the user. */
+export class SnapshotError extends Error {
+  override readonly name = "SnapshotError";
+  constructor(
+    readonly problem: SnapshotProblem,
+    message: string,
+  ) {
+    super(message);
+  }
+}

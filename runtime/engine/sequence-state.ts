@@ -16,8 +16,8 @@ export interface HeldToken {
 }
 
 /**
- * Where a sequence stands between two steps, as plain data. Of its text it has what later tokens depend on: once the
- * prompt's keys are in the cache, it has the same size however long the text is.
+ * Where a sequence that has not ended stands between two steps, as plain data. Of its text it has what later tokens depend
+ * on: once the prompt's keys are in the cache, it has the same size however long the text is.
  */
 export interface SequenceState {
   readonly asked: AskedSequence;
@@ -30,7 +30,6 @@ export interface SequenceState {
   readonly lastToken: number;
   readonly generated: number;
   readonly held: HeldToken | null;
-  readonly ended: boolean;
   readonly chooser: TokenChooserState;
   readonly text: DetokenizerState;
   readonly stops: StopStringsState;
@@ -49,7 +48,6 @@ export function firstState({ prompt, ...asked }: SequenceRequest, context: Seque
     lastToken,
     generated: 0,
     held: null,
-    ended: false,
     chooser: chooser.state(),
     text: behindPrompt(context.tokens, lastToken),
     stops: { held: "", matched: null },

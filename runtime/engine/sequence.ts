@@ -39,7 +39,7 @@ export class Sequence {
   place: Place | null = null;
   /** Prompt tokens whose keys are in the cache. */
   prefilled: number;
-  ended: boolean;
+  ended = false;
   /** The token that the next decode step takes. */
   lastToken: number;
   readonly asked: AskedSequence;
@@ -77,7 +77,6 @@ export class Sequence {
     this.lastToken = state.lastToken;
     this.#generated = state.generated;
     this.#held = held && { token: { ...held.token, index }, end: held.end && { ...held.end, index } };
-    this.ended = state.ended;
     this.#chooser = new TokenChooser(asked.sampling, context.candidates, context.window, state.chooser);
     this.#text = new Detokenizer(context.tokens, state.text, asked.specialText ? "keep" : "skip");
     this.#stops = new StopStrings(asked.stop, asked.includeStop, state.stops);
@@ -95,7 +94,6 @@ export class Sequence {
       lastToken: this.lastToken,
       generated: this.#generated,
       held: this.#held,
-      ended: this.ended,
       chooser: this.#chooser.state(),
       text: this.#text.state(),
       stops: this.#stops.state(),

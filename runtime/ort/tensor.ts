@@ -118,6 +118,22 @@ export class Tensor implements Disposable {
     return target;
   }
 
+  /** Copies elements out as they lie in memory, from element `offset` on, as many as fit into `target` exactly. */
+  readBytes(target: Uint8Array, offset = 0): void {
+    this.#checkRange(offset, target.length / elementWidth(this.type));
+    if (target.length === 0) return;
+    if (this.#memory === null) copyMemory(target, this.#addressOf(offset), target.length);
+    else this.#copyOut(target, offset);
+  }
+
+  /** Copies elements in as `readBytes` gave them. */
+  writeBytes(source: Uint8Array, offset = 0): void {
+    this.#checkWrite(offset, source.length / elementWidth(this.type));
+    if (source.length === 0) return;
+    if (this.#memory === null) copyMemory(this.#addressOf(offset), source, source.length);
+    else this.#memory.copyIn(this.#addressOf(offset), source, source.length);
+  }
+
   /** Sets `count` elements from `offset` on to `value`. */
   fill(value: number, offset = 0, count = this.size - offset): void {
     this.#checkWrite(offset, count);

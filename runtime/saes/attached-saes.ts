@@ -92,6 +92,11 @@ export class AttachedSaes implements Disposable {
     return [...this.#saes.values()].map(({ card }) => card);
   }
 
+  /** sha256 (hex) of each, by id. */
+  get contents(): ReadonlyMap<string, string> {
+    return new Map([...this.#saes].map(([id, { reader }]) => [id, reader.sae.content]));
+  }
+
   get hooks(): ReadonlySet<HookName> {
     return new Set(this.cards.map(({ hook }) => hook));
   }

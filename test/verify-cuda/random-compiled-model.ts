@@ -25,6 +25,7 @@ export function randomCompiledModel({ name, sizes }: Shape, precision: GpuPrecis
   const options = { ...stored, weightsFile: WEIGHTS_FILE, taps: none, edits: none };
   return {
     modelType: model.modelType,
+    content: "",
     shape: model.shape,
     precision,
     activations: activationsOf(precision),

@@ -57,6 +57,15 @@ describe("a compiled SAE", () => {
     );
   });
 
+  it("is called by its content, wherever its files lie", async () => {
+    const [cacheRoot, copy] = [temporaryFolder(), temporaryFolder()];
+    cpSync(JUMPRELU, copy, { recursive: true });
+    const content = async (folder: string) => (await compileSae({ folder, precision: "f32", cacheRoot })).content;
+    expect(await content(copy)).toBe(await content(JUMPRELU));
+    writeFileSync(join(copy, "cfg.json"), `${readFileSync(join(copy, "cfg.json"))}\n`);
+    expect(await content(copy)).not.toBe(await content(JUMPRELU));
+  });
+
   it("is another one when a weight or its config changes", async () => {
     const [cacheRoot, folder] = [temporaryFolder(), temporaryFolder()];
     cpSync(JUMPRELU, folder, { recursive: true });

@@ -31,6 +31,25 @@ describe("what is written is what is read", () => {
     expect(contents(source)).toEqual([1, 1, 2, 3]);
   });
 
+  it("as bytes, whatever the elements are", () => {
+    for (const type of ["float32", "float16", "bfloat16", "uint8"] as const) {
+      using source = Tensor.zeros(type, [40]);
+      source.write(Array.from({ length: 40 }, (_, i) => i));
+      using target = Tensor.zeros(type, [40]);
+      const bytes = new Uint8Array((30 * source.bytes) / 40);
+      source.readBytes(bytes, 10);
+      target.writeBytes(bytes, 5);
+      const again = new Uint8Array(bytes.length);
+      target.readBytes(again, 5);
+      expect(again).toEqual(bytes);
+      expect(new Set(bytes).size).toBeGreaterThan(5);
+      expect(() => source.readBytes(bytes, 11)).toThrow(RangeError);
+      expect(() => target.writeBytes(bytes, 11)).toThrow(RangeError);
+    }
+    using halves = Tensor.zeros("float16", [40]);
+    expect(() => halves.readBytes(new Uint8Array(3))).toThrow(RangeError);
+  });
+
   it("through an alias of a part, which outlives its tensor", () => {
     const whole = floats(1, 2, 3, 4, 5, 6);
     using part = whole.alias([2, 2], 2);
