@@ -1,8 +1,9 @@
-import { turnsSinks } from "../../models/attention.js";
 import type { ModelShape } from "../../models/graph-interface.js";
 import type { ActivationType } from "../../models/onnx/graph.js";
 import { CPU, type Device } from "../ort/device.js";
+import { OrtError } from "../ort/library.js";
 import type { Tensor } from "../ort/tensor.js";
+import { type BufferSize, CacheBuffers, type ChunkKeyValues, type RawKeys } from "./cache-buffers.js";
 import { Ring } from "./ring.js";
 
 export interface LambdaGeometry {
@@ -12,25 +13,20 @@ export interface LambdaGeometry {
   readonly sinks: number;
 }
 
-/** Per layer [1, kvHeads, tokens, headDim]; null in layers that do not turn their starting tokens. */
-export type RawKeys = readonly (Tensor | null)[];
-
-/** Keys, values and unrotated keys of a chunk, per layer [1, kvHeads, tokens, headDim]. */
-export interface ChunkKeyValues {
-  readonly keys: readonly Tensor[];
-  readonly values: readonly Tensor[];
-  readonly rawKeys: RawKeys;
-}
-
 /** One sequence's share of a cache. */
 interface Row {
   readonly window: number;
   /** Per geometry. */
   readonly rings: readonly Ring[];
   count: number;
+  /** Tokens that room has been made for. */
+  reserved: number;
   /** The slot of the row's next token may hold what a run wrote there for a token that the row did not keep. */
   scribbled: boolean;
 }
+
+/** A cache shrinks when it has so many times the bytes that its rows need. */
+const WORTH_SHRINKING = 4;
 
 /**
  * The constant-size cache of LM-Infinite (arXiv 2308.16137, section 3). Per layer one key and one value buffer
@@ -41,16 +37,7 @@ export class LambdaCache implements Disposable {
   /** The largest window that a row may have. */
   readonly window: number;
   readonly sinks: number;
-  /** Per layer. */
-  keys: readonly Tensor[] = [];
-  values: readonly Tensor[] = [];
-  /** Per geometry: unrotated keys of the starting tokens, [rows, its layers * kvHeads, sinks, headDim]; null where none are turned. */
-  sinkKeys: readonly (Tensor | null)[] = [];
-  /** Changes whenever the buffers are replaced, so that what was bound to them is bound anew. */
-  generation = 0;
-  /** Rows and, per geometry, slots that there is memory for. */
-  #capacity = 0;
-  #slots: readonly number[];
+  readonly #buffers: CacheBuffers;
   #rows: Row[] = [];
 
   constructor(
@@ -65,7 +52,26 @@ export class LambdaCache implements Disposable {
   ) {
     this.window = window;
     this.sinks = sinks;
-    this.#slots = shape.geometries.map(() => 0);
+    this.#buffers = new CacheBuffers(shape, sinks, activations, device);
+  }
+
+  /** Per layer, [rows, kvHeads, slots, headDim]. */
+  get keys(): readonly Tensor[] {
+    return this.#buffers.keys;
+  }
+
+  get values(): readonly Tensor[] {
+    return this.#buffers.values;
+  }
+
+  /** Per geometry: unrotated keys of the starting tokens, [rows, its layers * kvHeads, sinks, headDim]; null where none are turned. */
+  get sinkKeys(): readonly (Tensor | null)[] {
+    return this.#buffers.sinkKeys;
+  }
+
+  /** Changes whenever the buffers are replaced, so that what was bound to them is bound anew. */
+  get generation(): number {
+    return this.#buffers.generation;
   }
 
   /** Rows in use; they are 0..rows-1. */
@@ -73,9 +79,28 @@ export class LambdaCache implements Disposable {
     return this.#rows.length;
   }
 
+  /** Rows that there is memory for. */
+  get capacity(): number {
+    return this.#buffers.size.rows;
+  }
+
   /** Slots of each row in the buffers of a geometry's layers. */
   slots(geometry: number): number {
-    return this.#slots[geometry] ?? 0;
+    return this.#buffers.size.slots[geometry] ?? 0;
+  }
+
+  /** Bytes of all buffers. */
+  get bytes(): number {
+    return this.#buffers.bytesOf(this.#buffers.size);
+  }
+
+  /**
+   * Bytes that a cache takes with so many rows, of which the longest has a text of so many tokens and a window of its own.
+   * While a cache grows, it takes what it had besides.
+   */
+  bytesFor(rows: number, tokens: number, window = this.window): number {
+    const slots = this.#rings(window).map((ring) => ring.slotsFor(tokens));
+    return this.#buffers.bytesOf({ rows: this.#capacityFor(rows), slots });
   }
 
   /** Where the row's tokens stand in those buffers. */
@@ -90,11 +115,6 @@ export class LambdaCache implements Disposable {
     return this.#row(row).window;
   }
 
-  /** Bytes of all buffers. */
-  get bytes(): number {
-    return this.#buffers().reduce((sum, tensor) => sum + tensor.bytes, 0);
-  }
-
   /** Tokens that the row has seen. */
   count(row: number): number {
     return this.#row(row).count;
@@ -107,19 +127,15 @@ export class LambdaCache implements Disposable {
   allocate(window = this.window): number {
     if (!(window >= 1 && window <= this.window))
       throw new RangeError(`a row's window must be between 1 and ${this.window}, not ${window}`);
-    const rings = this.shape.geometries.map((geometry) => new Ring(geometry, { window, sinks: this.sinks }));
-    this.#makeRoom(rings, 1);
-    const row = this.#rows.push({ window, rings, count: 0, scribbled: false }) - 1;
+    const row = this.#add({ window, rings: this.#rings(window), count: 0, reserved: 1, scribbled: false });
     this.zero(row);
     return row;
   }
 
   /** A new last row that goes on as `row` would. @throws OrtError when there is no memory; the cache is then as before. */
   fork(row: number): number {
-    const original = this.#row(row);
-    this.#makeRoom(original.rings, original.count);
-    const copy = this.#rows.push({ ...original }) - 1;
-    this.#copyRow(row, copy);
+    const copy = this.#add({ ...this.#row(row) });
+    this.#buffers.copyRow(row, copy);
     return copy;
   }
 
@@ -128,24 +144,26 @@ export class LambdaCache implements Disposable {
     this.#row(row);
     const last = this.#rows.length - 1;
     if (row !== last) {
-      this.#copyRow(last, row);
+      this.#buffers.copyRow(last, row);
       this.#rows[row] = this.#row(last);
     }
     this.#rows.pop();
     this.zero(last);
+    this.#shrink();
     return row === last ? undefined : last;
   }
 
   /** Overwrites a row: a NaN left behind would reach its next owner through 0 * NaN. */
   zero(row: number): void {
-    for (const tensor of this.#buffers()) tensor.fill(0, row * rowSize(tensor), rowSize(tensor));
+    this.#buffers.zeroRow(row);
   }
 
   /** Makes room for `more` tokens in a row. @throws OrtError when there is no memory; the cache is then as before. */
   reserve(row: number, more: number): void {
-    const { rings, count } = this.#row(row);
-    const slots = this.#slotsFor(rings, count + more);
-    if (slots.some((each, geometry) => each > this.slots(geometry))) this.#resize(this.#capacity, slots);
+    const own = this.#row(row);
+    const tokens = own.count + more;
+    this.#grow(this.capacity, own.rings, tokens);
+    own.reserved = Math.max(own.reserved, tokens);
   }
 
   /**
@@ -177,43 +195,35 @@ export class LambdaCache implements Disposable {
   wipe(row: number): void {
     const own = this.#row(row);
     if (!own.scribbled) return;
-    const { kvHeads, headDim, layerGeometries } = this.shape;
-    for (const [layer, geometry] of layerGeometries.entries()) {
-      const slot = this.ring(row, geometry).slotOf(own.count);
-      for (const buffer of [this.keys[layer], this.values[layer]])
-        for (let head = 0; head < kvHeads; head++)
-          buffer?.fill(0, ((row * kvHeads + head) * this.slots(geometry) + slot) * headDim, headDim);
-    }
+    for (const [geometry, ring] of own.rings.entries()) this.#buffers.zeroSlot(row, geometry, ring.slotOf(own.count));
     own.scribbled = false;
   }
 
   /** Keeps the unrotated keys of the row's next token if it is a starting token. */
   keepSink(row: number, rawKeys: RawKeys): void {
-    if (this.count(row) < this.sinks) this.#copySinks(row, rawKeys, 1);
+    this.#storeSinks(row, rawKeys, 1);
   }
 
-  /** Stores the keys and values of the row's next `tokens` tokens (at most its W). */
+  /** Stores the keys and values of the row's next `tokens` tokens (at most its W), the first of the chunk's. */
   commit(row: number, chunk: ChunkKeyValues, tokens: number): void {
-    const { window, rings, count: start } = this.#row(row);
+    const own = this.#row(row);
+    const { window, rings, count: start } = own;
     if (tokens > window) throw new RangeError(`a chunk of ${tokens} tokens does not fit into a window of ${window}`);
-    this.#copySinks(row, chunk.rawKeys, tokens);
+    this.#storeSinks(row, chunk.rawKeys, tokens);
     for (const [geometry, ring] of rings.entries()) {
       // Of a chunk longer than a trained window only the end stays.
       for (let done = Math.max(0, tokens - ring.full); done < tokens; ) {
         const slot = ring.slotOf(start + done);
         const length = Math.min(tokens - done, ring.full - slot);
-        this.#copySlice(row, geometry, slot, chunk, done, length);
+        this.#buffers.store(row, geometry, slot, chunk, done, length);
         done += length;
       }
     }
-    this.#row(row).count = start + tokens;
+    own.count = start + tokens;
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of this.#buffers()) tensor[Symbol.dispose]();
-    this.keys = [];
-    this.values = [];
-    this.sinkKeys = [];
+    this.#buffers[Symbol.dispose]();
     this.#rows = [];
   }
 
@@ -223,126 +233,49 @@ export class LambdaCache implements Disposable {
     return own;
   }
 
-  #copyRow(from: number, to: number): void {
-    for (const tensor of this.#buffers())
-      tensor.copyFrom(tensor, from * rowSize(tensor), to * rowSize(tensor), rowSize(tensor));
+  #rings(window: number): Ring[] {
+    return this.shape.geometries.map((geometry) => new Ring(geometry, { window, sinks: this.sinks }));
   }
 
-  #copySlice(row: number, geometry: number, slot: number, chunk: ChunkKeyValues, from: number, length: number): void {
-    const { kvHeads, headDim } = this.shape;
-    const slots = this.slots(geometry);
-    for (const layer of this.#layersOf(geometry)) {
-      for (const [buffer, part] of [
-        [this.keys[layer], chunk.keys[layer]],
-        [this.values[layer], chunk.values[layer]],
-      ]) {
-        const tokens = part?.shape[2] ?? 0;
-        if (buffer === undefined || part === undefined) continue;
-        buffer.copyStretches(part, {
-          count: kvHeads,
-          length: length * headDim,
-          sourceOffset: from * headDim,
-          sourceStride: tokens * headDim,
-          offset: (row * kvHeads * slots + slot) * headDim,
-          stride: slots * headDim,
-        });
-      }
-    }
+  #storeSinks(row: number, rawKeys: RawKeys, tokens: number): void {
+    const { count } = this.#row(row);
+    const kept = Math.min(tokens, this.sinks - count);
+    if (kept > 0) this.#buffers.storeSinks(row, count, rawKeys, kept);
   }
 
-  #copySinks(row: number, rawKeys: RawKeys, tokens: number): void {
-    const { kvHeads, headDim } = this.shape;
-    const start = this.count(row);
-    for (const [geometry, sinkKeys] of this.sinkKeys.entries()) {
-      if (sinkKeys === null) continue;
-      const layers = this.#layersOf(geometry);
-      const kept = Math.min(tokens, this.sinks - start);
-      if (kept <= 0) continue;
-      for (const [nth, layer] of layers.entries()) {
-        const raw = rawKeys[layer];
-        if (!raw) continue;
-        sinkKeys.copyStretches(raw, {
-          count: kvHeads,
-          length: kept * headDim,
-          sourceOffset: 0,
-          sourceStride: tokens * headDim,
-          offset: ((row * layers.length + nth) * kvHeads * this.sinks + start) * headDim,
-          stride: this.sinks * headDim,
-        });
-      }
-    }
+  #add(row: Row): number {
+    this.#grow(this.#capacityFor(this.#rows.length + 1), row.rings, row.reserved);
+    return this.#rows.push(row) - 1;
   }
 
-  /** Makes room for one row more, with so many tokens. */
-  #makeRoom(rings: readonly Ring[], tokens: number): void {
-    const slots = this.#slotsFor(rings, tokens);
-    const isFull = this.#rows.length === this.#capacity;
-    if (!isFull && slots.every((each, geometry) => each === this.slots(geometry))) return;
-    this.#resize(isFull ? Math.max(1, this.#capacity * 2) : this.#capacity, slots);
+  /** Never fewer rows or slots than there are. */
+  #grow(rows: number, rings: readonly Ring[], tokens: number): void {
+    const slots = rings.map((ring, geometry) => Math.max(this.slots(geometry), ring.slotsFor(tokens)));
+    if (rows <= this.capacity && slots.every((each, geometry) => each === this.slots(geometry))) return;
+    this.#buffers.resize({ rows: Math.max(rows, this.capacity), slots });
   }
 
-  /** Per geometry, never fewer than there are. */
-  #slotsFor(rings: readonly Ring[], tokens: number): number[] {
-    return rings.map((ring, geometry) => Math.max(this.slots(geometry), ring.slotsFor(tokens)));
-  }
-
-  #layersOf(geometry: number): number[] {
-    return [...this.shape.layerGeometries.keys()].filter((layer) => this.shape.layerGeometries[layer] === geometry);
-  }
-
-  #resize(rows: number, slots: readonly number[]): void {
-    const { kvHeads, headDim, layerGeometries, geometries } = this.shape;
-    const made: Tensor[] = [];
-    const zeros = (shape: readonly number[]): Tensor => {
-      const tensor = this.device.zeros(this.activations, shape);
-      made.push(tensor);
-      return tensor;
-    };
+  /** Gives back what rows have left that were many or long. On a device it would cost what was recorded of the cache. */
+  #shrink(): void {
+    if (this.#rows.length === 0 || !this.device.isHost) return;
+    const slots = this.shape.geometries.map((_, geometry) =>
+      Math.max(...this.#rows.map(({ rings, reserved }) => rings[geometry]?.slotsFor(reserved) ?? 0)),
+    );
+    const size: BufferSize = { rows: this.#capacityFor(this.#rows.length), slots };
+    if (this.#buffers.bytesOf(size) * WORTH_SHRINKING > this.bytes) return;
     try {
-      const grown = (old: readonly Tensor[]): Tensor[] =>
-        layerGeometries.map((geometry, layer) =>
-          this.#moved(old[layer], zeros([rows, kvHeads, slots[geometry] ?? 0, headDim])),
-        );
-      const keys = grown(this.keys);
-      const values = grown(this.values);
-      const sinkKeys = geometries.map((geometry, i) => {
-        if (!turnsSinks(geometry, this.sinks)) return null;
-        const tensor = zeros([rows, this.#layersOf(i).length * kvHeads, this.sinks, headDim]);
-        const old = this.sinkKeys[i];
-        if (old) tensor.copyFrom(old, 0, 0, Math.min(old.size, tensor.size));
-        return tensor;
-      });
-      const old = this.#buffers();
-      [this.keys, this.values, this.sinkKeys] = [keys, values, sinkKeys];
-      for (const tensor of old) tensor[Symbol.dispose]();
+      this.#buffers.resize(size);
     } catch (error) {
-      for (const tensor of made) tensor[Symbol.dispose]();
-      throw error;
+      // It takes memory first; without it the cache stays as it is.
+      if (!(error instanceof OrtError)) throw error;
     }
-    this.#capacity = rows;
-    this.#slots = slots;
-    this.generation++;
   }
 
-  #moved(old: Tensor | undefined, tensor: Tensor): Tensor {
-    const { kvHeads, headDim } = this.shape;
-    if (old === undefined) return tensor;
-    const [before = 0, after = 0] = [old.shape[2], tensor.shape[2]];
-    tensor.copyStretches(old, {
-      count: this.#capacity * kvHeads,
-      length: before * headDim,
-      sourceOffset: 0,
-      sourceStride: before * headDim,
-      offset: 0,
-      stride: after * headDim,
-    });
-    return tensor;
-  }
-
-  #buffers(): Tensor[] {
-    return [...this.keys, ...this.values, ...this.sinkKeys.flatMap((tensor) => tensor ?? [])];
+  /** Rows to make room for when so many are in use: 1, 2, 4, 8, ..., in the host's memory 3, 6, 12, ... too. */
+  #capacityFor(rows: number): number {
+    let capacity = 1;
+    while (capacity < rows) capacity *= 2;
+    const less = capacity * 0.75;
+    return this.device.isHost && capacity > 2 && rows <= less ? less : capacity;
   }
 }
-
-/** Elements of one row of a buffer. */
-export const rowSize = (tensor: Tensor): number => tensor.size / (tensor.shape[0] ?? 1);

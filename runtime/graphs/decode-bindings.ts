@@ -1,6 +1,7 @@
 import type { DecodeInterface } from "../../models/graph-interface.js";
 import type { Archive } from "../cache/archive.js";
-import { type LambdaCache, rowSize } from "../cache/lambda-cache.js";
+import { rowSize } from "../cache/cache-buffers.js";
+import type { LambdaCache } from "../cache/lambda-cache.js";
 import { Binding } from "../ort/binding.js";
 import type { RunInputs } from "../ort/device.js";
 import type { ElementType } from "../ort/elements.js";

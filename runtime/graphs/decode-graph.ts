@@ -9,6 +9,7 @@ import { slotDistances } from "./chunk.js";
 import { type DecodeBinding, DecodeBindings } from "./decode-bindings.js";
 import type { GraphResources } from "./graph-resources.js";
 import type { ResidualEdits } from "./residual-edits.js";
+import { blockAround, type RowRange } from "./row-block.js";
 import { type Residuals, readTaps, type TapRows } from "./tap-outputs.js";
 
 /** What a run of the decode graph does besides computing logits. */
@@ -32,24 +33,31 @@ export class DecodeGraph implements Disposable {
   readonly #resources: GraphResources;
   readonly #names: DecodeInterface;
   readonly #bindings: DecodeBindings;
+  /** Whether runs may be recorded. */
+  readonly #replays: boolean;
   #logits = new Float32Array(0);
 
   constructor(resources: GraphResources, graph: CompiledGraph<DecodeInterface>) {
     this.#resources = resources;
     this.#names = graph.interface;
     // An archive grows with its text: each recording would be replayed a few times only.
-    const replays = resources.replays && graph.interface.recordable && graph.interface.retrieved === null;
+    this.#replays = resources.replays && graph.interface.recordable && graph.interface.retrieved === null;
     this.#session = Session.load(graph.path, {
       ...resources,
-      replays,
+      replays: this.#replays,
       weights: resources.weights.tensors,
       prepack: resources.prepacked !== undefined,
     });
-    this.#bindings = new DecodeBindings(this.#session, resources, graph.interface, replays);
+    this.#bindings = new DecodeBindings(this.#session, resources, graph.interface, this.#replays);
   }
 
   get hostNodes(): readonly HostNode[] {
     return this.#session.hostNodes;
+  }
+
+  /** The rows that a run computes which some are to decode in: they, or their block where it is recorded. */
+  computed(cache: LambdaCache, range: RowRange): RowRange {
+    return this.#replays && cache.recorded ? blockAround(range, cache.capacity) : range;
   }
 
   /**
@@ -57,26 +65,31 @@ export class DecodeGraph implements Disposable {
    * mean nothing. Counts are left to the caller. A graph with edit inputs needs `edits`, and one that retrieves an `archive`.
    */
   run(cache: LambdaCache, first: number, tokens: readonly (number | null)[], options: DecodeOptions): Float32Array {
-    const { origin = 0, residuals, edits = [], archive = null } = options;
-    if (
-      (archive !== null) !== (this.#names.retrieved !== null) ||
-      (archive !== null && (tokens.length !== 1 || tokens[0] === null))
-    )
+    const { origin = 0, residuals, archive = null } = options;
+    if ((archive !== null) !== (this.#names.retrieved !== null) || (archive !== null && tokens.length !== 1))
       throw new RangeError("a graph that retrieves runs one row, with its archive");
     if (archive !== null) this.#open(archive, cache.count(first));
-    const tapped = residuals !== undefined;
-    const bound = this.#bindings.of(cache, { first, rows: tokens.length, tapped, edits, archive });
+    const asked = { first, rows: tokens.length };
+    const range = this.computed(cache, asked);
+    const before = first - range.first;
+    const rows = Array.from({ length: range.rows }, (_, i) => {
+      const row = range.first + i;
+      // A row of the block that is not in use computes as if it had just begun.
+      const known = row < cache.rows ? row : first;
+      return { known, count: row === known ? cache.count(row) : 0, token: tokens[i - before] ?? null };
+    });
+    const edits = options.edits === undefined ? [] : rows.map((_, i) => options.edits?.[i - before] ?? null);
+    const bound = this.#bindings.of(cache, { ...range, tapped: residuals !== undefined, edits, archive });
     const write = (name: string, values: ArrayLike<number>, at = 0) => bound.inputs.get(name)?.write(values, at);
-    const counts = tokens.map((_, i) => cache.count(first + i));
     write(
       this.#names.ids,
-      tokens.map((token) => token ?? IDLE),
+      rows.map(({ token }) => token ?? IDLE),
     );
-    // A row that has as many tokens as the model has positions stays in its cache until it is released.
+    // A row may wait that has as many tokens as the model has positions.
     if (this.#names.positions !== null)
       write(
         this.#names.positions,
-        counts.map((n, i) => (tokens[i] === null ? 0 : n)),
+        rows.map(({ token, count }) => (token === null ? 0 : count)),
       );
     if (archive !== null && this.#names.retrieved !== null) write(this.#names.retrieved, [archive.retrieval.k]);
     for (const [g, { rotary, sinks, writeIndex, length, distances, middle }] of this.#names.geometries.entries()) {
@@ -88,8 +101,8 @@ export class DecodeGraph implements Disposable {
           middle.query === null ? [] : [bound.inputs.get(middle.query.cos), bound.inputs.get(middle.query.sin)];
         if (cos && sin) this.#resources.rotary[g]?.writeDistance(cos, sin, 0, archive.retrieval.distance, 1);
       }
-      for (const [i, n] of counts.entries()) {
-        const ring = cache.ring(first + i, g);
+      for (const [i, { known, count: n }] of rows.entries()) {
+        const ring = cache.ring(known, g);
         write(writeIndex, [ring.slotOf(n)], i);
         if (length !== null) write(length, [Math.min(n + 1, ring.full)], i);
         if (distances !== null) write(distances, slotDistances(ring, slots, n + 1), i * slots);
@@ -102,11 +115,12 @@ export class DecodeGraph implements Disposable {
     }
     bound.written.send();
     bound.binding.run(bound.recording);
-    for (const [i, token] of tokens.entries()) if (token !== null) this.#keepSink(cache, first, i, bound);
+    for (const [i, { token }] of rows.entries()) if (token !== null) this.#keepSink(cache, range.first, i, bound);
     if (archive !== null) this.#keep(archive, cache, first, bound);
-    if (residuals) readTaps(this.#names.taps, bound.taps, residuals);
-    if (this.#logits.length !== bound.logits.size) this.#logits = new Float32Array(bound.logits.size);
-    return bound.logits.read(this.#logits);
+    if (residuals) readTaps(this.#names.taps, bound.taps, residuals, { first: before, rows: tokens.length });
+    const { vocabSize } = cache.shape;
+    if (this.#logits.length !== tokens.length * vocabSize) this.#logits = new Float32Array(tokens.length * vocabSize);
+    return bound.logits.read(this.#logits, before * vocabSize);
   }
 
   /** Frees what was bound to a cache. */

@@ -1,7 +1,8 @@
 import type { CompiledGraph } from "../../models/compile.js";
 import type { PrefillInterface, RotaryInputs } from "../../models/graph-interface.js";
 import type { Archive } from "../cache/archive.js";
-import { type LambdaCache, rowSize } from "../cache/lambda-cache.js";
+import { rowSize } from "../cache/cache-buffers.js";
+import type { LambdaCache } from "../cache/lambda-cache.js";
 import { Binding } from "../ort/binding.js";
 import type { RunInputs } from "../ort/device.js";
 import type { ElementType } from "../ort/elements.js";
@@ -102,7 +103,7 @@ export class PrefillGraph implements Disposable {
         valuesAt: 0,
       }));
       cache.commit(row, stored, tokens);
-      if (run.residuals) readTaps(this.#names.taps, taps, run.residuals);
+      if (run.residuals) readTaps(this.#names.taps, taps, run.residuals, { first: 0, rows: tokens });
       return logits.read(new Float32Array(logits.size));
     } finally {
       for (const tensor of owned) tensor[Symbol.dispose]();

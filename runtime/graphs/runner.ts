@@ -138,13 +138,17 @@ export class Runner implements Disposable {
     options: DecodeOptions = {},
   ): Float32Array {
     if (tokens.every((token) => token === null)) throw new RangeError("no row has a token to decode");
-    for (const i of tokens.keys()) cache.reserve(first + i, 1);
-    this.#forgetStale(cache);
+    if (first + tokens.length > cache.rows) throw new RangeError(`row ${cache.rows} is not in use`);
     const { edits = [], ...rest } = options;
     const edited = edits.some((each) => each !== null);
     const retrieval = (options.archive ?? null) !== null;
     const graph = this.#settled(() => this.#decodeGraph(cache.sinks, edited, retrieval));
-    for (const i of tokens.keys()) cache.scribble(first + i);
+    const computed = graph.computed(cache, { first, rows: tokens.length });
+    for (let row = computed.first; row < Math.min(computed.first + computed.rows, cache.rows); row++) {
+      cache.reserve(row, 1);
+      cache.scribble(row);
+    }
+    this.#forgetStale(cache);
     const logits = graph.run(cache, first, tokens, edited ? options : rest);
     for (const [i, token] of tokens.entries()) if (token !== null) cache.advance(first + i);
     return logits;

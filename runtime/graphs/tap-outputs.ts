@@ -2,6 +2,7 @@ import type { TapOutput } from "../../models/graph-interface.js";
 import type { HookName } from "../../models/hooks.js";
 import type { Device } from "../ort/device.js";
 import type { Tensor } from "../ort/tensor.js";
+import type { RowRange } from "./row-block.js";
 
 /** What the hooks of a run hold, [tokens of the run, hiddenSize] each. */
 export type Residuals = Map<HookName, Float32Array>;
@@ -27,19 +28,19 @@ export function tapTensors(taps: readonly TapOutput[], shape: readonly number[],
   }
 }
 
-/** Gives what a run has left in the tensors of its taps, as `into` wants it. */
+/** Gives what a run has left in the tensors of its taps in rows [first, first + rows) of theirs, as `into` wants it. */
 export function readTaps(
   taps: readonly TapOutput[],
   tensors: ReadonlyMap<string, Tensor>,
   into: Residuals | TapRows,
+  { first, rows }: RowRange,
 ): void {
   for (const { hook, output } of taps) {
     const tensor = tensors.get(output);
     if (tensor === undefined) continue;
-    if (into instanceof TapRows) {
-      const width = tensor.shape.at(-1) ?? 1;
-      into.set(hook, tensor.alias([tensor.size / width, width]));
-    } else into.set(hook, tensor.read(new Float32Array(tensor.size)));
+    const width = tensor.shape.at(-1) ?? 1;
+    if (into instanceof TapRows) into.set(hook, tensor.alias([rows, width], first * width));
+    else into.set(hook, tensor.read(new Float32Array(rows * width), first * width));
   }
 }
 

@@ -3,6 +3,7 @@ import type { ModelShape } from "../../../models/graph-interface.js";
 import { LambdaCache } from "../../../runtime/cache/lambda-cache.js";
 import { CPU, type Device } from "../../../runtime/ort/device.js";
 import { OrtError } from "../../../runtime/ort/library.js";
+import { FAR_CPU } from "../ort/far-cpu.js";
 
 const ROTARY = { kind: "rotary", rope: { type: "default", theta: 10_000 }, rotaryDim: 4 } as const;
 
@@ -84,6 +85,42 @@ describe("rows of a cache", () => {
     memory.full = false;
     expect(cache.fork(row)).toBe(1);
     expect(contents(cache)).toEqual(before.map((values) => [...values, ...values]));
+  });
+
+  it("take the bytes that were foretold, in steps, and give them back when most of them or the longest have left", () => {
+    using cache = new LambdaCache(SHAPE, { window: 4096, sinks: 4 });
+    const steps = Array.from({ length: 9 }, () => {
+      cache.allocate(24);
+      expect(cache.bytes).toBe(cache.bytesFor(cache.rows, 1, 24));
+      return cache.capacity;
+    });
+    expect(steps).toEqual([1, 2, 3, 4, 6, 6, 8, 8, 12]);
+    const long = cache.allocate();
+    cache.reserve(long, 3000);
+    expect(cache.bytes).toBe(cache.bytesFor(10, 3000));
+    cache.fork(long);
+    cache.release(long);
+    expect(cache.slots(0)).toBe(4100 + 12);
+    cache.keys[0]?.fill(7);
+    cache.release(9);
+    expect([cache.capacity, cache.slots(0), cache.bytes]).toEqual([12, 32, cache.bytesFor(9, 1, 24)]);
+    expect(cache.keys[0]?.read(new Float32Array(9 * 2 * 32 * 4)).every((value) => value === 7)).toBe(true);
+    while (cache.rows > 2) cache.release(0);
+    expect(cache.bytes).toBeLessThan(4 * cache.bytesFor(2, 1, 24));
+  });
+
+  it("stay where they are on a device, whose recordings would be lost, and where there is no memory to move", () => {
+    using far = new LambdaCache(SHAPE, { window: 64, sinks: 4 }, "float32", FAR_CPU);
+    for (let row = 0; row < 9; row++) far.allocate();
+    expect(far.capacity).toBe(16);
+    while (far.rows > 1) far.release(0);
+    expect(far.capacity).toBe(16);
+    const memory = scarce();
+    using cache = new LambdaCache(SHAPE, { window: 64, sinks: 4 }, "float32", memory.device);
+    for (let row = 0; row < 8; row++) cache.allocate();
+    memory.full = true;
+    while (cache.rows > 1) cache.release(0);
+    expect(cache.capacity).toBe(8);
   });
 
   it("that are not in use have no window, and no copy", () => {

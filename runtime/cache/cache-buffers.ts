@@ -1,0 +1,178 @@
+import { turnsSinks } from "../../models/attention.js";
+import type { ModelShape } from "../../models/graph-interface.js";
+import type { ActivationType } from "../../models/onnx/graph.js";
+import { activationBytes } from "../../models/weights/block-format.js";
+import type { Device } from "../ort/device.js";
+import type { Tensor } from "../ort/tensor.js";
+
+/** Per layer [1, kvHeads, tokens, headDim]; null in layers that do not turn their starting tokens. */
+export type RawKeys = readonly (Tensor | null)[];
+
+/** Keys, values and unrotated keys of a chunk, per layer [1, kvHeads, tokens, headDim]. */
+export interface ChunkKeyValues {
+  readonly keys: readonly Tensor[];
+  readonly values: readonly Tensor[];
+  readonly rawKeys: RawKeys;
+}
+
+/** Rows, and slots per geometry. */
+export interface BufferSize {
+  readonly rows: number;
+  readonly slots: readonly number[];
+}
+
+/** The tensors of a cache. Rows and slots are places in them; which token stands where is the cache's affair. */
+export class CacheBuffers implements Disposable {
+  /** Per layer, [rows, kvHeads, slots, headDim]. */
+  keys: readonly Tensor[] = [];
+  values: readonly Tensor[] = [];
+  /** Per geometry: unrotated keys of the starting tokens, [rows, its layers * kvHeads, sinks, headDim]; null where none are turned. */
+  sinkKeys: readonly (Tensor | null)[] = [];
+  size: BufferSize;
+  /** Changes whenever the tensors are replaced. */
+  generation = 0;
+
+  constructor(
+    readonly shape: ModelShape,
+    readonly sinks: number,
+    readonly activations: ActivationType,
+    readonly device: Device,
+  ) {
+    this.size = { rows: 0, slots: shape.geometries.map(() => 0) };
+  }
+
+  /** Bytes of all tensors, had they this size. */
+  bytesOf({ rows, slots }: BufferSize): number {
+    const { kvHeads, headDim, layerGeometries, geometries } = this.shape;
+    const turned = layerGeometries.filter((geometry) => {
+      const own = geometries[geometry];
+      return own !== undefined && turnsSinks(own, this.sinks);
+    });
+    const tokens = layerGeometries.reduce((sum, geometry) => sum + 2 * (slots[geometry] ?? 0), 0);
+    return rows * kvHeads * headDim * (tokens + turned.length * this.sinks) * activationBytes(this.activations);
+  }
+
+  /** Keeps what lies in rows and slots that there are before and after. @throws OrtError when there is no memory; all is then as before. */
+  resize(size: BufferSize): void {
+    const { kvHeads, headDim, layerGeometries, geometries } = this.shape;
+    const made: Tensor[] = [];
+    const zeros = (shape: readonly number[]): Tensor => {
+      const tensor = this.device.zeros(this.activations, shape);
+      made.push(tensor);
+      return tensor;
+    };
+    try {
+      const resized = (old: readonly Tensor[]): Tensor[] =>
+        layerGeometries.map((geometry, layer) =>
+          this.#moved(old[layer], zeros([size.rows, kvHeads, size.slots[geometry] ?? 0, headDim])),
+        );
+      const [keys, values] = [resized(this.keys), resized(this.values)];
+      const sinkKeys = geometries.map((geometry, i) => {
+        if (!turnsSinks(geometry, this.sinks)) return null;
+        const tensor = zeros([size.rows, this.#layersOf(i).length * kvHeads, this.sinks, headDim]);
+        const old = this.sinkKeys[i];
+        if (old) tensor.copyFrom(old, 0, 0, Math.min(old.size, tensor.size));
+        return tensor;
+      });
+      const old = this.#tensors();
+      [this.keys, this.values, this.sinkKeys] = [keys, values, sinkKeys];
+      for (const tensor of old) tensor[Symbol.dispose]();
+    } catch (error) {
+      for (const tensor of made) tensor[Symbol.dispose]();
+      throw error;
+    }
+    this.size = size;
+    this.generation++;
+  }
+
+  copyRow(from: number, to: number): void {
+    for (const tensor of this.#tensors())
+      tensor.copyFrom(tensor, from * rowSize(tensor), to * rowSize(tensor), rowSize(tensor));
+  }
+
+  zeroRow(row: number): void {
+    for (const tensor of this.#tensors()) tensor.fill(0, row * rowSize(tensor), rowSize(tensor));
+  }
+
+  /** Zeroes a slot of a row in the layers of a geometry. */
+  zeroSlot(row: number, geometry: number, slot: number): void {
+    const { kvHeads, headDim } = this.shape;
+    for (const layer of this.#layersOf(geometry))
+      for (const buffer of [this.keys[layer], this.values[layer]])
+        for (let head = 0; head < kvHeads; head++)
+          buffer?.fill(0, ((row * kvHeads + head) * (buffer.shape[2] ?? 0) + slot) * headDim, headDim);
+  }
+
+  /** Copies tokens [from, from + length) of a chunk to slots [slot, slot + length) of a row in the layers of a geometry. */
+  store(row: number, geometry: number, slot: number, chunk: ChunkKeyValues, from: number, length: number): void {
+    const { kvHeads, headDim } = this.shape;
+    const slots = this.size.slots[geometry] ?? 0;
+    for (const layer of this.#layersOf(geometry)) {
+      for (const [buffer, part] of [
+        [this.keys[layer], chunk.keys[layer]],
+        [this.values[layer], chunk.values[layer]],
+      ]) {
+        if (buffer === undefined || part === undefined) continue;
+        buffer.copyStretches(part, {
+          count: kvHeads,
+          length: length * headDim,
+          sourceOffset: from * headDim,
+          sourceStride: (part.shape[2] ?? 0) * headDim,
+          offset: (row * kvHeads * slots + slot) * headDim,
+          stride: slots * headDim,
+        });
+      }
+    }
+  }
+
+  /** Copies the unrotated keys of the first `length` tokens of a chunk to starting tokens [start, start + length) of a row. */
+  storeSinks(row: number, start: number, rawKeys: RawKeys, length: number): void {
+    const { kvHeads, headDim } = this.shape;
+    for (const [geometry, sinkKeys] of this.sinkKeys.entries()) {
+      const layers = this.#layersOf(geometry);
+      for (const [nth, layer] of layers.entries()) {
+        const raw = rawKeys[layer];
+        if (!raw) continue;
+        sinkKeys?.copyStretches(raw, {
+          count: kvHeads,
+          length: length * headDim,
+          sourceOffset: 0,
+          sourceStride: (raw.shape[2] ?? 0) * headDim,
+          offset: ((row * layers.length + nth) * kvHeads * this.sinks + start) * headDim,
+          stride: this.sinks * headDim,
+        });
+      }
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const tensor of this.#tensors()) tensor[Symbol.dispose]();
+    [this.keys, this.values, this.sinkKeys] = [[], [], []];
+  }
+
+  #layersOf(geometry: number): number[] {
+    return [...this.shape.layerGeometries.keys()].filter((layer) => this.shape.layerGeometries[layer] === geometry);
+  }
+
+  #moved(old: Tensor | undefined, tensor: Tensor): Tensor {
+    if (old === undefined) return tensor;
+    const { kvHeads, headDim } = this.shape;
+    const [before = 0, after = 0] = [old.shape[2], tensor.shape[2]];
+    tensor.copyStretches(old, {
+      count: Math.min(old.shape[0] ?? 0, tensor.shape[0] ?? 0) * kvHeads,
+      length: Math.min(before, after) * headDim,
+      sourceOffset: 0,
+      sourceStride: before * headDim,
+      offset: 0,
+      stride: after * headDim,
+    });
+    return tensor;
+  }
+
+  #tensors(): Tensor[] {
+    return [...this.keys, ...this.values, ...this.sinkKeys.flatMap((tensor) => tensor ?? [])];
+  }
+}
+
+/** Elements of one row of a tensor. */
+export const rowSize = (tensor: Tensor): number => tensor.size / (tensor.shape[0] ?? 1);
