@@ -20,6 +20,19 @@ export function largest(values: Float32Array, count: number, out: Int32Array): n
   return n;
 }
 
+/** `largest`, in order: the largest first, of equal ones those with the lower index. */
+export function largestInOrder(values: Float32Array, count: number, out: Int32Array): number {
+  const n = largest(values, count, out);
+  for (let end = n - 1; end > 0; end--) {
+    // The worst is at the top of the heap, and belongs to its end.
+    const worst = out[0]!;
+    out[0] = out[end]!;
+    out[end] = worst;
+    siftDown(values, out, end, 0);
+  }
+  return n;
+}
+
 /** Restores the heap below `at`: every parent is worse (smaller, or equal with a higher index) than its children. */
 function siftDown(values: Float32Array, heap: Int32Array, n: number, at: number): void {
   const index = heap[at]!;

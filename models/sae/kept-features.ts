@@ -3,7 +3,10 @@ import type { ChosenActivation } from "./chosen-activation.js";
 import { rankLargest } from "./ranking.js";
 import { topAfaPlaces } from "./top-afa.js";
 
-/** The features of one row that are kept: the first `count` of each array, in no particular order. */
+/**
+ * The features of one row that are kept: the first `count` of each array, of features of one size those with lower numbers
+ * first.
+ */
 export interface KeptFeatures {
   readonly count: number;
   readonly features: Uint32Array;
@@ -13,6 +16,14 @@ export interface KeptFeatures {
   /** Sum of the squares of the kept sizes. */
   readonly squares: number;
 }
+
+export const NOTHING_KEPT: KeptFeatures = {
+  count: 0,
+  features: new Uint32Array(),
+  activations: new Float32Array(),
+  sizes: new Float32Array(),
+  squares: 0,
+};
 
 /** Activates and cuts rows of products, one after the other, in the same memory. */
 export class FeatureKeeper {
@@ -42,13 +53,14 @@ export class FeatureKeeper {
   keep(chosen: ChosenActivation, norm: number): KeptFeatures {
     const active = this.#activator.activate();
     const count = this.#cut(active, chosen, norm);
-    const [features, activations, sizes] = [this.#features, this.#activations, this.#sizes];
+    const [places, features, activations, sizes] = [this.#places, this.#features, this.#activations, this.#sizes];
+    const { features: from, activations: values, sizes: lengths } = active;
     let squares = 0;
     for (let i = 0; i < count; i++) {
-      const place = this.#places[i]!;
-      const size = active.sizes[place]!;
-      features[i] = active.features[place]!;
-      activations[i] = active.activations[place]!;
+      const place = places[i]!;
+      const size = lengths[place]!;
+      features[i] = from[place]!;
+      activations[i] = values[place]!;
       sizes[i] = size;
       squares += size * size;
     }
@@ -88,8 +100,16 @@ function topAfa({ sizes, count }: ActiveFeatures, width: number, norm: number, o
 
 function topK({ activations, count }: ActiveFeatures, k: number, out: Uint32Array): number {
   const { places, next } = rankLargest(activations, count, (largest) => largest >= k, out);
-  let found = places;
-  for (let place = next(); place !== undefined && found < k; place = next()) out[found++] = place;
+  const last: number[] = [];
+  for (let place = next(); place !== undefined && places + last.length < k; place = next()) last.push(place);
+  last.sort((a, b) => a - b);
+  const found = places + last.length;
+  // Both are rising, and so are they together, merged from the end.
+  let [from, to] = [places - 1, found];
+  for (let place = last.pop(); place !== undefined; place = last.pop()) {
+    while (from >= 0 && out[from]! > place) out[--to] = out[from--]!;
+    out[--to] = place;
+  }
   return found;
 }
 

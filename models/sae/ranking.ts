@@ -11,7 +11,8 @@ export interface Ranking {
 
 /** Bits of a float32 that are dropped: 16 buckets are left for each power of two. */
 const SHIFT = 19;
-const BUCKETS = 2 ** (32 - 1 - SHIFT);
+const BUCKET_BITS = 32 - 1 - SHIFT;
+const BUCKETS = 2 ** BUCKET_BITS;
 /** Buckets that are told apart, from the largest value's down to 2^-32 of it; all below are one. */
 const DEPTH = 512;
 
@@ -28,11 +29,13 @@ export function rankLargest(
   enough: (places: number, squares: number) => boolean,
   out: Uint32Array,
 ): Ranking {
-  counts.fill(0);
-  sums.fill(0);
-  for (let first = 0; first < count; first += SLICE) addToBuckets(load(values, first, count));
-  let bucket = BUCKETS - 1;
-  while (bucket > 0 && counts[bucket] === 0) bucket--;
+  let [highest, lowest] = [0, BUCKETS - 1];
+  for (let first = 0; first < count; first += SLICE) {
+    const range = addToBuckets(load(values, first, count));
+    highest = Math.max(highest, range >> BUCKET_BITS);
+    lowest = Math.min(lowest, range & (BUCKETS - 1));
+  }
+  let bucket = highest;
   const last = Math.max(0, bucket - DEPTH + 1);
   let [places, squares] = [0, 0];
   for (; bucket > last; bucket--) {
@@ -40,6 +43,9 @@ export function rankLargest(
     if (more === count || enough(more, larger)) break;
     [places, squares] = [more, larger];
   }
+  // Both are empty again for the next row.
+  counts.fill(0, lowest, highest + 1);
+  sums.fill(0, lowest, highest + 1);
   const [members, sizes]: [number[], number[]] = [[], []];
   for (let first = 0, found = 0; first < count; first += SLICE) {
     const here = split(load(values, first, count), first, bucket, bucket === last, members, sizes);
@@ -74,12 +80,17 @@ function load(values: Float32Array, first: number, count: number): number {
   return part.length;
 }
 
-function addToBuckets(length: number): void {
+/** @returns the highest bucket that was added to, and in its lowest BUCKET_BITS the lowest */
+function addToBuckets(length: number): number {
+  let [highest, lowest] = [0, BUCKETS - 1];
   for (let i = 0; i < length; i++) {
     const bucket = bits[i]! >> SHIFT;
     counts[bucket]!++;
     sums[bucket]! += slice[i]! * slice[i]!;
+    highest = Math.max(highest, bucket);
+    lowest = Math.min(lowest, bucket);
   }
+  return (highest << BUCKET_BITS) | lowest;
 }
 
 /**

@@ -9,7 +9,7 @@ export type SaePlaces = ReadonlyMap<string, WeightPlace>;
 /**
  * The graphs of one SAE; all other tensors are float32.
  * - encode: input [rows, dIn] -> products [rows, dSae], input W_enc.
- * - sum: activations [parts, 1, count], features [parts, count] int32 -> sums [parts, 1, dOut]: W_dec's rows of these
+ * - sum: activations [parts, rows, count], features [parts, count] int32 -> sums [parts, rows, dOut]: W_dec's rows of these
  *   features times the activations. Parts are summed at the same time, on different threads.
  * - decode: activations [rows, dSae] -> sums [rows, dOut], activations W_dec.
  * - compare: direction [dOut, 1] -> products [dSae, 1], W_dec direction.
@@ -64,10 +64,10 @@ const BUILD: Record<SaeGraph, Build> = {
     g.output("products", "float32", ["rows", dSae]);
   },
   sum(g, { dOut }, _, weight) {
-    const activations = g.input("activations", "float32", ["parts", 1, "count"]);
+    const activations = g.input("activations", "float32", ["parts", "rows", "count"]);
     const features = g.input("features", "int32", ["parts", "count"]);
     g.op("MatMul", [activations, g.op("Gather", [weight(DECODER), features], { axis: 0 })], {}, "sums");
-    g.output("sums", "float32", ["parts", 1, dOut]);
+    g.output("sums", "float32", ["parts", "rows", dOut]);
   },
   decode(g, { dSae, dOut }, precision, weight) {
     const activations = g.input("activations", "float32", ["rows", dSae]);

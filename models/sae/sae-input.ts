@@ -13,12 +13,18 @@ export interface SaeInput {
 
 type Preparing = Pick<SaeDescription, "kind" | "dIn" | "bDec" | "subtractsBDec" | "normalisation">;
 
-/** @param x one row of dIn values */
-export function prepareInput(sae: Preparing, x: Float32Array): SaeInput {
+/**
+ * @param x one row of dIn values
+ * @param encoded [dIn] that the input's is written to
+ */
+export function prepareInput(
+  sae: Preparing,
+  x: Float32Array,
+  encoded: Float64Array = new Float64Array(sae.dIn),
+): SaeInput {
   const { dIn, bDec, subtractsBDec } = sae;
   const isAutoencoder = sae.kind === "autoencoder";
   const { factor, mean, scale, shift } = normalisation(sae, x);
-  const encoded = new Float64Array(dIn);
   let squares = 0;
   for (let i = 0; i < dIn; i++) {
     const normalised = (x[i]! - mean) * factor;
@@ -28,14 +34,6 @@ export function prepareInput(sae: Preparing, x: Float32Array): SaeInput {
   }
   const norm = Math.sqrt(squares);
   return isAutoencoder ? { encoded, norm, scale, shift } : { encoded, norm, scale: 1, shift: 0 };
-}
-
-/** The rows of a matrix, as views. */
-export function rowsOf(matrix: Float32Array, width: number): Float32Array[] {
-  if (matrix.length % width !== 0) throw new RangeError(`${matrix.length} values are not rows of ${width}`);
-  const rows: Float32Array[] = [];
-  for (let start = 0; start < matrix.length; start += width) rows.push(matrix.subarray(start, start + width));
-  return rows;
 }
 
 function normalisation({ normalisation, dIn }: Preparing, x: Float32Array) {

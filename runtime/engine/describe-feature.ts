@@ -1,4 +1,4 @@
-import { largest } from "../../models/largest.js";
+import { largestInOrder } from "../../models/largest.js";
 import type { FeatureDescription, TokenLogit } from "../contract/features.js";
 import type { Runner } from "../graphs/runner.js";
 import type { AttachedSaes } from "../saes/attached-saes.js";
@@ -29,8 +29,6 @@ export function describeFeature(
 function extremes(logits: Float32Array, top: number, sign: 1 | -1): TokenLogit[] {
   const signed = logits.map((logit) => sign * logit);
   const found = new Int32Array(Math.min(top, signed.length));
-  largest(signed, top, found);
-  const at = (id: number) => signed[id] ?? 0;
-  found.sort((a, b) => at(b) - at(a) || a - b);
-  return Array.from(found, (tokenId) => ({ tokenId, logit: sign * at(tokenId) }));
+  largestInOrder(signed, top, found);
+  return Array.from(found, (tokenId) => ({ tokenId, logit: sign * (signed[tokenId] ?? 0) }));
 }

@@ -9,7 +9,7 @@ import { SetupError } from "../contract/errors.js";
 import type { FeatureRequest, SaeCard, SaeReading } from "../contract/features.js";
 import { CPU, type Device } from "../ort/device.js";
 import type { Tensor } from "../ort/tensor.js";
-import type { FeatureReader } from "./feature-reader.js";
+import type { FeatureReader, RowRequest } from "./feature-reader.js";
 import { saeCard } from "./sae-card.js";
 import { SaeDeviceReader } from "./sae-device-reader.js";
 import { SaeReader } from "./sae-reader.js";
@@ -44,6 +44,9 @@ export interface AttachOptions {
   /** As of `SaeReaderOptions`. */
   readonly replays?: boolean;
 }
+
+/** What the hooks of a run hold. */
+export type TappedRows = ReadonlyMap<HookName, Float32Array | Tensor>;
 
 /** An SAE whose own cut edits can ask for. */
 export interface CutSource extends CuttingSae {
@@ -128,26 +131,59 @@ export class AttachedSaes implements Disposable {
   }
 
   /**
-   * Readings of every token of a run by the asked SAEs, each of which is asked for once: [tokens][saes].
+   * Readings of every token of a run: [tokens][saes].
    * @param residuals what the hooks of the run hold, [tokens, hiddenSize] each
-   * @throws RangeError where a hook is not among them.
+   * @throws RangeError as `readStep`.
    */
-  read(
-    { saes, activation, top }: FeatureRequest,
-    residuals: ReadonlyMap<HookName, Float32Array | Tensor>,
-  ): SaeReading[][] {
-    const started = saes.map((id) => {
-      const { card, reader } = this.#get(id);
-      const rows = residuals.get(card.hook);
-      if (rows === undefined) throw new RangeError(`${card.hook} was not tapped`);
-      return { id, readings: reader.start(rows, activation, top) };
-    });
-    const bySae = started.map(({ id, readings }) => readings().map((reading) => ({ sae: id, ...reading })));
-    return (bySae[0] ?? []).map((_, token) => bySae.flatMap((readings) => readings[token] ?? []));
+  read(request: FeatureRequest, residuals: TappedRows): SaeReading[][] {
+    const [first] = request.saes;
+    if (first === undefined) return [];
+    const rows = this.#rows(first, residuals);
+    const size = rows instanceof Float32Array ? rows.length : rows.size;
+    return this.readStep(Array(size / this.#get(first).card.dIn).fill(request), residuals);
+  }
+
+  /**
+   * Readings of the rows of a run, each as it asks, in the order of its own `saes`: [rows][saes]. Each SAE reads its rows
+   * together.
+   * @param asked of row after row of the residuals; null: the row is not read
+   * @param residuals what the hooks of the run hold, [rows, hiddenSize] each
+   * @throws RangeError where there is no such SAE or row, or a hook was not tapped.
+   */
+  readStep(asked: readonly (FeatureRequest | null)[], residuals: TappedRows): SaeReading[][] {
+    const bySae = new Map<string, (RowRequest & { readonly place: number })[]>();
+    for (const [row, request] of asked.entries()) {
+      if (request === null) continue;
+      for (const [place, id] of request.saes.entries()) {
+        const requests = bySae.get(id) ?? [];
+        bySae.set(id, requests);
+        requests.push({ row, place, activation: request.activation, top: request.top });
+      }
+    }
+    // A device begins at once, and goes on to the next SAE without waiting for the host.
+    const started = [...bySae].map(([sae, requests]) => ({
+      sae,
+      requests,
+      finish: this.#get(sae).reader.start(this.#rows(sae, residuals), requests),
+    }));
+    const readings = asked.map((): SaeReading[] => []);
+    for (const { sae, requests, finish } of started)
+      for (const [i, reading] of finish().entries()) {
+        const { row, place } = requests[i]!;
+        readings[row]![place] = { sae, ...reading };
+      }
+    return readings;
   }
 
   [Symbol.dispose](): void {
     for (const { reader } of this.#saes.values()) reader[Symbol.dispose]();
+  }
+
+  #rows(id: string, residuals: TappedRows): Float32Array | Tensor {
+    const { hook } = this.#get(id).card;
+    const rows = residuals.get(hook);
+    if (rows === undefined) throw new RangeError(`${hook} was not tapped`);
+    return rows;
   }
 
   #get(id: string): Attached {

@@ -15,8 +15,11 @@ export function rowsOfBlock(dSae: number): number {
   return 2 ** Math.floor(Math.log2(Math.min(MOST_ROWS, fitting)));
 }
 
-/** Rows of the block that so many are read in: a power of two, so that a handful of blocks do for all. */
-export const paddedRows = (rows: number): number => 2 ** Math.ceil(Math.log2(rows));
+/** Rows that so many are rounded up to: up to 8 none, then a quarter of the power of two below at a time. */
+export function roundedRows(rows: number): number {
+  const step = Math.max(1, 2 ** (Math.floor(Math.log2(rows)) - 2));
+  return Math.ceil(rows / step) * step;
+}
 
 /**
  * The share of |f|^2 by which |z|^2 must differ from it for eps_lbo to be told. With an encoder in 8 bits |f|^2 is off by

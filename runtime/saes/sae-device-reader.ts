@@ -4,9 +4,9 @@ import { allPlaces } from "../../models/sae/reading-cut.js";
 import { MOST_READ_FEATURES } from "../../models/sae/reading-graph.js";
 import { Recordings } from "../ort/recordings.js";
 import { Tensor } from "../ort/tensor.js";
-import type { FeatureReader } from "./feature-reader.js";
+import { checkedRows, type FeatureReader, type RowRequest } from "./feature-reader.js";
 import { ReadingBlock } from "./reading-block.js";
-import { paddedRows, type RowReading, rowsOfBlock } from "./row-reading.js";
+import { type RowReading, rowsOfBlock } from "./row-reading.js";
 import { type SaeReaderOptions, SaeResources } from "./sae-resources.js";
 import { SaeVectors } from "./sae-vectors.js";
 
@@ -18,10 +18,11 @@ const FIRST_PLACES = 4096;
 /** Blocks are kept while what they return takes no more: those of many rows of which many features are listed are large. */
 const MOST_KEPT_BYTES = 32 << 20;
 
-/** What was begun of one block of rows. */
-interface Begun {
-  readonly block: ReadingBlock;
-  readonly rows: number;
+/** Rows that are read in one block: their places among what was asked, and what is common to them. */
+interface Batch {
+  readonly places: readonly number[];
+  readonly activation: ChosenActivation;
+  readonly top: number;
 }
 
 /**
@@ -52,36 +53,32 @@ export class SaeDeviceReader implements FeatureReader {
     this.#places = Math.min(FIRST_PLACES, allPlaces(dSae));
   }
 
-  /** All of `start` at once. */
-  read(residuals: Float32Array | Tensor, activation: ChosenActivation, top: number): RowReading[] {
-    return this.start(residuals, activation, top)();
-  }
-
   /** Does not wait for what is recorded. */
-  start(residuals: Float32Array | Tensor, activation: ChosenActivation, top: number): () => RowReading[] {
-    const { dIn, dSae } = this.sae.description;
-    checkChosen(this.sae.description, activation);
+  start(residuals: Float32Array | Tensor, asked: readonly RowRequest[]): () => RowReading[] {
+    const { description } = this.sae;
     const size = residuals instanceof Tensor ? residuals.size : residuals.length;
-    if (size % dIn !== 0) throw new RangeError(`${size} values are not rows of ${dIn}`);
-    const count = size / dIn;
-    const most = rowsOfBlock(dSae);
-    const begin = (first: number): Begun | null => {
-      if (first >= count) return null;
-      const rows = Math.min(most, count - first);
-      const input = this.#input(rows);
-      if (residuals instanceof Tensor) input.copyFrom(residuals, first * dIn, 0, rows * dIn);
-      else input.write(residuals.subarray(first * dIn, (first + rows) * dIn));
-      const block = this.#block(input, activation, top);
-      block.run(this.#placesOf(activation));
-      return { block, rows };
+    checkedRows(size, description.dIn, asked);
+    const batches = batchesOf(asked, rowsOfBlock(description.dSae));
+    for (const { activation } of batches) checkChosen(description, activation);
+    const begin = (batch: Batch): ReadingBlock => {
+      const input = this.#input(batch.places.length);
+      const rows = batch.places.map((place) => asked[place]!.row);
+      this.#fill(input, residuals, rows);
+      const block = this.#block(input, batch.activation, batch.top);
+      block.run(this.#placesOf(batch.activation));
+      return block;
     };
-    const begun = begin(0);
+    const [first, ...others] = batches;
+    if (first === undefined) return () => [];
+    const begun = begin(first);
     return () => {
       const readings: RowReading[] = [];
-      for (let [each, first] = [begun, 0]; each !== null; each = begin(first)) {
-        readings.push(...this.#readings(each, activation, top));
-        first += most;
-      }
+      const finish = ({ places, activation }: Batch, block: ReadingBlock): void => {
+        this.#finish(block, places.length, activation);
+        for (const [i, place] of places.entries()) readings[place] = block.reading(i, asked[place]!.top);
+      };
+      finish(first, begun);
+      for (const batch of others) finish(batch, begin(batch));
       return readings;
     };
   }
@@ -91,16 +88,28 @@ export class SaeDeviceReader implements FeatureReader {
     this.#resources[Symbol.dispose]();
   }
 
-  #readings({ block, rows }: Begun, activation: ChosenActivation, top: number): RowReading[] {
+  /** Waits for what a block says of its first `rows`. */
+  #finish(block: ReadingBlock, rows: number, activation: ChosenActivation): void {
     const all = allPlaces(this.sae.description.dSae);
     block.receive();
-    if (!block.isFinished(rows) && this.#places < all) {
-      // From now on: the next token of such an SAE is likely to need them, too.
-      this.#places = all;
-      block.run(this.#placesOf(activation));
-      block.receive();
+    if (block.isFinished(rows) || this.#places >= all) return;
+    // From now on: the next token of such an SAE is likely to need them, too.
+    this.#places = all;
+    block.run(this.#placesOf(activation));
+    block.receive();
+  }
+
+  /** Copies rows of residuals to the beginning of `input`, neighbours at once. */
+  #fill(input: Tensor, residuals: Float32Array | Tensor, rows: readonly number[]): void {
+    const { dIn } = this.sae.description;
+    for (let at = 0, end = 0; at < rows.length; at = end) {
+      const first = rows[at]!;
+      do end++;
+      while (end < rows.length && rows[end] === first + end - at);
+      const count = (end - at) * dIn;
+      if (residuals instanceof Tensor) input.copyFrom(residuals, first * dIn, at * dIn, count);
+      else input.write(residuals.subarray(first * dIn, first * dIn + count), at * dIn);
     }
-    return Array.from({ length: rows }, (_, row) => block.reading(row, top));
   }
 
   #placesOf(activation: ChosenActivation): number {
@@ -109,7 +118,7 @@ export class SaeDeviceReader implements FeatureReader {
   }
 
   #input(rows: number): Tensor {
-    const padded = paddedRows(rows);
+    const padded = 2 ** Math.ceil(Math.log2(rows));
     const known = this.#inputs.get(padded);
     if (known !== undefined) return known;
     const input = this.#resources.device.zeros("float32", [padded, this.sae.description.dIn]);
@@ -143,4 +152,22 @@ export class SaeDeviceReader implements FeatureReader {
   #listed(top: number): number {
     return Math.min(this.sae.description.dSae, 2 ** Math.ceil(Math.log2(Math.max(1, top))));
   }
+}
+
+/** Rows of one activation go together, `most` at a time. */
+function batchesOf(asked: readonly RowRequest[], most: number): Batch[] {
+  const byActivation = new Map<string, number[]>();
+  for (const [place, { activation }] of asked.entries()) {
+    const key = activation.kind === "top-k" ? `top-${activation.k}` : activation.kind;
+    const places = byActivation.get(key) ?? [];
+    byActivation.set(key, places);
+    places.push(place);
+  }
+  return [...byActivation.values()].flatMap((places) =>
+    Array.from({ length: Math.ceil(places.length / most) }, (_, i): Batch => {
+      const here = places.slice(i * most, (i + 1) * most);
+      const { activation } = asked[here[0]!]!;
+      return { places: here, activation, top: Math.max(...here.map((place) => asked[place]!.top)) };
+    }),
+  );
 }

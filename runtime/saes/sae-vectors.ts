@@ -1,4 +1,4 @@
-import { largest } from "../../models/largest.js";
+import { largestInOrder } from "../../models/largest.js";
 import { DECODER, ENCODER } from "../../models/sae/sae-matrices.js";
 import { Binding } from "../ort/binding.js";
 import { Tensor } from "../ort/tensor.js";
@@ -61,10 +61,10 @@ export class SaeVectors {
       cosines[other] = other === feature || !Number.isFinite(cosine) ? Number.NEGATIVE_INFINITY : cosine;
     }
     const found = new Int32Array(Math.min(top, dSae));
-    largest(cosines, found.length, found);
-    return Array.from(found, (other) => ({ feature: other, cosine: cosines[other] ?? 0 }))
-      .filter(({ cosine }) => Number.isFinite(cosine))
-      .sort((a, b) => b.cosine - a.cosine || a.feature - b.feature);
+    largestInOrder(cosines, found.length, found);
+    return Array.from(found, (other) => ({ feature: other, cosine: cosines[other] ?? 0 })).filter(({ cosine }) =>
+      Number.isFinite(cosine),
+    );
   }
 }
 

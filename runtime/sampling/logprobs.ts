@@ -1,4 +1,4 @@
-import { largest } from "../../models/largest.js";
+import { largestInOrder } from "../../models/largest.js";
 import type { TokenLogprobs } from "../contract/generation.js";
 import { decaySum } from "./decay.js";
 import { finiteMaximum } from "./finite-logits.js";
@@ -14,8 +14,7 @@ export function tokenLogprobs(logits: Float32Array, tokenId: number, top: number
   const normaliser = maximum + Math.log(decaySum(logits, maximum));
   const logprob = (id: number) => logits[id]! - normaliser;
   const best = new Int32Array(Math.min(top, logits.length));
-  largest(logits, top, best);
-  best.sort((a, b) => logits[b]! - logits[a]! || a - b);
+  largestInOrder(logits, top, best);
   return { logprob: logprob(tokenId), top: Array.from(best, (id) => ({ tokenId: id, logprob: logprob(id) })) };
 }
 

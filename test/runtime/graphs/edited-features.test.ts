@@ -7,7 +7,7 @@ import { type HookName, hook } from "../../../models/hooks.js";
 import { hasCut } from "../../../models/sae/edit-cut.js";
 import { openSae } from "../../../models/sae/formats/index.js";
 import type { SaeDescription } from "../../../models/sae/sae.js";
-import { prepareInput, rowsOf } from "../../../models/sae/sae-input.js";
+import { prepareInput } from "../../../models/sae/sae-input.js";
 import type { FeatureEdit } from "../../../runtime/contract/features.js";
 import { type ResidualEdits, residualEdits } from "../../../runtime/graphs/residual-edits.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
@@ -15,6 +15,7 @@ import type { Residuals } from "../../../runtime/graphs/tap-outputs.js";
 import { goldenFolder, maxDifference } from "../../golden-tensors.js";
 import { writeRandomLlama } from "../../models/random-model.js";
 import { rowEncoder } from "../../models/sae/reference/encode.js";
+import { rowsOf } from "../../models/sae/reference/rows.js";
 import { DescribedSae } from "../saes/described-sae.js";
 
 const folder = mkdtempSync(join(tmpdir(), "lambdatap-"));

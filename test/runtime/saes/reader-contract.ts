@@ -15,11 +15,11 @@ import { maxDifference } from "../../golden-tensors.js";
 import { expected, expectedIntegers, GOLDEN, goldenSaes } from "../../models/sae/golden-sae.js";
 import { readFeatures } from "../../models/sae/reference/features.js";
 
+import { readAll } from "./read-all.js";
 import { EVERYTHING, expectSame, possible, rowOf } from "./same-reading.js";
 
 /** A reader of features, and how it is made. */
-type Reader = FeatureReader & Pick<SaeReader, "read">;
-type ReaderClass = new (...made: ConstructorParameters<typeof SaeReader>) => Reader;
+type ReaderClass = new (...made: ConstructorParameters<typeof SaeReader>) => FeatureReader;
 
 const folders = ["saelens", "sparsify", "dictionary_learning", "gemma-scope"]
   .flatMap((format) => goldenSaes(join(GOLDEN, format)))
@@ -33,13 +33,17 @@ export const noise = (rows: number, width: number) =>
 /** Tests that each reader of features passes. */
 export function readerContract(Reader: ReaderClass): void {
   const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
-  const readers: Reader[] = [];
+  const readers: FeatureReader[] = [];
   afterAll(() => {
     for (const reader of readers) reader[Symbol.dispose]();
     rmSync(cacheRoot, { recursive: true });
   });
 
-  async function readerOf(description: SaeDescription, precision: SaePrecision = "f32", threads = 2): Promise<Reader> {
+  async function readerOf(
+    description: SaeDescription,
+    precision: SaePrecision = "f32",
+    threads = 2,
+  ): Promise<FeatureReader> {
     const reader = new Reader(await compileSae({ description, precision, cacheRoot }), { threads, spin: false });
     readers.push(reader);
     return reader;
@@ -55,10 +59,10 @@ export function readerContract(Reader: ReaderClass): void {
     it("are those of the float64 reference to 1e-5, for each activation, one row at a time or many", async () => {
       const reader = await readerOf(sae);
       for (const activation of possible(sae)) {
-        const together = reader.read(x, activation, EVERYTHING);
+        const together = readAll(reader, x, activation, EVERYTHING);
         for (const [row, want] of readFeatures(sae, x, activation).entries()) {
           const values = rowOf(x, row, sae.dIn);
-          const [alone] = reader.read(values, activation, EVERYTHING);
+          const [alone] = readAll(reader, values, activation, EVERYTHING);
           for (const got of [together[row], alone]) if (got) expectSame(got, want, values, 1e-5);
           expect(together[row]?.epsLbo ?? 0).toBeCloseTo(want.epsLbo ?? 0, 6);
         }
@@ -73,7 +77,7 @@ export function readerContract(Reader: ReaderClass): void {
       };
       const own = readFeatures(before, x);
       for (const activation of possible(sae))
-        for (const [row, { indices, values }] of reader.read(x, activation, EVERYTHING).entries()) {
+        for (const [row, { indices, values }] of readAll(reader, x, activation, EVERYTHING).entries()) {
           const all = new Map([...(own[row]?.indices ?? [])].map((f, i) => [f, own[row]?.values[i] ?? 0]));
           const differences = [...indices].map((feature, i) =>
             Math.abs((values[i] ?? 0) - (all.get(feature) ?? values[i] ?? 0)),
@@ -103,7 +107,7 @@ export function readerContract(Reader: ReaderClass): void {
       let readings: RowReading[];
       beforeAll(async () => {
         sae = await openSae(checkpoint);
-        readings = (await readerOf(sae)).read(expected(folder, "x"), { kind: "native" }, H);
+        readings = readAll(await readerOf(sae), expected(folder, "x"), { kind: "native" }, H);
       });
 
       it("cuts where they cut, and keeps what they keep", () => {
@@ -152,10 +156,10 @@ export function readerContract(Reader: ReaderClass): void {
     it.each(["f32", "q8"] as const)("reads a prompt as it reads its tokens one by one (%s)", async (precision) => {
       const reader = await readerOf(WIDE, precision);
       for (const activation of [{ kind: "top-afa" }, { kind: "top-k", k: 20 }] as const) {
-        const together = reader.read(x, activation, EVERYTHING);
+        const together = readAll(reader, x, activation, EVERYTHING);
         expect(together).toHaveLength(300);
         for (const row of [0, 1, 127, 128, 255, 256, 299]) {
-          const [alone] = reader.read(rowOf(x, row, WIDE.dIn), activation, EVERYTHING);
+          const [alone] = readAll(reader, rowOf(x, row, WIDE.dIn), activation, EVERYTHING);
           const got = together[row];
           if (alone && got) expectSame(got, { k: 0, ...alone }, rowOf(x, row, WIDE.dIn), 1e-5);
         }
@@ -167,14 +171,14 @@ export function readerContract(Reader: ReaderClass): void {
       for (const rows of [1, 2, 3, 5, 9, 17, 33]) {
         const some = x.subarray(0, rows * WIDE.dIn);
         const want = readFeatures(WIDE, some);
-        for (const [row, got] of reader.read(some, { kind: "native" }, EVERYTHING).entries())
+        for (const [row, got] of readAll(reader, some, { kind: "native" }, EVERYTHING).entries())
           expectSame(got, want[row]!, rowOf(x, row, WIDE.dIn), 1e-5);
       }
     });
 
     it("has with 8 bits another activation by 1.5 % of the largest, |f| by 0.2 %, mse by 1 %, and l0 by 2 %", async () => {
       const [exact, coarse] = [await readerOf(WIDE), await readerOf(WIDE, "q8")];
-      const [want, got] = [exact, coarse].map((reader) => reader.read(x, { kind: "top-afa" }, EVERYTHING));
+      const [want, got] = [exact, coarse].map((reader) => readAll(reader, x, { kind: "top-afa" }, EVERYTHING));
       for (const [row, reading] of (got ?? []).entries()) {
         const right = want?.[row];
         if (!right) continue;
@@ -194,8 +198,8 @@ export function readerContract(Reader: ReaderClass): void {
       const [exact, coarse] = [await readerOf(WIDE), await readerOf(WIDE, "q8")];
       const told = [0, 0];
       for (const activation of [{ kind: "top-afa" }, { kind: "top-k", k: 5 }, { kind: "top-k", k: 300 }] as const) {
-        const want = exact.read(x, activation, 0);
-        for (const [row, { epsLbo }] of coarse.read(x, activation, 0).entries()) {
+        const want = readAll(exact, x, activation, 0);
+        for (const [row, { epsLbo }] of readAll(coarse, x, activation, 0).entries()) {
           const right = want[row];
           if (!right) continue;
           told[epsLbo === null ? 0 : 1]! += 1;
@@ -211,20 +215,21 @@ export function readerContract(Reader: ReaderClass): void {
         ...WIDE,
         wDec: WIDE.wDec.map((value, i) => value * (1 + (Math.floor(i / 40) % 3))),
       });
-      const [all] = reader.read(rowOf(x, 0, 40), { kind: "top-afa" }, EVERYTHING);
+      const [all] = readAll(reader, rowOf(x, 0, 40), { kind: "top-afa" }, EVERYTHING);
       const norms = reader.sae.decoderNorms;
       const sizes = Array.from(all?.indices ?? [], (feature, i) => (all?.values[i] ?? 0) * (norms[feature] ?? 0));
       expect(sizes.length).toBeGreaterThan(40);
       for (let i = 1; i < sizes.length; i++) expect(sizes[i]! / sizes[i - 1]!).toBeLessThan(1 + 1e-6);
       for (const top of [0, 1, 8, 40]) {
-        const [some] = reader.read(rowOf(x, 0, 40), { kind: "top-afa" }, top);
+        const [some] = readAll(reader, rowOf(x, 0, 40), { kind: "top-afa" }, top);
         expect(some?.l0).toBe(all?.l0);
         expect([...(some?.indices ?? [])]).toEqual([...(all?.indices ?? [])].slice(0, top));
       }
       const same = await readerOf({ ...WIDE, wEnc: WIDE.wEnc.map((_, i) => WIDE.wEnc[i - (i % 5000)] ?? 0) });
       const equal = [1, -1].map(
         (sign) =>
-          same.read(
+          readAll(
+            same,
             rowOf(x, 0, 40).map((v) => sign * v),
             { kind: "native" },
             4,
@@ -233,13 +238,57 @@ export function readerContract(Reader: ReaderClass): void {
       expect(equal.map((reading) => [...(reading?.indices ?? [])])).toContainEqual([0, 1, 2, 3]);
     });
 
+    it("lists of equally strong features the lowest, however they were cut", async () => {
+      // A third each of activations 1, 2 and 4, whose decoder rows make up for it.
+      const scale = (feature: number) => 2 ** (feature % 3);
+      const reader = await readerOf({
+        ...WIDE,
+        wEnc: WIDE.wEnc.map((_, i) => (WIDE.wEnc[i - (i % 5000)] ?? 0) * scale(i % 5000)),
+        wDec: WIDE.wDec.map((_, i) => (i % 40 === 0 ? 1 / scale(Math.floor(i / 40)) : 0)),
+      });
+      const k = 2000; // all of activation 4, and the lowest of activation 2
+      const active = [1, -1].map((sign) => rowOf(x, 0, 40).map((value) => sign * value));
+      const lists = active.map((row) => [...(readAll(reader, row, { kind: "top-k", k }, 40)[0]?.indices ?? [])]);
+      const kept = Array.from({ length: 60 }, (_, feature) => feature).filter((feature) => feature % 3 !== 0);
+      expect(lists).toContainEqual(kept);
+    });
+
+    it("reads the rows that are asked for, each as it asks", async () => {
+      for (const precision of ["f32", "q8"] as const) {
+        const reader = await readerOf(WIDE, precision);
+        const choices = [
+          { kind: "top-afa" },
+          { kind: "top-k", k: 20 },
+          { kind: "native" },
+          { kind: "top-k", k: 3 },
+        ] as const;
+        const asked = [7, 3, 4, 5, 200, 0, 7, 150, 151, 152, 90, 299].map((row, i) => ({
+          row,
+          activation: choices[i % 4] ?? choices[0],
+          top: (i * 5) % 13,
+        }));
+        const readings = reader.start(x, asked)();
+        expect(readings).toHaveLength(asked.length);
+        for (const [i, { row, activation, top }] of asked.entries()) {
+          const got = readings[i]!;
+          const [alone] = readAll(reader, rowOf(x, row, 40), activation, EVERYTHING);
+          const [want] = readAll(reader, rowOf(x, row, 40), activation, top);
+          expect([...got.indices]).toEqual([...(want?.indices ?? [])]);
+          expect(got.indices).toHaveLength(Math.min(top, alone?.l0 ?? 0));
+          expect(maxDifference(got.values, want?.values ?? [])).toBeLessThan(1e-5 * (alone?.values[0] ?? 0));
+          for (const scalar of ["l0", "z", "f", "mse"] as const)
+            expect(Math.abs(got[scalar] / (want?.[scalar] ?? 0) - 1)).toBeLessThan(1e-5);
+        }
+      }
+    });
+
     it("sums more rows than are gathered at a time", async () => {
       const sae = randomSae(1024, 2400, 2);
       const x = noise(1, 1024);
       const everyOther: SaeDescription = { ...sae, activation: { kind: "relu" } };
       const reader = await readerOf(everyOther);
       const [want] = readFeatures(everyOther, x);
-      const [got] = reader.read(x, { kind: "top-k", k: 1150 }, EVERYTHING);
+      const [got] = readAll(reader, x, { kind: "top-k", k: 1150 }, EVERYTHING);
       expect(want?.l0).toBeGreaterThan(1150);
       expect(got?.l0).toBe(1150);
       const [right] = readFeatures(everyOther, x, { kind: "top-k", k: 1150 });
@@ -253,25 +302,26 @@ export function readerContract(Reader: ReaderClass): void {
       async (precision) => {
         const reader = await readerOf(WIDE, precision);
         const x = noise(3, 40);
-        const [first, , last] = reader.read(x, { kind: "native" }, 8);
+        const [first, , last] = readAll(reader, x, { kind: "native" }, 8);
         x[45] = Number.NaN;
         for (const rows of [x, Float32Array.from([...x, ...noise(100, 40)])]) {
-          const [before, broken, after] = reader.read(rows, { kind: "native" }, 8);
+          const [before, broken, after] = readAll(reader, rows, { kind: "native" }, 8);
           expect(broken).toMatchObject({ l0: 0, z: Number.NaN, f: 0, epsLbo: null, mse: Number.NaN });
           expect([broken?.indices.length, broken?.values.length]).toEqual([0, 0]);
           expect(before?.indices).toEqual(first?.indices);
           expect(after?.indices).toEqual(last?.indices);
         }
-        expect(reader.read(rowOf(x, 0, 40), { kind: "native" }, 8)[0]?.indices).toEqual(first?.indices);
+        expect(readAll(reader, rowOf(x, 0, 40), { kind: "native" }, 8)[0]?.indices).toEqual(first?.indices);
       },
     );
 
     it("are zeros, or too large for float32", async () => {
       const reader = await readerOf({ ...WIDE, normalisation: "none" });
-      expect(reader.read(new Float32Array(40), { kind: "native" }, 8)).toMatchObject([
+      expect(readAll(reader, new Float32Array(40), { kind: "native" }, 8)).toMatchObject([
         { l0: 0, z: 0, f: 0, epsLbo: null, mse: 0 },
       ]);
-      const [huge] = reader.read(
+      const [huge] = readAll(
+        reader,
         noise(1, 40).map((value) => value * 1e38),
         { kind: "native" },
         8,
@@ -281,11 +331,15 @@ export function readerContract(Reader: ReaderClass): void {
 
     it("are refused where they are not whole rows, or the question makes no sense", async () => {
       const reader = await readerOf(WIDE);
-      expect(reader.read(new Float32Array(), { kind: "native" }, 8)).toEqual([]);
-      expect(() => reader.read(new Float32Array(41), { kind: "native" }, 8)).toThrow(RangeError);
-      expect(() => reader.read(new Float32Array(40), { kind: "top-k", k: 5001 }, 8)).toThrow(RangeError);
+      expect(readAll(reader, new Float32Array(), { kind: "native" }, 8)).toEqual([]);
+      expect(() => readAll(reader, new Float32Array(41), { kind: "native" }, 8)).toThrow(RangeError);
+      for (const row of [-1, 2, 0.5]) {
+        const asked = [{ row, activation: { kind: "native" } as const, top: 8 }];
+        expect(() => reader.start(new Float32Array(80), asked)).toThrow(/there is no row/);
+      }
+      expect(() => readAll(reader, new Float32Array(40), { kind: "top-k", k: 5001 }, 8)).toThrow(RangeError);
       const transcoder = await readerOf(await openSae(join(GOLDEN, "saelens", "transcoder")));
-      expect(() => transcoder.read(new Float32Array(32), { kind: "top-afa" }, 8)).toThrow(/is a transcoder/);
+      expect(() => readAll(transcoder, new Float32Array(32), { kind: "top-afa" }, 8)).toThrow(/is a transcoder/);
     });
   });
 
@@ -335,7 +389,8 @@ export function readerContract(Reader: ReaderClass): void {
       const resident: number[] = [];
       for (let i = 0; i < 2300; i++) {
         const rows = i % 100 === 0 ? 64 : (i % 3) + 1;
-        reader.read(
+        readAll(
+          reader,
           x.subarray(0, rows * 40),
           i % 2 === 0 ? { kind: "native" } : { kind: "top-k", k: (i % 1000) + 1 },
           8,

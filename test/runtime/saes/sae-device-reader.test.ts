@@ -17,6 +17,7 @@ import { readFeatures } from "../../models/sae/reference/features.js";
 import { openSmallLlama } from "../../models/sae/small-llama.js";
 import { openEmbedded } from "../../models/tokenizer/opened.js";
 import { FAR_CPU } from "../ort/far-cpu.js";
+import { readAll, startAll } from "./read-all.js";
 import { noise, readerContract } from "./reader-contract.js";
 import { ACTIVATIONS, EVERYTHING, expectSame, rowOf } from "./same-reading.js";
 
@@ -40,7 +41,7 @@ async function expectReference(sae: SaeDescription, x: Float32Array): Promise<vo
   const reader = await readerOf(sae);
   for (const activation of ACTIVATIONS) {
     if (activation.kind === "top-k" && activation.k > sae.dSae) continue;
-    const got = reader.read(x, activation, EVERYTHING);
+    const got = readAll(reader, x, activation, EVERYTHING);
     for (const [row, want] of readFeatures(sae, x, activation).entries())
       expectSame(got[row]!, want, rowOf(x, row, sae.dIn), 1e-5);
   }
@@ -54,16 +55,16 @@ describe("residuals in a tensor", () => {
     using tensor = Tensor.zeros("float32", [rows, 24]);
     tensor.write(x);
     for (const activation of ACTIVATIONS) {
-      const want = reader.read(x, activation, 5);
+      const want = readAll(reader, x, activation, 5);
       expect(want).toHaveLength(rows);
-      expect(reader.read(tensor, activation, 5)).toEqual(want);
+      expect(readAll(reader, tensor, activation, 5)).toEqual(want);
     }
   });
 
   it("are refused where they are not whole rows", async () => {
     const reader = await readerOf(randomSae(24, 640, 3));
     using tensor = Tensor.zeros("float32", [2, 25]);
-    expect(() => reader.read(tensor, { kind: "native" }, 8)).toThrow(RangeError);
+    expect(() => readAll(reader, tensor, { kind: "native" }, 8)).toThrow(RangeError);
   });
 });
 
@@ -71,11 +72,11 @@ describe("rows that were read before", () => {
   it("do not come into readings of fewer", async () => {
     const reader = await readerOf(randomSae(24, 640, 3));
     const x = noise(3, 24);
-    const want = reader.read(x, { kind: "top-afa" }, 5);
+    const want = readAll(reader, x, { kind: "top-afa" }, 5);
     using broken = Tensor.zeros("float32", [4, 24]);
     broken.write(new Float32Array(96).fill(Number.NaN));
-    expect(reader.read(broken, { kind: "top-afa" }, 5)).toMatchObject(Array(4).fill({ z: Number.NaN, l0: 0 }));
-    expect(reader.read(x, { kind: "top-afa" }, 5)).toEqual(want);
+    expect(readAll(reader, broken, { kind: "top-afa" }, 5)).toMatchObject(Array(4).fill({ z: Number.NaN, l0: 0 }));
+    expect(readAll(reader, x, { kind: "top-afa" }, 5)).toEqual(want);
   });
 });
 
@@ -87,14 +88,15 @@ describe("readers that are begun together", () => {
         x: noise([300, 2][i] ?? 0, 24),
       })),
     );
-    const want = asked.map(({ reader, x }) => reader.read(x, { kind: "native" }, 5));
+    const want = asked.map(({ reader, x }) => readAll(reader, x, { kind: "native" }, 5));
     for (const { reader, x } of asked)
-      reader.read(
+      readAll(
+        reader,
         x.map((value) => -value),
         { kind: "native" },
         5,
       );
-    const begun = asked.map(({ reader, x }) => reader.start(x, { kind: "native" }, 5));
+    const begun = asked.map(({ reader, x }) => startAll(reader, x, { kind: "native" }, 5));
     expect(begun.map((readings) => readings())).toEqual(want);
   });
 });
@@ -111,7 +113,7 @@ describe("where runs are recorded", () => {
     const reader = await readerOf(sae, { ...FAR_CPU, runOptions });
     return (x: Float32Array, activation: ChosenActivation, top = 8) => {
       numbers.length = 0;
-      reader.read(x, activation, top);
+      readAll(reader, x, activation, top);
       return [...numbers];
     };
   }
@@ -159,11 +161,11 @@ describe("where runs are recorded", () => {
   it("lists too long to be kept are made again, and right", async () => {
     const reader = await readerOf(randomSae(8, 40_000, 2), FAR_CPU);
     const x = noise(40, 8);
-    const want = reader.read(x, NATIVE, 8);
+    const want = readAll(reader, x, NATIVE, 8);
     for (const top of [20_000, 40_000, 10_000, 5_000]) {
-      expect(reader.read(x, NATIVE, top).map(({ l0 }) => l0)).toEqual(want.map(({ l0 }) => l0));
+      expect(readAll(reader, x, NATIVE, top).map(({ l0 }) => l0)).toEqual(want.map(({ l0 }) => l0));
     }
-    expect(reader.read(x, NATIVE, 8)).toEqual(want);
+    expect(readAll(reader, x, NATIVE, 8)).toEqual(want);
   });
 });
 
@@ -199,7 +201,7 @@ describe("a cut beyond the places that are put in order at first", () => {
   it("does not change readings of rows that need fewer", async () => {
     const reader = await readerOf({ ...weak, normalisation: "none" });
     const [near, far] = [0.01, 1].map((scale) => noise(1, dIn).map((value) => scale * value));
-    const read = (x: Float32Array = new Float32Array()) => reader.read(x, { kind: "native" }, 8)[0];
+    const read = (x: Float32Array = new Float32Array()) => readAll(reader, x, { kind: "native" }, 8)[0];
     const before = read(near);
     expect(before?.l0).toBeLessThan(4096);
     expect(read(far)?.l0).toBeGreaterThan(4096);
@@ -236,9 +238,9 @@ describe("rows at the limits of float32", () => {
   it("are not read where the square of their norm is too large, and leave others alone", async () => {
     const reader = await readerOf(sae);
     const x = noise(3, 16);
-    const [first, , last] = reader.read(x, { kind: "top-afa" }, 8);
+    const [first, , last] = readAll(reader, x, { kind: "top-afa" }, 8);
     for (let i = 16; i < 32; i++) x[i]! *= 1e30;
-    const [before, broken, after] = reader.read(x, { kind: "top-afa" }, 8);
+    const [before, broken, after] = readAll(reader, x, { kind: "top-afa" }, 8);
     expect(broken).toMatchObject({ l0: 0, z: Number.POSITIVE_INFINITY, f: 0, epsLbo: null, mse: Number.NaN });
     expect([before, after]).toEqual([first, last]);
   });

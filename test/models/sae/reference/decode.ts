@@ -1,5 +1,6 @@
 import type { SaeDescription } from "../../../../models/sae/sae.js";
-import { prepareInput, rowsOf, type SaeInput } from "../../../../models/sae/sae-input.js";
+import { prepareInput, type SaeInput } from "../../../../models/sae/sae-input.js";
+import { rowsOf } from "./rows.js";
 
 /**
  * Reconstructions [rows, dOut], row-major, on x's own scale (of a transcoder: its output), of dense activations

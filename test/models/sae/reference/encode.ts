@@ -1,8 +1,9 @@
 import { type ChosenActivation, checkChosen } from "../../../../models/sae/chosen-activation.js";
 import { rowNorms } from "../../../../models/sae/folding.js";
 import type { SaeActivation, SaeDescription } from "../../../../models/sae/sae.js";
-import { prepareInput, rowsOf, type SaeInput } from "../../../../models/sae/sae-input.js";
+import { prepareInput, type SaeInput } from "../../../../models/sae/sae-input.js";
 import { type Cut, nativeCut, topAfaCut, topKCut } from "./cut.js";
+import { rowsOf } from "./rows.js";
 
 /** One row after encoding, in float64. */
 export interface EncodedRow {

@@ -1,8 +1,8 @@
 import type { ChosenActivation } from "../../../../models/sae/chosen-activation.js";
 import type { SaeDescription } from "../../../../models/sae/sae.js";
-import { rowsOf } from "../../../../models/sae/sae-input.js";
 import { decodeRow } from "./decode.js";
 import { rowEncoder } from "./encode.js";
+import { rowsOf } from "./rows.js";
 
 /** What an SAE says of one input, and how good a reading that is. */
 export interface FeatureRow {
