@@ -29,6 +29,14 @@ export interface StoredRow extends RowHeader {
   readonly more: unknown;
 }
 
+/** What a row holds, apart from its cache, for the same process to restore. */
+export function storeRow(cache: LambdaCache, row: number): StoredRow {
+  const header = headerOf(cache, row);
+  const payload = new Uint8Array(bytesOf(cache.shape, header, cache.activations));
+  fill(payload, cache, row, header);
+  return { ...header, payload, more: null };
+}
+
 /**
  * A row as bytes: of each layer the keys and values in the slots in use, and the unrotated keys of the starting tokens. Once
  * its window is full, they are as many however long the text is.
@@ -41,12 +49,22 @@ export function saveRow(
   model: ModelIdentity,
   more: object | null = null,
 ): Uint8Array<ArrayBuffer> {
-  const header = { window: cache.windowOf(row), sinks: cache.sinks, count: cache.count(row) };
+  const header = headerOf(cache, row);
+  return packSnapshot({ model, row: header, more }, bytesOf(cache.shape, header, model.elements), (payload) =>
+    fill(payload, cache, row, header),
+  );
+}
+
+const headerOf = (cache: LambdaCache, row: number): RowHeader => ({
+  window: cache.windowOf(row),
+  sinks: cache.sinks,
+  count: cache.count(row),
+});
+
+function fill(payload: Uint8Array, cache: LambdaCache, row: number, header: RowHeader): void {
   // The cache that it is restored into does not know that a run has scribbled into its next slot.
   cache.wipe(row);
-  return packSnapshot({ model, row: header, more }, bytesOf(cache.shape, header, model), (payload) =>
-    copy(cache, row, header, (tensor, offset, at, bytes) => tensor.readBytes(payload.subarray(at, at + bytes), offset)),
-  );
+  copy(cache, row, header, (tensor, offset, at, bytes) => tensor.readBytes(payload.subarray(at, at + bytes), offset));
 }
 
 /**
@@ -58,7 +76,7 @@ export function readRow(bytes: Uint8Array, model: ModelIdentity, shape: ModelSha
   const { header, payload } = unpackSnapshot(bytes);
   const { model: stored, row, more } = headerPart(Header, header);
   checkIdentity(stored, model);
-  const expected = bytesOf(shape, row, model);
+  const expected = bytesOf(shape, row, model.elements);
   if (payload.length !== expected)
     throw new SnapshotError(
       "damaged",
@@ -119,7 +137,7 @@ function partsOf({ kvHeads, geometries, layerGeometries }: ModelShape, row: RowH
   return [...layers, ...sinks];
 }
 
-function bytesOf(shape: ModelShape, row: RowHeader, { elements }: ModelIdentity): number {
+function bytesOf(shape: ModelShape, row: RowHeader, elements: ModelIdentity["elements"]): number {
   const tokens = partsOf(shape, row).reduce((sum, part) => sum + part.heads * part.tokens, 0);
   return tokens * shape.headDim * elementWidth(elements);
 }

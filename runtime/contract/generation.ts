@@ -160,6 +160,8 @@ export interface ModelCard {
   readonly longest: number | null;
   readonly window: number;
   readonly sinks: number;
+  /** Sequences that run at once; the others wait, and take turns with them. */
+  readonly parallel: number;
   /** Tokens whose keys may be kept for `retrieve`, of all texts together; null: this model cannot retrieve. */
   readonly archiveTokens: number | null;
   readonly precision: Precision;

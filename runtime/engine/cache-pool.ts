@@ -1,38 +1,61 @@
 import { Archive } from "../cache/archive.js";
 import type { LambdaCache, LambdaGeometry } from "../cache/lambda-cache.js";
-import { archivedTokens, type Retrieval } from "../cache/retrieval.js";
+import { archivedTokens } from "../cache/retrieval.js";
+import { restoreRow, type StoredRow, storeRow } from "../cache/row-snapshot.js";
 import type { Runner } from "../graphs/runner.js";
+import type { Member } from "./member.js";
 import type { Place, Sequence } from "./sequence.js";
 
-/** The caches of a model, one for each window and number of sinks in use; sequences get rows of them, and archives. */
+/**
+ * What a cache is for. Rows of a shared cache decode together. Those of the others decode one by one, so that the graph that
+ * a text runs in follows from its own request: edited ones, those that retrieve, and those that keep all keys.
+ */
+export type CacheKind = "shared" | "edited" | "retrieving" | "full";
+
+/** The caches of a model, one for each kind and number of starting tokens in use; sequences get rows of them, and archives. */
 export class CachePool implements Disposable {
   readonly #caches = new Map<string, LambdaCache>();
   readonly #owners = new Map<LambdaCache, Sequence[]>();
 
-  /** @param kept whose cache stays when no text uses it: what was recorded of it would be lost */
+  /**
+   * @param geometry the server's: the largest window of a row that does not keep all keys
+   * @param recorded whether steps on the shared cache of these starting tokens are recorded; it stays when no text uses it,
+   * because what was recorded of it would be lost
+   */
   constructor(
     readonly runner: Runner,
-    readonly kept: LambdaGeometry | null = null,
+    readonly geometry: LambdaGeometry,
+    readonly recorded: boolean,
   ) {}
 
-  /** Gives a sequence a zeroed row. @throws OrtError when there is no memory for it. */
-  allocate(sequence: Sequence, geometry: LambdaGeometry, retrieval: Retrieval | null): Place {
-    const cache = this.#open(geometry);
+  /** Where a sequence computes: its row, or at first a new one, with what was stored of it. @throws OrtError when there is no memory. */
+  placeOf(member: Member): Place {
+    const { place } = member.sequence;
+    if (place !== null) return place;
+    const { kind, geometry, retrieval } = member.options;
+    const cache = this.#open(kind, geometry);
     let archive: Archive | null = null;
     try {
-      const { shape, activations } = cache;
-      const tokens = archivedTokens(sequence.asked, sequence.promptLength);
-      const options = { ...geometry, retrieval, tokens, activations };
-      if (retrieval !== null) archive = new Archive(shape, { ...options, retrieval }, this.runner.device);
-      const place = { cache, row: cache.allocate(), archive };
-      this.#owners.get(cache)?.push(sequence);
-      sequence.place = place;
-      return place;
+      if (retrieval !== null) {
+        const { shape, activations } = cache;
+        const tokens = archivedTokens(member.options.asked, member.sequence.promptLength);
+        archive = new Archive(shape, { ...geometry, retrieval, tokens, activations }, this.runner.device);
+      }
+      const row = member.stored === null ? cache.allocate(geometry.window) : restoreRow(cache, member.stored);
+      this.#owners.get(cache)?.push(member.sequence);
+      member.stored = null;
+      member.sequence.place = { cache, row, archive };
+      return member.sequence.place;
     } catch (error) {
       archive?.[Symbol.dispose]();
       this.#closeIfUnused(cache);
       throw error;
     }
+  }
+
+  /** What a row holds, apart from its cache. */
+  store({ cache, row }: Place): StoredRow {
+    return storeRow(cache, row);
   }
 
   /** Takes a sequence's row back; a row that moves into its place takes its owner along. */
@@ -66,27 +89,31 @@ export class CachePool implements Disposable {
     for (const cache of [...this.#caches.values()]) this.#close(cache);
   }
 
-  #open(geometry: LambdaGeometry): LambdaCache {
-    const known = this.#caches.get(keyOf(geometry));
+  #open(kind: CacheKind, { window, sinks }: LambdaGeometry): LambdaCache {
+    const key = `${kind} ${sinks}`;
+    const known = this.#caches.get(key);
     if (known !== undefined) return known;
-    const isKept = this.kept === null || keyOf(this.kept) === keyOf(geometry);
-    const cache = this.runner.openCache(geometry, { recorded: isKept });
-    this.#caches.set(keyOf(geometry), cache);
+    const recorded = this.recorded && key === this.#keptKey;
+    const largest = kind === "full" ? window : Math.max(window, this.geometry.window);
+    const cache = this.runner.openCache({ window: largest, sinks }, { recorded });
+    this.#caches.set(key, cache);
     this.#owners.set(cache, []);
     return cache;
   }
 
+  get #keptKey(): string {
+    return `shared ${this.geometry.sinks}`;
+  }
+
   /** A cache has grown with its texts: the next one pays for what it uses. */
   #closeIfUnused(cache: LambdaCache): void {
-    if (this.kept !== null && keyOf(this.kept) === keyOf(cache)) return;
+    if (this.recorded && cache === this.#caches.get(this.#keptKey)) return;
     if (this.#owners.get(cache)?.length === 0) this.#close(cache);
   }
 
   #close(cache: LambdaCache): void {
-    this.#caches.delete(keyOf(cache));
+    for (const [key, each] of this.#caches) if (each === cache) this.#caches.delete(key);
     this.#owners.delete(cache);
     this.runner.closeCache(cache);
   }
 }
-
-const keyOf = ({ window, sinks }: LambdaGeometry): string => `${window}/${sinks}`;

@@ -46,7 +46,8 @@ export class LocalEngine implements Engine {
   ) {
     worker.on("message", (message: EngineReport) => {
       if (message.type === "lost") this.#break(new DeviceLost(message.message));
-      if (message.type === "events") this.#streams.get(message.request)?.push(message.events);
+      if (message.type === "events")
+        for (const { request, events } of message.outbox) this.#streams.get(request)?.push(events);
       if (message.type !== "description" && message.type !== "not-described") return;
       const asked = this.#descriptions.get(message.request);
       this.#descriptions.delete(message.request);
@@ -135,7 +136,7 @@ export class LocalEngine implements Engine {
     if (this.#broken) throw this.#broken;
     this.#checkRoom();
     admit(sequences, this.card, this.fullLength);
-    const archived = archivedAtOnce(sequences, this.options.parallel);
+    const archived = archivedAtOnce(sequences, this.card.parallel);
     this.#checkArchive(archived);
     const request = this.#requests++;
     const onAbort = () => stream.abort(null);
@@ -180,7 +181,7 @@ export class LocalEngine implements Engine {
   }
 
   load(): { running: number; waiting: number } {
-    const running = Math.min(this.#outstanding, this.options.parallel);
+    const running = Math.min(this.#outstanding, this.card.parallel);
     return { running, waiting: this.#outstanding - running };
   }
 
@@ -215,8 +216,8 @@ export class LocalEngine implements Engine {
 
   /** Counts what waits already, not what is asked for: a request of more sequences than may wait is taken by an idle engine. */
   #checkRoom(): void {
-    const { parallel, queueLimit } = this.options;
-    if (this.#outstanding < parallel + queueLimit) return;
+    const { queueLimit } = this.options;
+    if (this.#outstanding < this.card.parallel + queueLimit) return;
     const { running, waiting } = this.load();
     throw new QueueFull(`${running} sequences run and ${waiting} wait, of ${queueLimit} that may; try again later`);
   }

@@ -2,8 +2,9 @@ import type { TokenBytesData } from "../../models/tokenizer/token-bytes.js";
 import type { Precision } from "../../models/weights/block-format.js";
 import type { DeviceChoice } from "../contract/device-choice.js";
 import type { FeatureDescription } from "../contract/features.js";
-import type { GenerationEvent, ModelCard, SequenceRequest } from "../contract/generation.js";
+import type { ModelCard, SequenceRequest } from "../contract/generation.js";
 import type { SaeChoice } from "../saes/attached-saes.js";
+import type { Outbox } from "./requests.js";
 import type { Fault } from "./thread-fault.js";
 
 /** What the engine's thread is started with. */
@@ -22,7 +23,8 @@ export interface EngineThreadOptions {
   readonly ortLibrary: string | undefined;
   /** Whether a GPU records decode steps and replays them. */
   readonly cudaGraphs: boolean;
-  readonly parallel: number;
+  /** Left out: as many sequences at once as are worth it. */
+  readonly parallel: number | undefined;
   readonly stallTimeoutMs: number;
   /** Memory that archives may take, bytes. */
   readonly archiveBytes: number;
@@ -61,4 +63,5 @@ export type EngineReport =
   /** The answer to "describe". */
   | { readonly type: "description"; readonly request: number; readonly description: FeatureDescription }
   | { readonly type: "not-described"; readonly request: number; readonly fault: Fault }
-  | { readonly type: "events"; readonly request: number; readonly events: readonly GenerationEvent[] };
+  /** What a step has brought for the requests it served. */
+  | { readonly type: "events"; readonly outbox: Outbox };

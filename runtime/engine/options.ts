@@ -21,8 +21,8 @@ export interface LocalEngineOptions {
   /** On a GPU, decode steps are recorded and replayed (CUDA graphs); default: yes. */
   readonly cudaGraphs?: boolean | undefined;
   readonly precision: Precision | "auto";
-  /** Sequences that run at once. */
-  readonly parallel: number;
+  /** Sequences that run at once; left out: 16, or fewer where memory is short. */
+  readonly parallel?: number | undefined;
   /** Sequences that may wait besides, before another request is taken; it may bring more. */
   readonly queueLimit: number;
   readonly stallTimeoutMs: number;

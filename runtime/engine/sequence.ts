@@ -120,14 +120,35 @@ export class Sequence {
     return this.asked.editsFrom === "prompt" ? this.edits : null;
   }
 
-  /** Whether the same request must give the same text again. */
-  get repeatable(): boolean {
-    return this.asked.sampling.seed !== undefined || this.asked.sampling.temperature === 0;
-  }
-
   /** Whether the prompt is all that was asked for. */
   get promptOnly(): boolean {
     return this.asked.maxTokens === 0;
+  }
+
+  /** What a prompt of one token says of itself, before anything else of it is told. */
+  opening(): GenerationEvent[] {
+    const isNew = this.prefillLength === 0 && this.#generated === 0;
+    if (!isNew || this.asked.promptLogprobs === null) return [];
+    return [{ type: "prompt", index: this.index, start: 0, logprobs: [null] }];
+  }
+
+  /**
+   * What a chunk of the prompt says that began at prompt token `start`.
+   * @param logits [tokens, vocab], empty where nobody wants them
+   * @param readings of the chunk's tokens, empty likewise
+   * @throws NotFiniteLogits
+   */
+  promptEvents(chunk: {
+    readonly start: number;
+    readonly tokens: number;
+    readonly logits: Float32Array;
+    readonly readings: readonly (readonly SaeReading[])[];
+  }): GenerationEvent[] {
+    const { start, tokens, logits, readings } = chunk;
+    return [
+      ...(logits.length === 0 ? [] : [this.promptEvent(start, logits, logits.length / tokens)]),
+      ...this.promptFeatures(start, readings),
+    ];
   }
 
   /**

@@ -19,6 +19,7 @@ import { AttachedSaes } from "../saes/attached-saes.js";
 import { describeFeature } from "./describe-feature.js";
 import { EngineLoop } from "./loop.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
+import { placesOf } from "./places.js";
 import { toFault } from "./thread-fault.js";
 
 /** Share of the memory, the machine's or the GPU's, that the keys and values of one text in `mode: full` may take. */
@@ -80,13 +81,17 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const fullLength = Math.floor((device.memoryBytes * FULL_MODE_SHARE) / bytesPerToken);
   const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : availableParallelism());
   const names = [id, ...folderNames(path)].filter((name) => name !== "");
-  const places = { threads, spin, device, replays: asked.cudaGraphs };
-  const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, ...places });
-  const runner = new Runner(model, { window, ...places, taps: saes.hooks, cuttingSaes: saes.cutting });
+  const where = { threads, spin, device, replays: asked.cudaGraphs };
+  const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, ...where });
+  const runner = new Runner(model, { window, ...where, taps: saes.hooks, cuttingSaes: saes.cutting });
   runner.load({ window, sinks });
   const tokens = first.tokens === null ? null : new TokenBytes(first.tokens);
-  const options = { ...asked, window, sinks, eosTokenIds, fullLength, tokens, saes };
-  const loop = new EngineLoop(runner, options, (request, events) => report({ type: "events", request, events }));
+  const places = placesOf({
+    ...{ shape, geometry: { window, sinks }, activations: model.activations, asked: asked.parallel },
+    ...{ memoryBytes: device.memoryBytes, weightBytes: model.weights.bytes },
+  });
+  const options = { ...asked, ...places, window, sinks, eosTokenIds, fullLength, tokens, saes };
+  const loop = new EngineLoop(runner, options, (outbox) => report({ type: "events", outbox }));
   listen(loop, runner, saes, asked.stallTimeoutMs);
   const card: ModelCard = {
     id: id === "" ? basename(path) : id,
@@ -99,6 +104,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     longest: shape.learnedPositions,
     window,
     sinks,
+    parallel: places.parallel,
     archiveTokens:
       retrievingLayers(shape).length === 0
         ? null

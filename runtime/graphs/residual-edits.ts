@@ -25,7 +25,7 @@ interface EditTerms {
   readonly normalisation: readonly number[];
   readonly parameters: readonly number[];
   /** Whose cut is asked whether it keeps which of its dSae features; null: none. */
-  readonly cut: { readonly sae: string; readonly feature: number; readonly dSae: number } | null;
+  readonly cut: { readonly sae: string; readonly feature: number } | null;
 }
 
 type Resources = Pick<GraphResources, "model" | "device" | "cuttingSaes">;
@@ -43,13 +43,27 @@ export function residualEdits(edits: readonly FeatureEdit[], saeOf: (id: string)
   return byHook;
 }
 
-/** Numbers that are computed for each token to see which edited features are kept. */
-export function comparisons(edits: ResidualEdits | null): number {
-  const ofHook = (terms: readonly EditTerms[]) => terms.length * Math.max(0, ...terms.map(({ cut }) => cut?.dSae ?? 0));
-  return Math.max(0, ...[...(edits?.values() ?? [])].map(ofHook));
+/** Numbers that are computed for each token to see which edited features are kept. @param saeOf as of `residualEdits` */
+export function comparisons(
+  edits: readonly FeatureEdit[],
+  saeOf: (id: string) => Pick<EditableSae, "hook" | "description">,
+): number {
+  const byHook = new Map<HookName, { count: number; widest: number }>();
+  for (const edit of edits) {
+    const { hook, description } = saeOf(edit.sae);
+    const known = byHook.get(hook) ?? { count: 0, widest: 0 };
+    const width = asksCut(edit, description) ? description.dSae : 0;
+    byHook.set(hook, { count: known.count + 1, widest: Math.max(known.widest, width) });
+  }
+  return Math.max(0, ...[...byHook.values()].map(({ count, widest }) => count * widest));
 }
 
-function editTerms({ sae: id, feature, op, value, from }: FeatureEdit, sae: EditableSae): EditTerms {
+/** Whether it takes the SAE's own cut to know what an edit does. */
+const asksCut = ({ from, op }: FeatureEdit, { activation }: EditedSae): boolean =>
+  from === "kept" && op !== "add" && hasCut(activation);
+
+function editTerms(edit: FeatureEdit, sae: EditableSae): EditTerms {
+  const { sae: id, feature, op, value } = edit;
   const terms = featureTerms(sae.description, feature, sae.encoderColumn(feature));
   const parameters = { ...terms, ...DELTA[op](value) };
   const { normalisation } = sae.description;
@@ -59,10 +73,7 @@ function editTerms({ sae: id, feature, op, value, from }: FeatureEdit, sae: Edit
     decoder: sae.decoderRow(feature),
     normalisation: EDIT_NORMALISATIONS.map((kind) => (kind === scaling ? 1 : 0)),
     parameters: EDIT_PARAMETERS.map((name) => parameters[name]),
-    cut:
-      from === "kept" && op !== "add" && hasCut(sae.description.activation)
-        ? { sae: id, feature, dSae: sae.description.dSae }
-        : null,
+    cut: asksCut(edit, sae.description) ? { sae: id, feature } : null,
   };
 }
 

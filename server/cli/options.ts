@@ -128,7 +128,11 @@ export const ServeOptions = z.object({
   ),
   host: value(z.string().min(1).default("127.0.0.1"), "address", "address to listen on; 0.0.0.0: all"),
   port: value(integer(0, 65535).prefault("8080"), "port", "port to listen on; 0 takes a free one"),
-  parallel: value(integer(1, 4096).prefault("8"), "n", "sequences that run at once"),
+  parallel: value(
+    integer(1, 4096).optional(),
+    "n",
+    "sequences that run at once; default: 16, or fewer where memory is short",
+  ),
   queueLimit: value(
     integer(0).prefault("64"),
     "n",

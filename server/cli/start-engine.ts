@@ -8,7 +8,8 @@ import { createProgress } from "./progress.js";
 
 /** How many sequences share the engine, and how long it waits for a reader. */
 export interface EngineLoad {
-  readonly parallel: number;
+  /** Left out: the engine's own default. */
+  readonly parallel?: number | undefined;
   readonly queueLimit: number;
   readonly stallTimeoutMs: number;
   /** Memory for keys that `lm_infinite.retrieve` keeps, bytes; left out: the engine's own default. */

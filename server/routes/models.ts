@@ -23,6 +23,7 @@ function toModelObject({ name, engine: { card } }: NamedModel) {
       hardware: card.hardware === "" ? null : card.hardware,
       window: card.window,
       sinks: card.sinks,
+      parallel: card.parallel,
       archive_tokens: card.archiveTokens,
       trained_length: card.trainedLength,
       longest: card.longest,

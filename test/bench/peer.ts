@@ -1,10 +1,10 @@
 import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
 import type { Precision } from "../../models/weights/block-format.js";
-import { ChunkSize } from "../../runtime/engine/chunk-size.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { benchFolder, SMOLLM2 } from "./bench-model.js";
 import { type LlamaCpp, openLlamaCpp } from "./llama-cpp.js";
+import { PlannedChunks } from "./planned-chunks.js";
 import { type GgufTypes, randomGguf } from "./random-gguf.js";
 import { argument, type Figure, median, report } from "./report.js";
 
@@ -65,14 +65,14 @@ async function openRunner(path: string, precision: Precision): Promise<Runner> {
 }
 
 function playRunner(runner: Runner): Player {
-  const chunks = new ChunkSize(CONTEXT, runner.model.weights.bytes);
+  const chunks = new PlannedChunks(runner.model, CONTEXT);
   const open = () => {
     const cache = runner.openCache({ window: CONTEXT, sinks: 10 });
     return { cache, row: cache.allocate() };
   };
   const fill = ({ cache, row }: ReturnType<typeof open>, tokens: readonly number[]) => {
     for (let start = 0; start < tokens.length; ) {
-      const chunk = tokens.slice(start, start + chunks.next(tokens.length - start, false));
+      const chunk = tokens.slice(start, start + chunks.next(start, tokens.length - start));
       const began = performance.now();
       runner.prefill(cache, row, chunk);
       chunks.measured(chunk.length, performance.now() - began);

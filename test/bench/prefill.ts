@@ -1,9 +1,9 @@
 import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
-import { ChunkSize } from "../../runtime/engine/chunk-size.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { benchFolder, layerWeights, randomLlama, SMOLLM2 } from "./bench-model.js";
 import { MatMul } from "./matmul.js";
+import { PlannedChunks } from "./planned-chunks.js";
 import { argument, type Figure, median, report, timed } from "./report.js";
 
 /**
@@ -17,10 +17,10 @@ const GOAL = 0.7;
 const threads = Number(argument("threads") ?? availableParallelism());
 const model = await compileModel({ path: randomLlama(SMOLLM2), precision: "f32", cacheRoot: benchFolder("cache") });
 using runner = new Runner(model, { window: WINDOW, threads });
-const chunks = new ChunkSize(WINDOW, model.weights.bytes);
+const chunks = new PlannedChunks(model, WINDOW);
 const figures: Figure[] = [];
 prefill(1024);
-const settled = chunks.next(Number.POSITIVE_INFINITY, false);
+const settled = chunks.next(0, WINDOW);
 using matmul = new MatMul(settled, SMOLLM2.hidden, SMOLLM2.intermediate, threads);
 
 for (const tokens of [512, 16_384]) {
@@ -56,7 +56,7 @@ function prefill(tokens: number, peer?: MatMul): { seconds: number; operations: 
   const rates: number[] = [];
   let [seconds, operations] = [0, 0];
   for (let start = 0; start < tokens; ) {
-    const size = chunks.next(tokens - start, false);
+    const size = chunks.next(start, tokens - start);
     const ids = Array.from({ length: size }, (_, i) => ((start + i) * 7919) % SMOLLM2.vocab);
     const ms = timed(() => runner.prefill(cache, row, ids));
     chunks.measured(size, ms);

@@ -18,7 +18,6 @@ describe("options", () => {
       host: "127.0.0.1",
       port: 8080,
       precision: "auto",
-      parallel: 8,
       queueLimit: 64,
       stallTimeout: 60,
       drainTimeout: 30,

@@ -68,6 +68,7 @@ export const CARD: ModelCard = {
   longest: null,
   window: 32,
   sinks: 4,
+  parallel: 4,
   archiveTokens: 4096,
   precision: "f32",
   threads: 1,

@@ -88,9 +88,19 @@ const prompt = Int32Array.from(goldenIds("lm-infinite").slice(0, 5));
 
 function client(): { loop: EngineLoop; sent: GenerationEvent[]; submit: (id: number, maxTokens: number) => void } {
   const sent: GenerationEvent[] = [];
-  const options = { window: 32, sinks: 4, parallel: 4, stallTimeoutMs: 1000, eosTokenIds: [], tokens: null };
+  const options = {
+    window: 32,
+    sinks: 4,
+    parallel: 4,
+    parking: 4,
+    stallTimeoutMs: 1000,
+    eosTokenIds: [],
+    tokens: null,
+  };
   const saes = new AttachedSaes([]);
-  const loop = new EngineLoop(runner, { ...options, fullLength: 1000, saes }, (_, events) => sent.push(...events));
+  const loop = new EngineLoop(runner, { ...options, fullLength: 1000, saes }, (outbox) => {
+    for (const { events } of outbox) sent.push(...events);
+  });
   const submit = (id: number, maxTokens: number) =>
     loop.submit(id, [{ ...sequenceRequest({ maxTokens }), prompt: prompt.slice() }]);
   return { loop, sent, submit };

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterAll, afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { compileModel } from "../../../models/compile.js";
 import type { GenerationEvent } from "../../../runtime/contract/generation.js";
 import { eventCredit } from "../../../runtime/engine/event-credit.js";
@@ -11,7 +11,7 @@ import { AttachedSaes } from "../../../runtime/saes/attached-saes.js";
 import { goldenFolder, goldenIds } from "../../golden-tensors.js";
 import { type Asked, idsOf, ofKind, promptLogprobs, sequenceRequest, textOf } from "./requests.js";
 
-/** The engine's loop without its thread: every turn is taken by the test, so that what happens in between is known. */
+/** The engine's loop without its thread: every step is made by the test, so that what happens in between is known. */
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
 const model = await compileModel({ path: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
 const runner = new Runner(model, { window: 32, threads: 1 });
@@ -32,28 +32,23 @@ class Client {
       window: 32,
       sinks: 4,
       parallel: 4,
+      parking: 4,
       stallTimeoutMs: 1000,
       eosTokenIds: [],
       tokens: null,
       fullLength: 1000,
       saes: new AttachedSaes([]),
     };
-    this.loop = new EngineLoop(runner, { ...defaults, ...options }, (request, events) => {
-      for (const event of events) this.sent.push({ request, event });
+    this.loop = new EngineLoop(runner, { ...defaults, ...options }, (outbox) => {
+      for (const { request, events } of outbox) for (const event of events) this.sent.push({ request, event });
     });
   }
 
   submit(request: number, ...sequences: Asked[]): void {
-    this.loop.submit(
-      request,
-      sequences.map((each) => {
-        const whole = sequenceRequest(each);
-        return { ...whole, prompt: Int32Array.from(whole.prompt) };
-      }),
-    );
+    this.loop.submit(request, sequences.map(sequenceRequest));
   }
 
-  /** Takes turns until nobody can, or `done`. Readers of `acknowledged` requests read everything at once. */
+  /** Makes steps until there is nothing to do, or `done`. Readers of `acknowledged` requests read everything at once. */
   run(acknowledged: readonly number[] = [], done: () => boolean = () => false): void {
     for (let read = this.sent.length; !done() && this.loop.step(); read = this.sent.length) {
       for (const { request, event } of this.sent.slice(read)) {
@@ -73,7 +68,7 @@ const client = (options?: Partial<EngineLoopOptions>): Client => {
   clients.push(made);
   return made;
 };
-/** Time passes where a test says so: all turns take alike, however busy the machine is. */
+/** Time passes where a test says so: all steps take alike, however busy the machine is. */
 beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }));
 afterEach(() => {
   vi.useRealTimers();
@@ -84,7 +79,7 @@ afterAll(() => {
   rmSync(cacheRoot, { recursive: true });
 });
 
-describe("sequences share the engine in turns", () => {
+describe("sequences share the engine", () => {
   it("a short text is written while a long prompt is still read", () => {
     const loop = client();
     loop.submit(0, { prompt: prompt(2000) });
@@ -130,6 +125,115 @@ describe("sequences share the engine in turns", () => {
   });
 });
 
+describe("what runs together", () => {
+  /** The runs of a graph: rows of a decode step, tokens of a chunk. */
+  const watched = () => {
+    const decoded = vi.spyOn(runner, "decode");
+    const prefilled = vi.spyOn(runner, "prefill");
+    onTestFinished(() => {
+      decoded.mockRestore();
+      prefilled.mockRestore();
+    });
+    return {
+      rows: () => decoded.mock.calls.map(([, , tokens]) => tokens.filter((token) => token !== null).length),
+      promptTokens: () => prefilled.mock.calls.reduce((sum, [, , ids]) => sum + ids.length, 0),
+    };
+  };
+
+  it("texts of any window are written in one run a step, those without starting tokens in another", () => {
+    const loop = client({ parallel: 16 });
+    const windows = [{}, { window: 16 }, { window: 5 }, { sinks: 0 }, { sinks: 0, window: 8 }];
+    loop.submit(0, ...windows.map((lambda) => ({ prompt: prompt(1), maxTokens: 20, lambda })));
+    const { rows } = watched();
+    loop.run([0]);
+    expect(new Set(rows())).toEqual(new Set([3, 2]));
+    expect(rows()).toHaveLength(40);
+  });
+
+  it("those that are edited, retrieve or keep all keys run each by itself", () => {
+    const loop = client({ parallel: 16 });
+    const lambdas = [{ retrieve: { k: 2 } }, { mode: "full" }, { mode: "full" }, {}] as const;
+    loop.submit(0, ...lambdas.map((lambda) => ({ prompt: prompt(3), maxTokens: 10, lambda })));
+    const { rows } = watched();
+    loop.run([0]);
+    expect(rows()).toEqual(Array(40).fill(1));
+  });
+
+  it("copies of a text share the reading of its prompt, and what is said of it goes to each", () => {
+    const ask = { prompt: Int32Array.from(prompt(75)), maxTokens: 6, promptLogprobs: 1 };
+    const alone = client();
+    alone.submit(0, ask);
+    alone.run([0]);
+    const loop = client({ parallel: 3, parking: 0 });
+    const { promptTokens } = watched();
+    // Two of them wait for a place until others have ended.
+    loop.submit(0, ...Array(5).fill(ask));
+    loop.run([0]);
+    expect(promptTokens()).toBe(74);
+    for (let index = 0; index < 5; index++) {
+      expect(idsOf(loop.of(0), index)).toEqual(idsOf(alone.of(0)));
+      expect(promptLogprobs(loop.of(0), index)).toEqual(promptLogprobs(alone.of(0)));
+    }
+  });
+
+  it("where the copy that reads fails, the next one reads", () => {
+    const ask = { prompt: Int32Array.from(prompt(75)), maxTokens: 6 };
+    const loop = client();
+    const { sampling } = sequenceRequest({});
+    const broken = {
+      ...sampling,
+      get seed(): number {
+        throw new TypeError("no such seed");
+      },
+    };
+    loop.submit(0, { ...ask, sampling: broken }, ask, ask);
+    const { promptTokens } = watched();
+    loop.run([0]);
+    expect(promptTokens()).toBe(74);
+    expect(ofKind(loop.of(0), "error")).toHaveLength(1);
+    for (const index of [1, 2]) expect(idsOf(loop.of(0), index)).toHaveLength(6);
+  });
+});
+
+it("more texts than places take turns, and each is what it is alone", () => {
+  const asked = Array.from({ length: 5 }, (_, i) => ({ prompt: prompt(20 + 17 * i), maxTokens: 150 - i }));
+  const alone = asked.map((each) => {
+    const loop = client();
+    loop.submit(0, each);
+    loop.run([0]);
+    return idsOf(loop.of(0));
+  });
+  const loop = client({ parallel: 2, parking: 4 });
+  const first = new Map<number, number>();
+  loop.submit(0, ...asked);
+  loop.run([0], () => {
+    vi.advanceTimersByTime(100);
+    for (const { event } of loop.sent)
+      if (event.type === "token" && !first.has(event.index)) first.set(event.index, loop.sent.length);
+    return false;
+  });
+  expect(asked.map((_, i) => idsOf(loop.of(0), i))).toEqual(alone);
+  const ended = loop.sent.findIndex(({ event }) => event.type === "end");
+  // Nobody waited for another's end.
+  expect(Math.max(...first.values())).toBeLessThan(ended);
+});
+
+it("a row for which no token is left ends alone", () => {
+  const loop = client();
+  const { sampling } = sequenceRequest({});
+  const cornered = { ...sampling, allowedTokenIds: [5], badWords: [[5, 5]] };
+  const ask = { prompt: prompt(9), maxTokens: 30 };
+  loop.submit(0, ask, { ...ask, sampling: cornered }, ask);
+  loop.run([0]);
+  const [before, failed, behind] = [0, 1, 2].map((index) => idsOf(loop.of(0), index));
+  expect(failed).toEqual([5]);
+  expect(ofKind(loop.of(0), "error", 1)).toMatchObject([{ error: { kind: "no_token_left" } }]);
+  const alone = client();
+  alone.submit(0, ask);
+  alone.run([0]);
+  expect([before, behind]).toEqual([idsOf(alone.of(0)), idsOf(alone.of(0))]);
+});
+
 describe("a reader that does not read", () => {
   it("pauses its own sequences, a bounded number of events ahead, and nobody else's", () => {
     const loop = client({ parallel: 2 });
@@ -173,7 +277,7 @@ describe("a reader that does not read", () => {
   });
 
   it("is given up after the stall timeout, and only then; its place goes to the next", () => {
-    const loop = client({ parallel: 1, stallTimeoutMs: 1000 });
+    const loop = client({ parallel: 1, parking: 1, stallTimeoutMs: 1000 });
     for (const request of [0, 1]) loop.submit(request, { maxTokens: null });
     loop.submit(2, { maxTokens: 5 });
     loop.run();

@@ -1,0 +1,106 @@
+import type { LambdaGeometry } from "../cache/lambda-cache.js";
+import type { Retrieval } from "../cache/retrieval.js";
+import type { StoredRow } from "../cache/row-snapshot.js";
+import type { SequenceRequest } from "../contract/generation.js";
+import type { CacheKind } from "./cache-pool.js";
+import type { Sequence } from "./sequence.js";
+
+/** What a sequence needs before it has a turn. */
+export interface MemberOptions {
+  /** Number of the request, and of the sequence in it. */
+  readonly request: number;
+  readonly index: number;
+  readonly asked: SequenceRequest;
+  readonly geometry: LambdaGeometry;
+  readonly kind: CacheKind;
+  readonly retrieval: Retrieval | null;
+  /** As of `PlannedSequence`. */
+  readonly free: number;
+  readonly grid: number;
+  /** Numbers that are computed for each prompt token to see which edited features are kept. */
+  readonly comparisons: number;
+  readonly start: () => Sequence;
+}
+
+/** A sequence in the engine, from its request to its end. What it computes with is made at its first turn: thousands may wait. */
+export class Member {
+  paused = false;
+  standing: "new" | "running" | "parked" = "new";
+  /** When its standing changed, ms. */
+  changedAt = performance.now();
+  /** What its row held; of a parked one, and of a new one whose prompt another has read. */
+  stored: StoredRow | null = null;
+  /** Has the same prompt, and reads it for this one, too; null: nobody does. */
+  leader: Member | null = null;
+  /** Whose prompt it reads. */
+  readonly followers: Member[] = [];
+  /** null before its first turn. */
+  #started: Sequence | null = null;
+
+  constructor(
+    /** In the order in which they come. */
+    readonly id: number,
+    readonly options: MemberOptions,
+  ) {}
+
+  get started(): Sequence | null {
+    return this.#started;
+  }
+
+  get sequence(): Sequence {
+    if (this.#started === null) {
+      const started = this.options.start();
+      started.prefilled = this.prefilled;
+      this.#started = started;
+    }
+    return this.#started;
+  }
+
+  /** Prompt tokens that are in its row, or will be once it has one. */
+  get prefilled(): number {
+    return this.#started?.prefilled ?? this.stored?.count ?? 0;
+  }
+
+  /** Prompt tokens that are still to be prefilled: all but the last, whose logits come from the decode graph. */
+  get left(): number {
+    const { prompt, maxTokens, promptLogprobs, features } = this.options.asked;
+    const isRead = maxTokens !== 0 || promptLogprobs !== null || features?.prompt === true;
+    return isRead ? prompt.length - 1 - this.prefilled : 0;
+  }
+
+  become(standing: Member["standing"]): void {
+    this.standing = standing;
+    this.changedAt = performance.now();
+  }
+
+  /** Its prompt is read by a member that was asked the same of it. */
+  follow(leader: Member): void {
+    this.leader = leader;
+    leader.followers.push(this);
+  }
+
+  /** Those whose prompt it reads go on by themselves. */
+  dismissFollowers(): readonly Member[] {
+    for (const each of this.followers) each.leader = null;
+    return this.followers.splice(0);
+  }
+}
+
+/** Whether two sequences of one request have prompts that are read alike, so that one can read for both. */
+export function haveSamePrompt(one: Member, other: Member): boolean {
+  const same = ({ left, options: { asked, geometry, kind } }: Member) => [
+    asked.prompt,
+    left,
+    kind,
+    geometry.window,
+    geometry.sinks,
+    asked.features,
+    asked.promptLogprobs,
+    asked.promptRanks,
+    asked.editsFrom,
+    asked.editsFrom === "prompt" ? asked.edits : null,
+  ];
+  const isStorable = one.options.kind === "shared" || one.options.kind === "edited";
+  const others = same(other);
+  return isStorable && one.left > 0 && same(one).every((each, i) => each === others[i]);
+}

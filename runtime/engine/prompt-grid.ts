@@ -1,0 +1,31 @@
+import type { CompiledModel } from "../../models/compile.js";
+
+const SMALLEST = 8;
+const LARGEST = 256;
+/** A GPU is busy with no fewer; what limits them is memory for the mask, of which each head has its own far in the text. */
+const LARGEST_ON_DEVICE = 1024;
+/** Bytes of weights times tokens of a chunk: about what takes a tenth of a second on two cores. */
+const WORK = 2e10;
+
+/** Where a prompt may be cut into chunks, as of `PlannedSequence`. */
+export interface PromptGrid {
+  readonly free: number;
+  readonly grid: number;
+}
+
+/**
+ * It depends on the model, on the kind of device and on the request alone, never on what else runs or on what was measured:
+ * past the window, where a text is cut changes its logits in the last digits.
+ * @param isHost whether the CPU computes, whose kernels give a token the same bits in every chunk of two tokens or more
+ * @param window of the request; infinite where it keeps all keys
+ */
+export function promptGrid({ shape, weights }: CompiledModel, isHost: boolean, window: number): PromptGrid {
+  const fitting = 2 ** Math.floor(Math.log2(WORK / weights.bytes));
+  const whole = isHost ? Math.min(LARGEST, Math.max(SMALLEST, fitting)) : LARGEST_ON_DEVICE;
+  const windows = shape.geometries.map((geometry) => (geometry.window === "lambda" ? window : geometry.window));
+  const grid = Math.min(whole, ...windows);
+  const evicting = Math.min(...windows);
+  // The last line of the grid before anything is evicted.
+  const free = Number.isFinite(evicting) ? Math.floor(evicting / grid) * grid : evicting;
+  return { free: isHost ? free : 0, grid };
+}

@@ -1,0 +1,178 @@
+import type { FeatureRequest, SaeReading } from "../contract/features.js";
+import type { Runner } from "../graphs/runner.js";
+import { type Residuals, runTapped, type TapRows } from "../graphs/tap-outputs.js";
+import type { AttachedSaes } from "../saes/attached-saes.js";
+import type { CachePool } from "./cache-pool.js";
+import type { Member } from "./member.js";
+import type { Costs, Plan } from "./plan.js";
+import type { Place } from "./sequence.js";
+
+/** What a step has computed for one sequence. */
+export type StepResult =
+  /** Prompt tokens [start, start + tokens); logits [tokens, vocab], empty where nobody wants them. */
+  | {
+      readonly type: "chunk";
+      readonly member: Member;
+      readonly start: number;
+      readonly tokens: number;
+      readonly logits: Float32Array;
+      readonly readings: readonly (readonly SaeReading[])[];
+    }
+  /** Logits [vocab] behind its last token, valid until the next result, and readings of that token, if it is read. */
+  | {
+      readonly type: "decoded";
+      readonly member: Member;
+      readonly logits: Float32Array;
+      readonly readings: readonly SaeReading[] | null;
+    }
+  /** Its prompt is read, and nothing more is asked for. */
+  | { readonly type: "read"; readonly member: Member }
+  | { readonly type: "failed"; readonly member: Member; readonly error: unknown };
+
+/** A sequence that decodes, and where. */
+interface Decoding {
+  readonly member: Member;
+  readonly place: Place;
+}
+
+/** Weight of the newest measurement in the costs of runs. */
+const NEWEST = 0.3;
+
+/** Carries out plans: the only part of the engine that touches tensors. */
+export class StepRunner {
+  readonly #costs = { decode: 0, promptToken: 0, readToken: 0 };
+
+  constructor(
+    readonly runner: Runner,
+    readonly saes: AttachedSaes,
+    readonly caches: CachePool,
+  ) {}
+
+  /** What runs took lately. */
+  get costs(): Costs {
+    return this.#costs;
+  }
+
+  /**
+   * Does what a plan says, piece by piece. A result is to be applied before the next one is asked for: sequences that are
+   * not among the members any more are left out of the rest. What fails is told of those that it fails for, and no others.
+   */
+  *run(plan: Plan, members: ReadonlyMap<number, Member>): Generator<StepResult> {
+    const here = (ids: readonly number[]) => ids.flatMap((id) => members.get(id) ?? []);
+    for (const member of here(plan.park)) yield* failing(member, () => this.#park(member));
+    for (const member of here(plan.place)) member.become("running");
+    for (const { id, tokens } of plan.chunks)
+      for (const member of here([id])) yield* failing(member, () => this.#prefill(member, tokens));
+    const began = performance.now();
+    for (const ids of plan.decode) yield* this.#decode(here(ids));
+    if (plan.decode.length > 0) this.#measured("decode", performance.now() - began);
+  }
+
+  #park(member: Member): StepResult[] {
+    const place = member.started?.place ?? null;
+    if (place !== null) {
+      member.stored = this.caches.store(place);
+      this.caches.release(member.sequence);
+    }
+    member.become("parked");
+    return [];
+  }
+
+  #prefill(member: Member, tokens: number): StepResult[] {
+    const began = performance.now();
+    const { sequence } = member;
+    const { cache, row, archive } = this.caches.placeOf(member);
+    const { asked, prefilled: start } = sequence;
+    const ids = sequence.promptIds(start, start + tokens);
+    const wanted = asked.promptLogprobs === null ? [] : [...ids.keys()];
+    // Once for the whole prompt, not again and again as its chunks come.
+    cache.reserve(row, Math.min(sequence.prefillLength - start, cache.windowOf(row)) + 1);
+    archive?.reserve(sequence.promptLength);
+    const options = { edits: sequence.promptEdits, archive };
+    const features = asked.features?.prompt === true ? asked.features : null;
+    const run = (residuals?: Residuals | TapRows): Float32Array =>
+      this.runner.prefill(cache, row, ids, wanted, residuals === undefined ? options : { ...options, residuals });
+    const { result: logits, read: readings } =
+      features === null
+        ? { result: run(), read: [] }
+        : runTapped(this.runner.device, run, (residuals) => this.saes.read(features, residuals));
+    this.#measured(features === null ? "promptToken" : "readToken", (performance.now() - began) / tokens);
+    return [{ type: "chunk", member, start, tokens, logits, readings }];
+  }
+
+  /** One run for all of them; where it fails, each is run alone, so that only those fail for which it does. */
+  *#decode(members: readonly Member[]): Generator<StepResult> {
+    const ready: Decoding[] = [];
+    for (const member of members)
+      yield* failing(member, () => {
+        const { sequence } = member;
+        if (sequence.promptOnly && !sequence.readsNext) return [{ type: "read", member }];
+        const place = this.caches.placeOf(member);
+        place.cache.reserve(place.row, 1);
+        ready.push({ member, place });
+        return [];
+      });
+    const [one, ...others] = ready;
+    if (one === undefined) return;
+    if (others.length === 0) return yield* failing(one.member, () => this.#decodeTogether([one]));
+    let results: readonly StepResult[] | null = null;
+    try {
+      results = this.#decodeTogether([one, ...others]);
+    } catch {
+      // Whom it failed for is seen when each runs alone.
+    }
+    if (results !== null) yield* results;
+    else for (const each of ready) yield* failing(each.member, () => this.#decodeTogether([each]));
+  }
+
+  #decodeTogether(decoding: readonly [Decoding, ...Decoding[]]): StepResult[] {
+    const rows = decoding.map(({ place }) => place.row);
+    const first = Math.min(...rows);
+    const tokens = Array<number | null>(Math.max(...rows) - first + 1).fill(null);
+    const asked = Array<FeatureRequest | null>(tokens.length).fill(null);
+    for (const { member, place } of decoding) {
+      tokens[place.row - first] = member.sequence.lastToken;
+      if (member.sequence.readsNext) asked[place.row - first] = member.sequence.asked.features;
+    }
+    const [{ member, place }] = decoding;
+    const options = { edits: [member.sequence.edits], archive: place.archive };
+    const run = (residuals?: Residuals | TapRows): Float32Array =>
+      this.runner.decode(place.cache, first, tokens, residuals === undefined ? options : { ...options, residuals });
+    const { result: logits, read: readings } = asked.some((each) => each !== null)
+      ? runTapped(this.runner.device, run, (residuals) => this.#read(asked, residuals))
+      : { result: run(), read: [] };
+    const { vocabSize } = this.runner.model.shape;
+    return decoding.map(({ member, place }): StepResult => {
+      const at = place.row - first;
+      const isRead = asked[at] !== null;
+      if (isRead && readings instanceof Error) return { type: "failed", member, error: readings };
+      const own = logits.subarray(at * vocabSize, (at + 1) * vocabSize);
+      const ofToken = isRead && !(readings instanceof Error) ? (readings[at] ?? []) : null;
+      return { type: "decoded", member, logits: own, readings: ofToken };
+    });
+  }
+
+  /** An error is returned: the tokens are in the cache already, and a run that is repeated would have them twice. */
+  #read(asked: readonly (FeatureRequest | null)[], residuals: Residuals | TapRows): SaeReading[][] | Error {
+    try {
+      return this.saes.readStep(asked, residuals);
+    } catch (error) {
+      return error instanceof Error ? error : new Error(String(error));
+    }
+  }
+
+  #measured(cost: keyof Costs, ms: number): void {
+    this.#costs[cost] = this.#costs[cost] === 0 ? ms : (1 - NEWEST) * this.#costs[cost] + NEWEST * ms;
+  }
+}
+
+/** The results of `work`; where it throws, its member has failed. */
+function* failing(member: Member, work: () => readonly StepResult[]): Generator<StepResult> {
+  let results: readonly StepResult[];
+  try {
+    results = work();
+  } catch (error) {
+    results = [{ type: "failed", member, error }];
+  }
+  yield* results;
+}
