@@ -4,7 +4,7 @@ import { CPU, type Device } from "../ort/device.js";
 import { OrtError } from "../ort/library.js";
 import type { Tensor } from "../ort/tensor.js";
 import { type BufferSize, CacheBuffers, type ChunkKeyValues, type RawKeys } from "./cache-buffers.js";
-import { Ring } from "./ring.js";
+import { DOUBLING, type Growth, Ring, SMALL_STEPS } from "./ring.js";
 
 export interface LambdaGeometry {
   /** W: keys of the last W tokens are kept. Infinity keeps all (`mode: full`). */
@@ -38,6 +38,7 @@ export class LambdaCache implements Disposable {
   readonly window: number;
   readonly sinks: number;
   readonly #buffers: CacheBuffers;
+  readonly #growth: Growth;
   #rows: Row[] = [];
 
   constructor(
@@ -53,6 +54,7 @@ export class LambdaCache implements Disposable {
     this.window = window;
     this.sinks = sinks;
     this.#buffers = new CacheBuffers(shape, sinks, activations, device);
+    this.#growth = device.isHost ? SMALL_STEPS : DOUBLING;
   }
 
   /** Per layer, [rows, kvHeads, slots, headDim]. */
@@ -99,7 +101,7 @@ export class LambdaCache implements Disposable {
    * While a cache grows, it takes what it had besides.
    */
   bytesFor(rows: number, tokens: number, window = this.window): number {
-    const slots = this.#rings(window).map((ring) => ring.slotsFor(tokens));
+    const slots = this.#rings(window).map((ring) => ring.slotsFor(tokens, this.#growth));
     return this.#buffers.bytesOf({ rows: this.#capacityFor(rows), slots });
   }
 
@@ -250,7 +252,7 @@ export class LambdaCache implements Disposable {
 
   /** Never fewer rows or slots than there are. */
   #grow(rows: number, rings: readonly Ring[], tokens: number): void {
-    const slots = rings.map((ring, geometry) => Math.max(this.slots(geometry), ring.slotsFor(tokens)));
+    const slots = rings.map((ring, geometry) => Math.max(this.slots(geometry), ring.slotsFor(tokens, this.#growth)));
     if (rows <= this.capacity && slots.every((each, geometry) => each === this.slots(geometry))) return;
     this.#buffers.resize({ rows: Math.max(rows, this.capacity), slots });
   }
@@ -259,7 +261,7 @@ export class LambdaCache implements Disposable {
   #shrink(): void {
     if (this.#rows.length === 0 || !this.device.isHost) return;
     const slots = this.shape.geometries.map((_, geometry) =>
-      Math.max(...this.#rows.map(({ rings, reserved }) => rings[geometry]?.slotsFor(reserved) ?? 0)),
+      Math.max(...this.#rows.map(({ rings, reserved }) => rings[geometry]?.slotsFor(reserved, this.#growth) ?? 0)),
     );
     const size: BufferSize = { rows: this.#capacityFor(this.#rows.length), slots };
     if (this.#buffers.bytesOf(size) * WORTH_SHRINKING > this.bytes) return;

@@ -1,7 +1,17 @@
 import type { Geometry } from "../../models/graph-interface.js";
 
-/** Slots a row begins with, beyond the starting tokens; doubled until the window is full. */
-const FIRST_SLOTS = 256;
+/**
+ * How slots grow, beyond those of the starting tokens. Attention reads all slots, used or not, so on a processor they grow in
+ * small steps; a recording of a GPU is of one number of slots, so there they double.
+ */
+export interface Growth {
+  /** The smallest step, and slots that a row begins with. */
+  readonly least: number;
+  /** Steps from one power of two to the next. */
+  readonly perDoubling: number;
+}
+export const SMALL_STEPS: Growth = { least: 64, perDoubling: 8 };
+export const DOUBLING: Growth = { least: 256, perDoubling: 1 };
 
 /**
  * Slots come in multiples of this. ONNX Runtime's products sum whole groups of keys in an order that does not depend on how
@@ -47,9 +57,11 @@ export class Ring {
   }
 
   /** Slots for a text of so many tokens, in steps. */
-  slotsFor(tokens: number): number {
-    let slots = this.sinks + FIRST_SLOTS;
-    while (slots < tokens) slots = this.sinks + (slots - this.sinks) * 2;
-    return Math.ceil(Math.min(slots, this.full) / GROUP) * GROUP;
+  slotsFor(tokens: number, { least, perDoubling }: Growth): number {
+    const wanted = Math.max(least, tokens - this.sinks);
+    // The step from a power of two on to the next.
+    const step = Math.max(least, 2 ** Math.ceil(Math.log2(wanted) - 1) / perDoubling);
+    const slots = Math.ceil(wanted / step) * step;
+    return Math.ceil(Math.min(this.sinks + slots, this.full) / GROUP) * GROUP;
   }
 }
