@@ -347,6 +347,47 @@ describe("a request that is cancelled", () => {
     }
   });
 
+  it("leaves the batch in the next step, in which the one that waited for its place begins", () => {
+    const loop = client({ parallel: 3 });
+    for (const request of [0, 1, 2, 3]) loop.submit(request, { prompt: prompt(5 + request), maxTokens: null });
+    loop.run([], () => idsOf(loop.of(2)).length === 4);
+    expect(loop.of(3)).toEqual([]);
+    const decode = vi.spyOn(runner, "decode");
+    onTestFinished(() => decode.mockRestore());
+    const decoded = (): number => {
+      decode.mockClear();
+      loop.loop.step();
+      return decode.mock.calls.flatMap(([, , tokens]) => tokens.filter((token) => token !== null)).length;
+    };
+    expect(decoded()).toBe(3);
+    const gone = idsOf(loop.of(1)).length;
+    loop.loop.cancel(1);
+    expect(decoded()).toBe(3);
+    expect(idsOf(loop.of(3))).toHaveLength(1);
+    loop.loop.cancel(0);
+    expect(decoded()).toBe(2);
+    expect(idsOf(loop.of(1))).toHaveLength(gone);
+  });
+
+  it("has no further chunk of its prompt read, and choices that waited for it neither", () => {
+    const loop = client({ parallel: 2 });
+    const long = Int32Array.from(prompt(1500));
+    loop.submit(0, ...Array.from({ length: 3 }, () => ({ prompt: long, maxTokens: 5 })));
+    loop.submit(1, { prompt: prompt(8), maxTokens: 5 });
+    for (let i = 0; i < 3; i++) loop.loop.step();
+    const prefill = vi.spyOn(runner, "prefill");
+    onTestFinished(() => prefill.mockRestore());
+    loop.loop.step();
+    expect(prefill.mock.calls.length).toBeGreaterThan(0);
+    loop.loop.cancel(0);
+    prefill.mockClear();
+    loop.run([1]);
+    expect(prefill).not.toHaveBeenCalled();
+    expect(loop.of(0)).toEqual([]);
+    expect(idsOf(loop.of(1))).toHaveLength(5);
+    expect(loop.loop.cacheBytes).toBe(0);
+  });
+
   it("leaves the others what they were", () => {
     const loop = client();
     loop.submit(0, { prompt: prompt(40), maxTokens: 20 });
