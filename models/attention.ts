@@ -1,5 +1,5 @@
-import type { Geometry, ModelShape, Positions, RotaryInputs } from "./graph-interface.js";
-import type { ActivationType, Dimension, GraphBuilder, Value } from "./onnx/graph.js";
+import { BATCH, type Geometry, type ModelShape, type Positions, type RotaryInputs } from "./graph-interface.js";
+import type { ActivationType, Dimension, GraphBuilder, OpenSize, Value } from "./onnx/graph.js";
 
 /** The lowest finite number of float16. */
 const LOWEST_F16 = -65504;
@@ -61,14 +61,29 @@ export function rotaryInputs(
   positions: Dimension,
   { rotaryDim }: Rotary,
 ): RotaryInputs {
-  const shape = ["batch", positions, rotaryDim / 2];
+  const shape = [BATCH, positions, rotaryDim / 2];
   return { cos: graph.input(`${prefix}cos`, "float32", shape), sin: graph.input(`${prefix}sin`, "float32", shape) };
 }
 
-/** Unrotated keys of the starting tokens in all layers of a geometry, [batch, layers of it * kvHeads, sinks, headDim]. */
+/** Slots of the buffers of a geometry's layers. */
+export const slotsOf = (geometry: number): OpenSize => `g${geometry}.slots`;
+
+/** A layer's buffers in the cache. */
+export function cacheInputs(
+  graph: GraphBuilder,
+  { kvHeads, headDim }: CacheShape,
+  layer: number,
+  geometry: number,
+): { readonly keys: Value; readonly values: Value; readonly shape: readonly Dimension[] } {
+  const shape = [BATCH, kvHeads, slotsOf(geometry), headDim];
+  const buffer = (name: string): Value => graph.input(`${name}.${layer}`, graph.activations, shape);
+  return { keys: buffer("keys"), values: buffer("values"), shape };
+}
+
+/** Unrotated keys of the starting tokens in all layers of a geometry. */
 export const sinkKeysInput = (graph: GraphBuilder, prefix: string, cache: CacheShape, geometry: number): Value =>
   graph.input(`${prefix}sink_keys`, graph.activations, [
-    "batch",
+    BATCH,
     layersOf(cache, geometry) * cache.kvHeads,
     cache.sinks,
     cache.headDim,

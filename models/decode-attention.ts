@@ -3,6 +3,7 @@ import {
   alibiBias,
   attention,
   type CacheShape,
+  cacheInputs,
   type LayerAttention,
   layersOf,
   placeOf,
@@ -10,12 +11,13 @@ import {
   rotaryInputs,
   rotate,
   sinkKeysInput,
+  slotsOf,
   sum,
   turnsSinks,
 } from "./attention.js";
-import type { DecodeInterface, Geometry } from "./graph-interface.js";
+import { BATCH, type DecodeInterface, type Geometry } from "./graph-interface.js";
 import type { MiddleRetrieval } from "./middle-retrieval.js";
-import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
+import type { GraphBuilder, Value } from "./onnx/graph.js";
 
 type DecodeGeometry = DecodeInterface["geometries"][number];
 
@@ -56,9 +58,7 @@ export class DecodeAttention implements LayerAttention {
     const { heads, kvHeads, headDim } = sizes;
     const { geometry, nth } = placeOf(cache, layer);
     const { writeIndex } = this.geometries[geometry]!;
-    const shape: Dimension[] = ["batch", kvHeads, `g${geometry}.slots`, headDim];
-    const keys = graph.input(`keys.${layer}`, graph.activations, shape);
-    const values = graph.input(`values.${layer}`, graph.activations, shape);
+    const { keys, values, shape } = cacheInputs(graph, cache, layer, geometry);
     const keyOutputs: Value[] = [];
     const scatter = (buffer: Value, update: Value, at: Value | null, name: string): Value => {
       graph.op("TensorScatter", at === null ? [buffer, update] : [buffer, update, at], { axis: -2 }, name);
@@ -84,7 +84,7 @@ export class DecodeAttention implements LayerAttention {
       geometry,
       keys: { input: keys, outputs: keyOutputs },
       values: { input: values, outputs: [valueOutput] },
-      rawKey: keepsRaw ? graph.output(key, graph.activations, ["batch", kvHeads, 1, headDim]) : null,
+      rawKey: keepsRaw ? graph.output(key, graph.activations, [BATCH, kvHeads, 1, headDim]) : null,
       archive,
     });
     return graph.op("Reshape", [attended, graph.constant("int64", [3], [0, 1, heads * headDim])]);
@@ -107,6 +107,7 @@ export class DecodeAttention implements LayerAttention {
     const alibi = positions.kind === "alibi";
     const middle = this.retrieval?.geometries[i] ?? null;
     return {
+      slots: slotsOf(i),
       rotary: positions.kind === "rotary" ? rotaryInputs(graph, prefix, 1, positions) : null,
       sinks:
         positions.kind === "rotary" && turnsSinks(geometry, cache.sinks)
@@ -115,9 +116,9 @@ export class DecodeAttention implements LayerAttention {
               keys: sinkKeysInput(graph, prefix, cache, i),
             }
           : null,
-      writeIndex: graph.input(`${prefix}write_index`, "int64", ["batch"]),
-      length: alibi || middle !== null ? null : graph.input(`${prefix}length`, "int64", ["batch"]),
-      distances: alibi ? graph.input(`${prefix}distances`, "float32", ["batch", 1, 1, `${prefix}slots`]) : null,
+      writeIndex: graph.input(`${prefix}write_index`, "int64", [BATCH]),
+      length: alibi || middle !== null ? null : graph.input(`${prefix}length`, "int64", [BATCH]),
+      distances: alibi ? graph.input(`${prefix}distances`, "float32", [BATCH, 1, 1, slotsOf(i)]) : null,
       middle,
     };
   }

@@ -1,6 +1,6 @@
 import { type Activation, activate } from "./activation.js";
 import { type LayerAttention, softcap } from "./attention.js";
-import type { EditInputs, PrefillInterface, TapOutput } from "./graph-interface.js";
+import { BATCH, type EditInputs, type PrefillInterface, type TapOutput, TOKENS, WANTED } from "./graph-interface.js";
 import { type HookName, otherName } from "./hooks.js";
 import { MatrixProducts, type ProductOptions } from "./matrix-products.js";
 import type { ActivationType, GraphBuilder, Value } from "./onnx/graph.js";
@@ -111,7 +111,7 @@ export class Forward {
     let rows = this.#products.rows({ tensor: `${name}.weight`, shape: [vocab, width] }, this.ids);
     if (scale !== undefined) rows = graph.op("Mul", [rows, graph.constant("float32", [1], [scale])]);
     if (positions !== undefined) {
-      this.positions ??= graph.input("positions", "int64", ["batch", "tokens"]);
+      this.positions ??= graph.input("positions", "int64", [BATCH, TOKENS]);
       const vectors = this.#whole(`${positions.name}.weight`, [positions.count, width], "float32");
       rows = graph.add(rows, graph.op("Gather", [vectors, this.positions]));
     }
@@ -192,7 +192,7 @@ export class Forward {
     const unedited = before?.from ?? x;
     if (taps.has(hook)) {
       const output = graph.toFloat32(unedited);
-      if (!this.#tapped.has(output)) graph.output(output, "float32", ["batch", "tokens", hiddenSize]);
+      if (!this.#tapped.has(output)) graph.output(output, "float32", [BATCH, TOKENS, hiddenSize]);
       this.#tapped.add(output);
       this.taps.push({ hook, output });
     }
@@ -219,7 +219,7 @@ export class Forward {
     if (bias) logits = graph.op("Add", [logits, this.#whole(`${name}.bias`, [vocab], "float32")]);
     if (cap) logits = softcap(graph, logits, cap);
     graph.op("Identity", [logits], {}, "logits");
-    graph.output("logits", "float32", ["wanted", vocab]);
+    graph.output("logits", "float32", [WANTED, vocab]);
   }
 
   /**
@@ -235,7 +235,7 @@ export class Forward {
     }
     if (norm) x = graph.op("Mul", [x, graph.toFloat32(this.#part(norm.gain, norm.part, graph.activations))]);
     graph.op("Identity", [this.#logits(x, unembedding)], {}, "logits");
-    graph.output("logits", "float32", ["wanted", unembedding.vocab]);
+    graph.output("logits", "float32", [WANTED, unembedding.vocab]);
   }
 
   /** Of rows of float32. */

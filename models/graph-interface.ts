@@ -1,5 +1,5 @@
 import type { HookName } from "./hooks.js";
-import type { Value } from "./onnx/graph.js";
+import type { GraphSignature, OpenSize, Value } from "./onnx/graph.js";
 import type { RopeParameters } from "./rope.js";
 
 /** How the place of a token in the text enters attention. */
@@ -53,7 +53,12 @@ export interface ModelShape {
   readonly ignoresMean: "always" | "never" | "partly";
 }
 
-/** Rotary tables: two inputs [batch, n, rotaryDim / 2] for n positions. */
+/** Sizes that graphs leave open, besides those that their interfaces name: rows, tokens of each, and logits' rows. */
+export const BATCH: OpenSize = "batch";
+export const TOKENS: OpenSize = "tokens";
+export const WANTED: OpenSize = "wanted";
+
+/** Rotary tables: cos and sin of some positions. */
 export interface RotaryInputs {
   readonly cos: Value;
   readonly sin: Value;
@@ -61,20 +66,18 @@ export interface RotaryInputs {
 
 /** What a chunk needs to score the starting tokens apart. */
 export interface SinkScoreInputs {
-  /** Query heads, which the mask has an entry for. */
-  readonly heads: number;
-  /** One buffer [batch, heads, tokens, keys] for all of these: each layer writes its scores into the mask. */
+  /** One buffer for all of these: each layer writes its scores into the mask. */
   readonly masks: readonly Value[];
   /** The queries at distance W, and the starting tokens at their own positions. */
   readonly farQuery: RotaryInputs;
   readonly nearSinks: RotaryInputs;
-  /** Of each starting token, the first token of the chunk that stands W or more from it, [batch, 1, 1, sinks]. */
+  /** Of each starting token, the first token of the chunk that stands W or more from it. */
   readonly nearUntil: Value;
-  /** Added to these scores, [batch, 1, 1, sinks]: hides starting tokens that are not in the cache yet. */
+  /** Added to these scores: hides starting tokens that are not in the cache yet. */
   readonly hidden: Value;
-  /** First column of the mask that holds these scores, [1] int64. */
+  /** First column of the mask that holds these scores. */
   readonly column: Value;
-  /** Unrotated keys of the starting tokens, [batch, layers of the geometry * kvHeads, sinks, headDim]. */
+  /** Unrotated keys of the starting tokens. */
   readonly keys: Value;
 }
 
@@ -82,19 +85,21 @@ export interface SinkScoreInputs {
 export interface MiddleInputs {
   /** The query at the distance at which retrieved keys stand; null where positions do not rotate. */
   readonly query: RotaryInputs | null;
-  /** Added to the scores of the cache's slots, [batch, 1, 1, slots]: hides those not in use. */
+  /** Added to the scores of the cache's slots: hides those not in use. */
   readonly unused: Value;
 }
 
 /** Every key and value of one text in one layer, in the order of the text. */
 export interface ArchiveInputs {
-  /** Unrotated, [1, kvHeads, archived, headDim]. */
+  /** Tokens, and rows of `values`: as many for each key head. */
+  readonly tokens: OpenSize;
+  readonly rows: OpenSize;
+  /** Unrotated. */
   readonly keys: Value;
-  /** [kvHeads * archived, headDim]. */
   readonly values: Value;
-  /** Added to their scores, [1, 1, 1, archived]: hides keys that may not be retrieved. */
+  /** Added to their scores: hides keys that may not be retrieved. */
   readonly hidden: Value;
-  /** Of each query head, the first row of its key head among `values`, [heads, 1, 1] int64. */
+  /** Of each query head, the first row of its key head among `values`. */
   readonly firstRows: Value;
   /** Query heads, and the key head of each. */
   readonly keyHeads: readonly number[];
@@ -102,20 +107,21 @@ export interface ArchiveInputs {
 
 export interface TapOutput {
   readonly hook: HookName;
-  /** [batch, tokens, hiddenSize]. */
   readonly output: Value;
 }
 
 /** Inputs through which features are edited at a hook; a row without an edit has zeros. */
 export interface EditInputs {
   readonly hook: HookName;
-  /** [batch, hiddenSize, edits] encoder columns; centred (minus their mean) where the normalisation takes the mean off. */
+  /** Edits of each row. */
+  readonly count: OpenSize;
+  /** Encoder columns; centred (minus their mean) where the normalisation takes the mean off. */
   readonly encoder: Value;
-  /** [batch, edits, hiddenSize] decoder rows. */
+  /** Decoder rows. */
   readonly decoder: Value;
-  /** [batch, 3, edits]: 1 where the SAE's normalisation is EDIT_NORMALISATIONS[i], else 0. */
+  /** 1 where the SAE's normalisation is EDIT_NORMALISATIONS[i], else 0. */
   readonly normalisation: Value;
-  /** [batch, 6, edits], see EDIT_PARAMETERS. */
+  /** See EDIT_PARAMETERS. */
   readonly parameters: Value;
   /** One entry for each SAE at this place that has a cut. */
   readonly cuts: readonly CutInputs[];
@@ -125,20 +131,21 @@ export interface EditInputs {
 export interface CutInputs {
   /** The SAE's id. */
   readonly sae: string;
-  /** Whether any edit asks for it, bool [1], on the host; if not, nothing is computed. */
+  /** Whether any edit asks for it; if not, nothing is computed. */
   readonly asked: Value;
-  /** The feature of each edit that does, int64 [batch, 1, edits]; of all others -1. */
+  /** The feature of each edit that does; of all others -1. */
   readonly features: Value;
   /** Inputs for the SAE's weights, by their names in the SAE's file. */
   readonly weights: ReadonlyMap<string, Value>;
 }
 
 interface Names {
-  /** [batch, tokens] int64. */
+  /** Types and shapes of all that these name. */
+  readonly signature: GraphSignature;
   readonly ids: Value;
-  /** [wanted, vocabSize]. */
+  /** Of the wanted tokens; of a decode graph, those are all rows. */
   readonly logits: Value;
-  /** Positions of the tokens, [batch, tokens] int64; null where the model has learned none. */
+  /** Positions of the tokens; null where the model has learned none. */
   readonly positions: Value | null;
   readonly taps: readonly TapOutput[];
   /** Hooks that are one tensor share their inputs. */
@@ -154,30 +161,29 @@ export interface DecodeInterface extends Names {
   /** Whether a GPU may record a run and replay it. */
   readonly recordable: boolean;
   readonly geometries: readonly {
+    /** Slots of the cache's buffers. */
+    readonly slots: OpenSize;
     /** The token's own position; null where positions do not rotate. */
     readonly rotary: RotaryInputs | null;
-    /**
-     * Where each starting token stands now, and their unrotated keys [batch, layers of the geometry * kvHeads, sinks,
-     * headDim]; null where none are turned.
-     */
+    /** Where each starting token stands now, and their unrotated keys; null where none are turned. */
     readonly sinks: { readonly rotary: RotaryInputs; readonly keys: Value } | null;
-    /** Slot the token's key and value go to, [batch] int64. */
+    /** Slot the token's key and value go to. */
     readonly writeIndex: Value;
-    /** Slots in use after the write, [batch] int64; null where `distances` or `middle` says it. */
+    /** Slots in use after the write; null where `distances` or `middle` says it. */
     readonly length: Value | null;
-    /** ALiBi: of the token in each slot, [batch, 1, 1, slots], UNSEEN in slots that are not in use; else null. */
+    /** ALiBi: of the token in each slot, UNSEEN in slots that are not in use; else null. */
     readonly distances: Value | null;
     /** null where nothing is retrieved. */
     readonly middle: MiddleInputs | null;
   }[];
-  /** Keys that each query head retrieves, [1] int64, at most those in the archive; null in graphs without retrieval. */
+  /** Keys that each query head retrieves, at most those in the archive; null in graphs without retrieval. */
   readonly retrieved: Value | null;
   readonly layers: readonly {
     readonly geometry: number;
-    /** [batch, kvHeads, slots, headDim]; every output is the input's own memory. */
+    /** The cache's buffers; every output is the input's own memory. */
     readonly keys: { readonly input: Value; readonly outputs: readonly Value[] };
     readonly values: { readonly input: Value; readonly outputs: readonly Value[] };
-    /** The token's unrotated key, [batch, kvHeads, 1, headDim]; null where nobody keeps it, or it is not rotated. */
+    /** The token's unrotated key; null where nobody keeps it, or it is not rotated. */
     readonly rawKey: Value | null;
     /** null where nothing is retrieved. */
     readonly archive: ArchiveInputs | null;
@@ -189,31 +195,35 @@ export interface DecodeInterface extends Names {
  * to 2^24.
  */
 export interface SeenInputs {
-  /** 0, 1, 2, ...: [batch, 1, tokens, 1]. */
+  /** 0, 1, 2, ... */
   readonly tokens: Value;
-  /** Of each key, the first token that sees it, and the first after these that does not, [batch, 1, 1, keys] each. */
+  /** Of each key, the first token that sees it, and the first after these that does not. */
   readonly from: Value;
   readonly until: Value;
 }
 
-/** What the distances of keys are computed from, float32. */
+/** What the distances of keys are computed from. */
 export interface DistanceInputs {
-  /** Of each key, counted from the chunk's first token, [batch, 1, 1, keys]. */
+  /** Of each key, counted from the chunk's first token. */
   readonly places: Value;
-  /** W, [1]. */
+  /** W. */
   readonly window: Value;
 }
 
 /** Names of a prefill graph: a chunk of tokens; the cache is only read. */
 export interface PrefillInterface extends Names {
   readonly phase: "prefill";
-  /** Positions in the chunk whose logits are wanted, [wanted] int64. */
+  /** Positions in the chunk whose logits are wanted. */
   readonly wanted: Value;
   readonly geometries: readonly {
+    /** Slots of the cache's buffers. */
+    readonly slots: OpenSize;
+    /** What the chunk attends to: past, chunk (starting tokens, if scored apart). */
+    readonly keys: OpenSize;
     readonly rotary: RotaryInputs | null;
-    /** The chunk attends to cache slots [0, pastEnd), [1] int64; those it does not see are hidden by the mask. */
+    /** The chunk attends to cache slots [0, pastEnd); those it does not see are hidden by the mask. */
     readonly pastEnd: Value;
-    /** Which tokens of the chunk see which keys: past, chunk (starting tokens, if scored apart). */
+    /** Which tokens of the chunk see which keys. */
     readonly seen: SeenInputs;
     /** ALiBi: where the keys stand, and how far they are taken to be at most; else null. */
     readonly distances: DistanceInputs | null;
@@ -222,19 +232,18 @@ export interface PrefillInterface extends Names {
   }[];
   readonly layers: readonly {
     readonly geometry: number;
-    /** Cache buffers [batch, kvHeads, slots, headDim], and the chunk's [batch, kvHeads, tokens, headDim]. */
+    /** The cache's buffers, and the chunk's own. */
     readonly keys: { readonly input: Value; readonly output: Value };
     readonly values: { readonly input: Value; readonly output: Value };
-    /** The chunk's unrotated keys, [batch, kvHeads, tokens, headDim]; null where nobody keeps them, or they are not rotated. */
+    /** The chunk's unrotated keys; null where nobody keeps them, or they are not rotated. */
     readonly rawKey: Value | null;
   }[];
 }
 
 /** Names of the graph that maps directions in the residual stream to logits. */
 export interface LensInterface {
-  /** [wanted, hiddenSize]. */
+  readonly signature: GraphSignature;
   readonly directions: Value;
-  /** [wanted, vocabSize]. */
   readonly logits: Value;
   /** The weights it needs. */
   readonly weights: readonly Value[];

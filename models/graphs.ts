@@ -2,7 +2,14 @@ import type { DescribedModel } from "./architectures/architecture.js";
 import type { LayerAttention } from "./attention.js";
 import { DecodeAttention } from "./decode-attention.js";
 import { Forward } from "./forward.js";
-import type { DecodeInterface, LensInterface, PrefillInterface } from "./graph-interface.js";
+import {
+  BATCH,
+  type DecodeInterface,
+  type LensInterface,
+  type PrefillInterface,
+  TOKENS,
+  WANTED,
+} from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import { MiddleRetrieval } from "./middle-retrieval.js";
 import { type DeviceKind, GraphBuilder, type Value } from "./onnx/graph.js";
@@ -45,15 +52,15 @@ export function buildDecode(
   options: GraphOptions,
 ): BuiltGraph<DecodeInterface> {
   const graph = new GraphBuilder(activationsOf(options.precision), options.device);
-  const ids = graph.input("ids", "int64", ["batch", 1]);
+  const ids = graph.input("ids", "int64", [BATCH, 1]);
   const cache = { ...model.shape, sinks: options.sinks };
   const retrieval = options.retrieval ? new MiddleRetrieval(graph, cache) : null;
   const attention = new DecodeAttention(graph, cache, retrieval);
   const { taps, edits, hooks, positions } = run(model, plan, options, graph, attention, ids, null);
   const { geometries, layers } = attention;
   const retrieved = retrieval?.count ?? null;
-  const { recordable } = graph;
-  const own = { phase: "decode", recordable, logits: "logits" } as const;
+  const { recordable, signature } = graph;
+  const own = { phase: "decode", recordable, signature, logits: "logits" } as const;
   return {
     interface: { ...own, ids, positions, taps, edits, geometries, retrieved, layers },
     bytes: graph.serialize("decode"),
@@ -68,8 +75,8 @@ export function buildPrefill(
   options: GraphOptions & { readonly far: boolean },
 ): BuiltGraph<PrefillInterface> {
   const graph = new GraphBuilder(activationsOf(options.precision), options.device);
-  const ids = graph.input("ids", "int64", ["batch", "tokens"]);
-  const wanted = graph.input("wanted", "int64", ["wanted"]);
+  const ids = graph.input("ids", "int64", [BATCH, TOKENS]);
+  const wanted = graph.input("wanted", "int64", [WANTED]);
   const attention = new PrefillAttention(
     graph,
     { ...model.shape, sinks: options.sinks },
@@ -78,8 +85,9 @@ export function buildPrefill(
   );
   const { taps, edits, hooks, positions } = run(model, plan, options, graph, attention, ids, wanted);
   const { geometries, layers } = attention;
+  const own = { phase: "prefill", signature: graph.signature, logits: "logits" } as const;
   return {
-    interface: { phase: "prefill", ids, wanted, logits: "logits", positions, taps, edits, geometries, layers },
+    interface: { ...own, ids, wanted, positions, taps, edits, geometries, layers },
     bytes: graph.serialize(options.far ? "prefill-far" : "prefill"),
     hooks,
   };
@@ -94,14 +102,14 @@ export function buildLens(
   const activations = activationsOf(options.precision);
   const whole = new GraphBuilder(activations, options.device);
   const attention = new DecodeAttention(whole, { ...model.shape, sinks: options.sinks });
-  const { head } = run(model, plan, options, whole, attention, whole.input("ids", "int64", ["batch", 1]), null);
+  const { head } = run(model, plan, options, whole, attention, whole.input("ids", "int64", [BATCH, 1]), null);
   if (head === null) throw new RangeError(`${model.modelType} has no output matrix`);
   const graph = new GraphBuilder(activations, options.device);
   const { hiddenSize } = model.shape;
-  const directions = graph.input("directions", "float32", ["wanted", hiddenSize]);
+  const directions = graph.input("directions", "float32", [WANTED, hiddenSize]);
   new Forward(graph, plan, attention, "", null, { ...options, hiddenSize }).lens(directions, head);
   return {
-    interface: { directions, logits: "logits", weights: graph.weights },
+    interface: { signature: graph.signature, directions, logits: "logits", weights: graph.weights },
     bytes: graph.serialize("lens"),
   };
 }

@@ -5,9 +5,10 @@ import {
   type QueryKeyValue,
   rotaryInputs,
   rotate,
+  slotsOf,
   softcap,
 } from "./attention.js";
-import type { ArchiveInputs, MiddleInputs } from "./graph-interface.js";
+import { type ArchiveInputs, BATCH, type MiddleInputs } from "./graph-interface.js";
 import type { GraphBuilder, Value } from "./onnx/graph.js";
 
 /**
@@ -17,7 +18,7 @@ import type { GraphBuilder, Value } from "./onnx/graph.js";
  * An archive whose keys are all hidden changes nothing, so from which layer on keys are retrieved is left to its owner.
  */
 export class MiddleRetrieval {
-  /** How many keys each query head retrieves, [1] int64. */
+  /** How many keys each query head retrieves. */
   readonly count: Value;
   /** Per geometry; null where the window is a trained one. */
   readonly geometries: readonly (MiddleInputs | null)[];
@@ -26,13 +27,13 @@ export class MiddleRetrieval {
     readonly graph: GraphBuilder,
     readonly cache: CacheShape,
   ) {
-    this.count = graph.input("retrieved", "int64", [1]);
+    this.count = graph.hostInput("retrieved", "int64", [1]);
     this.geometries = cache.geometries.map(({ window, positions }, i) => {
       const prefix = `g${i}.`;
       if (window !== "lambda" || positions.kind === "alibi") return null;
       return {
         query: positions.kind === "rotary" ? rotaryInputs(graph, `${prefix}middle_`, 1, positions) : null,
-        unused: graph.input(`${prefix}unused`, "float32", ["batch", 1, 1, `${prefix}slots`]),
+        unused: graph.input(`${prefix}unused`, "float32", [BATCH, 1, 1, slotsOf(i)]),
       };
     });
   }
@@ -59,11 +60,13 @@ export class MiddleRetrieval {
     const { geometry } = placeOf(cache, layer);
     const inputs = this.geometries[geometry];
     if (!inputs) throw new RangeError(`layer ${layer} retrieves nothing`);
-    const slots = `archived.${layer}`;
+    const [tokens, rows] = [`archived.${layer}`, `archive_rows.${layer}`];
     const archive: ArchiveInputs = {
-      keys: graph.input(`archive_keys.${layer}`, graph.activations, ["batch", kvHeads, slots, headDim]),
-      values: graph.input(`archive_values.${layer}`, graph.activations, [`archive_rows.${layer}`, headDim]),
-      hidden: graph.input(`archive_hidden.${layer}`, "float32", ["batch", 1, 1, slots]),
+      tokens,
+      rows,
+      keys: graph.input(`archive_keys.${layer}`, graph.activations, [BATCH, kvHeads, tokens, headDim]),
+      values: graph.input(`archive_values.${layer}`, graph.activations, [rows, headDim]),
+      hidden: graph.input(`archive_hidden.${layer}`, "float32", [BATCH, 1, 1, tokens]),
       firstRows: graph.input(`archive_first_rows.${layer}`, "int64", [heads, 1, 1]),
       keyHeads: Array.from({ length: heads }, (_, head) => Math.floor((head * kvHeads) / heads)),
     };
@@ -81,9 +84,9 @@ export class MiddleRetrieval {
     const byKeyHead = graph.constant("int64", [4], [0, kvHeads, heads / kvHeads, -1]);
     const byHead = graph.constant("int64", [4], [0, heads, 1, headDim]);
     const seen = graph.op("MatMul", [graph.op("Reshape", [graph.toActivations(ofWindow), byKeyHead]), values]);
-    const rows = graph.op("Add", [found, archive.firstRows]);
+    const foundRows = graph.op("Add", [found, archive.firstRows]);
     const foundValues = graph.op("Reshape", [
-      graph.op("Gather", [archive.values, rows], { axis: 0 }),
+      graph.op("Gather", [archive.values, foundRows], { axis: 0 }),
       graph.constant("int64", [4], [0, heads, -1, headDim]),
     ]);
     const retrieved = graph.op("MatMul", [graph.toActivations(ofMiddle), foundValues]);

@@ -4,6 +4,7 @@ import {
   alibiBias,
   attention,
   type CacheShape,
+  cacheInputs,
   hiddenIn,
   type LayerAttention,
   layersOf,
@@ -13,20 +14,23 @@ import {
   rotaryInputs,
   rotate,
   sinkKeysInput,
+  slotsOf,
   softcap,
   sum,
   turnsSinks,
 } from "./attention.js";
 import {
+  BATCH,
   type DistanceInputs,
   type Geometry,
   type PrefillInterface,
   type RotaryInputs,
   type SeenInputs,
   type SinkScoreInputs,
+  TOKENS,
   UNSEEN,
 } from "./graph-interface.js";
-import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
+import type { Dimension, GraphBuilder, OpenSize, Value } from "./onnx/graph.js";
 
 /** A layer's unrotated keys of the starting tokens, and the same rotated to their positions: [batch, kvHeads, sinks, headDim]. */
 interface SinkKeys {
@@ -36,15 +40,15 @@ interface SinkKeys {
 
 /** Inputs of one geometry. `mask` is the newest of the masks, of which each layer whose starting tokens are scored apart makes one. */
 interface ChunkInputs {
+  readonly keys: OpenSize;
   readonly rotary: { readonly inputs: RotaryInputs; readonly positions: Rotary } | null;
   readonly pastEnd: Value;
-  readonly sinks: Omit<SinkScoreInputs, "heads" | "masks"> | null;
+  readonly sinks: Omit<SinkScoreInputs, "masks"> | null;
   readonly sinkKeys: readonly SinkKeys[];
   readonly seen: SeenInputs;
   readonly distances: DistanceInputs | null;
   readonly masks: Value[];
   mask: Value;
-  heads: number;
 }
 
 /**
@@ -73,12 +77,14 @@ export class PrefillAttention implements LayerAttention {
   }
 
   get geometries(): PrefillInterface["geometries"] {
-    return this.#inputs.map(({ rotary, pastEnd, sinks, seen, distances, masks, heads }) => ({
+    return this.#inputs.map(({ keys, rotary, pastEnd, sinks, seen, distances, masks }, i) => ({
+      slots: slotsOf(i),
+      keys,
       rotary: rotary?.inputs ?? null,
       pastEnd,
       seen,
       distances,
-      sinks: sinks === null ? null : { ...sinks, heads, masks },
+      sinks: sinks === null ? null : { ...sinks, masks },
     }));
   }
 
@@ -93,10 +99,8 @@ export class PrefillAttention implements LayerAttention {
     const { heads, kvHeads, headDim } = sizes;
     const { geometry, nth } = placeOf(cache, layer);
     const inputs = this.#inputs[geometry]!;
-    const buffer: Dimension[] = ["batch", kvHeads, `g${geometry}.slots`, headDim];
-    const chunk: Dimension[] = ["batch", kvHeads, "tokens", headDim];
-    const keys = graph.input(`keys.${layer}`, graph.activations, buffer);
-    const values = graph.input(`values.${layer}`, graph.activations, buffer);
+    const chunk: Dimension[] = [BATCH, kvHeads, TOKENS, headDim];
+    const { keys, values } = cacheInputs(graph, cache, layer, geometry);
     const turned = (x: Value): Value =>
       inputs.rotary === null ? x : rotate(graph, x, inputs.rotary.inputs, inputs.rotary.positions, headDim);
     const newKeys = turned(key);
@@ -150,7 +154,7 @@ export class PrefillAttention implements LayerAttention {
     ]);
     const limited = cap ? softcap(graph, scores, cap) : scores;
     const mask = (name: string): Value => {
-      inputs.masks.push(graph.output(name, graph.activations, ["batch", heads, "tokens", "keys"]));
+      inputs.masks.push(graph.output(name, graph.activations, [BATCH, heads, TOKENS, inputs.keys]));
       return name;
     };
     if (inputs.masks.length === 0) {
@@ -159,7 +163,6 @@ export class PrefillAttention implements LayerAttention {
     }
     const added = addedToScores(graph, graph.op("Add", [limited, hidden]));
     inputs.mask = mask(graph.op("TensorScatter", [inputs.mask, added, column], { axis: -1 }, `mask.${layer}`));
-    inputs.heads = heads;
   }
 
   #geometryInputs(geometry: Geometry, i: number): ChunkInputs {
@@ -167,22 +170,22 @@ export class PrefillAttention implements LayerAttention {
     const { positions } = geometry;
     const prefix = `g${i}.`;
     const rotary =
-      positions.kind === "rotary" ? { inputs: rotaryInputs(graph, prefix, "tokens", positions), positions } : null;
+      positions.kind === "rotary" ? { inputs: rotaryInputs(graph, prefix, TOKENS, positions), positions } : null;
     const apart = this.far && turnsSinks(geometry, cache.sinks) ? rotary : null;
-    const perSink: Dimension[] = ["batch", 1, 1, cache.sinks];
+    const perSink: Dimension[] = [BATCH, 1, 1, cache.sinks];
     const sinks = apart && {
-      farQuery: rotaryInputs(graph, `${prefix}far_`, "tokens", apart.positions),
+      farQuery: rotaryInputs(graph, `${prefix}far_`, TOKENS, apart.positions),
       nearSinks: rotaryInputs(graph, `${prefix}sink_`, cache.sinks, apart.positions),
       nearUntil: graph.input(`${prefix}sink_near_until`, "float32", perSink),
       hidden: graph.input(`${prefix}sink_hidden`, "float32", perSink),
       column: graph.input(`${prefix}sink_column`, "int64", [1]),
       keys: sinkKeysInput(graph, prefix, cache, i),
     };
-    const pastEnd = graph.input(`${prefix}past_end`, "int64", [1]);
-    const ofKeys = (name: string): Value =>
-      graph.input(`${prefix}${name}`, "float32", ["batch", 1, 1, `${prefix}keys`]);
+    const pastEnd = graph.hostInput(`${prefix}past_end`, "int64", [1]);
+    const keys = `${prefix}keys`;
+    const ofKeys = (name: string): Value => graph.input(`${prefix}${name}`, "float32", [BATCH, 1, 1, keys]);
     const seen = {
-      tokens: graph.input(`${prefix}tokens`, "float32", ["batch", 1, "tokens", 1]),
+      tokens: graph.input(`${prefix}tokens`, "float32", [BATCH, 1, TOKENS, 1]),
       from: ofKeys("seen_from"),
       until: ofKeys("seen_until"),
     };
@@ -192,6 +195,7 @@ export class PrefillAttention implements LayerAttention {
       window: graph.input(`${prefix}window`, "float32", [1]),
     };
     return {
+      keys,
       rotary,
       pastEnd,
       sinks,
@@ -200,7 +204,6 @@ export class PrefillAttention implements LayerAttention {
       distances,
       masks: [],
       mask: alibi && distances ? this.#lowered(seen, distances, alibi.slopes) : this.#masked(seen),
-      heads: 1,
     };
   }
 

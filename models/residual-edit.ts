@@ -1,4 +1,4 @@
-import type { CutInputs, EditInputs } from "./graph-interface.js";
+import { BATCH, type CutInputs, type EditInputs } from "./graph-interface.js";
 import type { HookName } from "./hooks.js";
 import type { GraphBuilder, Value } from "./onnx/graph.js";
 import { type CuttingSae, cutWeights, keepsFeatures } from "./sae/edit-cut.js";
@@ -30,10 +30,11 @@ export function editResidual(
   const cuts = saes.map((sae, i) => ({ sae, inputs: cutInputs(graph, name(`cut${i}`), sae, count) }));
   const inputs: EditInputs = {
     hook,
-    encoder: graph.input(name("encoder"), "float32", ["batch", d, count]),
-    decoder: graph.input(name("decoder"), "float32", ["batch", count, d]),
-    normalisation: graph.input(name("normalisation"), "float32", ["batch", EDIT_NORMALISATIONS.length, count]),
-    parameters: graph.input(name("parameters"), "float32", ["batch", EDIT_PARAMETERS.length, count]),
+    count,
+    encoder: graph.input(name("encoder"), "float32", [BATCH, d, count]),
+    decoder: graph.input(name("decoder"), "float32", [BATCH, count, d]),
+    normalisation: graph.input(name("normalisation"), "float32", [BATCH, EDIT_NORMALISATIONS.length, count]),
+    parameters: graph.input(name("parameters"), "float32", [BATCH, EDIT_PARAMETERS.length, count]),
     cuts: cuts.map((cut) => cut.inputs),
   };
   const x = graph.toFloat32(stream);
@@ -65,8 +66,8 @@ export function editResidual(
 function cutInputs(graph: GraphBuilder, name: string, { id, outline }: CuttingSae, count: string): CutInputs {
   return {
     sae: id,
-    asked: graph.input(`${name}.asked`, "bool", [1]),
-    features: graph.input(`${name}.features`, "int64", ["batch", 1, count]),
+    asked: graph.hostInput(`${name}.asked`, "bool", [1]),
+    features: graph.input(`${name}.features`, "int64", [BATCH, 1, count]),
     weights: new Map(
       [...cutWeights(outline)].map(([weight, shape]) => [weight, graph.input(`${name}.${weight}`, "float32", shape)]),
     ),

@@ -7,17 +7,19 @@ import {
   type ElementType,
   externalTensor,
   type GraphParts,
+  type GraphSignature,
   graphMessage,
   MICROSOFT,
   modelFile,
   nodeMessage,
   ONNX_TYPE,
+  type OpenSize,
   type TensorSpec,
   type Value,
   type WeightPlace,
 } from "./messages.js";
 
-export type { Attribute, Dimension, ElementType, TensorSpec, Value, WeightPlace };
+export type { Attribute, Dimension, ElementType, GraphSignature, OpenSize, TensorSpec, Value, WeightPlace };
 
 /** What the numbers of a forward pass are kept in. */
 export type ActivationType = "float32" | "float16" | "bfloat16";
@@ -33,8 +35,8 @@ type Branch = (branch: GraphBuilder) => Value;
 
 /** Writes one ONNX graph (opset 24 and ONNX Runtime's com.microsoft operators), node by node, in running order. */
 export class GraphBuilder {
-  readonly inputs: TensorSpec[] = [];
-  readonly outputs: TensorSpec[] = [];
+  readonly #inputs = new Map<Value, TensorSpec>();
+  readonly #outputs = new Map<Value, TensorSpec>();
   readonly #nodes: NodeProto[] = [];
   readonly #producer = new Map<Value, NodeProto>();
   /** Sums that no norm has been fused with yet. */
@@ -54,13 +56,23 @@ export class GraphBuilder {
   ) {}
 
   input(name: string, type: ElementType, shape: readonly Dimension[]): Value {
-    this.inputs.push({ name, type, shape });
+    this.#inputs.set(name, { name, type, shape });
+    return name;
+  }
+
+  /** An input that stays in memory of the host, which reads it to know what is to be run. */
+  hostInput(name: string, type: ElementType, shape: readonly Dimension[]): Value {
+    this.#inputs.set(name, { name, type, shape, onHost: true });
     return name;
   }
 
   output(name: string, type: ElementType, shape: readonly Dimension[]): Value {
-    this.outputs.push({ name, type, shape });
+    this.#outputs.set(name, { name, type, shape });
     return name;
+  }
+
+  get signature(): GraphSignature {
+    return { inputs: this.#inputs, outputs: this.#outputs };
   }
 
   /**
@@ -233,8 +245,7 @@ export class GraphBuilder {
   }
 
   get #parts(): GraphParts {
-    const { inputs, outputs } = this;
-    return { nodes: this.#nodes, initializers: [...this.#initializers.values()], inputs, outputs };
+    return { nodes: this.#nodes, initializers: [...this.#initializers.values()], signature: this.signature };
   }
 
   #add(

@@ -21,7 +21,6 @@ import { narrowBF16, narrowF16 } from "../weights/half-precision.js";
 
 /** Name of a tensor in a graph. "" stands for an optional input or output that is left out. */
 export type Value = string;
-export type Dimension = number | string;
 export type ElementType = "float32" | "float16" | "bfloat16" | "uint8" | "int32" | "int64" | "bool";
 /** Integers become INT, other numbers need `float`, because 1 may be either. */
 export type Attribute =
@@ -31,11 +30,23 @@ export type Attribute =
   | { readonly float: number }
   | { readonly graph: GraphProto };
 
-/** An input or output of a graph; a symbolic dimension is a name that inputs share. */
+/** A size that a graph leaves open; tensors in whose shapes it has one name agree on it. */
+export type OpenSize = string;
+export type Dimension = number | OpenSize;
+
+/** An input or output of a graph. */
 export interface TensorSpec {
   readonly name: Value;
   readonly type: ElementType;
   readonly shape: readonly Dimension[];
+  /** The host reads it, wherever the graph runs. */
+  readonly onHost?: true;
+}
+
+/** All that a run of a graph is bound to, by name. */
+export interface GraphSignature {
+  readonly inputs: ReadonlyMap<Value, TensorSpec>;
+  readonly outputs: ReadonlyMap<Value, TensorSpec>;
 }
 
 /** Where the bytes of a weight lie in the file beside the graph. */
@@ -63,8 +74,7 @@ export const ONNX_TYPE: Readonly<Record<ElementType, DataType>> = {
 export interface GraphParts {
   readonly nodes: NodeProto[];
   readonly initializers: TensorProto[];
-  readonly inputs: readonly TensorSpec[];
-  readonly outputs: readonly TensorSpec[];
+  readonly signature: GraphSignature;
 }
 
 /** A graph as an ONNX file. */
@@ -81,13 +91,13 @@ export function modelFile(name: string, parts: GraphParts): Uint8Array {
 }
 
 /** A graph, of a file or of a node's branch. */
-export function graphMessage(name: string, { nodes, initializers, inputs, outputs }: GraphParts): GraphProto {
+export function graphMessage(name: string, { nodes, initializers, signature }: GraphParts): GraphProto {
   return create(GraphProtoSchema, {
     name,
     node: nodes,
     initializer: initializers,
-    input: inputs.map(valueInfo),
-    output: outputs.map(valueInfo),
+    input: Array.from(signature.inputs.values(), valueInfo),
+    output: Array.from(signature.outputs.values(), valueInfo),
   });
 }
 

@@ -1,16 +1,12 @@
-import type { DecodeInterface } from "../../models/graph-interface.js";
+import { BATCH, type DecodeInterface, TOKENS, WANTED } from "../../models/graph-interface.js";
 import type { Archive } from "../cache/archive.js";
-import { rowSize } from "../cache/cache-buffers.js";
 import type { LambdaCache } from "../cache/lambda-cache.js";
-import { Binding } from "../ort/binding.js";
-import type { RunInputs } from "../ort/device.js";
-import type { ElementType } from "../ort/elements.js";
+import type { Binding } from "../ort/binding.js";
 import { Recordings } from "../ort/recordings.js";
 import type { Session } from "../ort/session.js";
-import { Tensor } from "../ort/tensor.js";
 import type { GraphResources } from "./graph-resources.js";
-import { editTensors, type ResidualEdits } from "./residual-edits.js";
-import { tapTensors } from "./tap-outputs.js";
+import { GraphTensors } from "./graph-tensors.js";
+import { bindEdits, type ResidualEdits } from "./residual-edits.js";
 
 /** Rows of a cache that a run decodes, and what it does besides. */
 export interface DecodeRows {
@@ -24,22 +20,16 @@ export interface DecodeRows {
 
 /** What a run of some rows of a cache is bound to; made once and used until the cache's buffers change. */
 export interface DecodeBinding extends Disposable {
+  /** Of the cache's buffers. */
   readonly generation: number;
   readonly edits: readonly (ResidualEdits | null)[];
-  /** And its generation. */
   readonly archive: Archive | null;
+  /** Its generation; null without one. */
   readonly archived: number | null;
   readonly binding: Binding;
   /** As of `Binding.run`. */
   readonly recording: number | null;
-  /** Those that the host writes, too. */
-  readonly inputs: ReadonlyMap<string, Tensor>;
-  readonly written: RunInputs;
-  readonly logits: Tensor;
-  /** Per layer; null where nobody keeps them. */
-  readonly rawKeys: readonly (Tensor | null)[];
-  /** By output name; empty where no taps are read. */
-  readonly taps: ReadonlyMap<string, Tensor>;
+  readonly tensors: GraphTensors;
 }
 
 /** What runs of one decode graph are bound to, kept from step to step: by cache, rows and whether taps are read. */
@@ -107,107 +97,56 @@ export class DecodeBindings implements Disposable {
   }
 
   #make(cache: LambdaCache, { first, rows, tapped, edits, archive }: DecodeRows): DecodeBinding {
-    const inputs = new Map<string, Tensor>();
-    const outputs = new Map<string, Tensor>();
-    const { device } = this.#resources;
-    const written = device.inputs();
-    const letGo = () => {
-      for (const tensor of new Set([...inputs.values(), ...outputs.values()])) tensor[Symbol.dispose]();
-      written[Symbol.dispose]();
-    };
+    const names = this.#names;
+    const tensors = new GraphTensors(this.#resources.device, names.signature, [
+      [BATCH, rows],
+      [TOKENS, 1],
+      [WANTED, rows],
+      ...names.geometries.map(({ slots }, g) => [slots, cache.slots(g)] as const),
+    ]);
     try {
-      const rawKeys = this.#makeTensors(cache, first, rows, written, inputs, outputs);
-      const logits = device.zeros("float32", [rows, cache.shape.vocabSize]);
-      outputs.set(this.#names.logits, logits);
-      const { hiddenSize } = this.#resources.model.shape;
-      for (const [name, tensor] of editTensors(this.#names.edits, edits, this.#resources)) inputs.set(name, tensor);
-      const taps = tapTensors(tapped ? this.#names.taps : [], [rows, 1, hiddenSize], device);
-      for (const [name, tensor] of taps) outputs.set(name, tensor);
-      if (archive !== null) this.#bindArchive(archive, written, inputs);
-      const binding = new Binding(this.#session, inputs, outputs);
-      const dispose = () => {
-        binding[Symbol.dispose]();
-        letGo();
-      };
-      const { generation } = cache;
-      const archived = archive?.generation ?? null;
+      this.#bindCache(tensors, cache, first);
+      bindEdits(tensors, names.edits, edits, this.#resources);
+      if (archive !== null) this.#bindArchive(tensors, archive);
+      tensors.complete(tapped ? [] : names.taps.map(({ output }) => output));
+      const binding = tensors.binding(this.#session);
       return {
-        generation,
+        generation: cache.generation,
         edits,
         archive,
-        archived,
+        archived: archive?.generation ?? null,
         binding,
         recording: this.#replays && cache.recorded ? this.#recordings.next() : null,
-        inputs,
-        written,
-        logits,
-        rawKeys,
-        taps,
-        [Symbol.dispose]: dispose,
+        tensors,
+        [Symbol.dispose]: () => {
+          binding[Symbol.dispose]();
+          tensors[Symbol.dispose]();
+        },
       };
     } catch (error) {
-      letGo();
+      tensors[Symbol.dispose]();
       throw error;
     }
   }
 
-  /** Fills `inputs` and `outputs` but for the logits; returns the unrotated keys, per layer. */
-  #makeTensors(
-    cache: LambdaCache,
-    first: number,
-    rows: number,
-    written: RunInputs,
-    inputs: Map<string, Tensor>,
-    outputs: Map<string, Tensor>,
-  ): (Tensor | null)[] {
-    const { kvHeads, headDim } = cache.shape;
-    const names = this.#names;
-    const input = (name: string, type: ElementType, shape: readonly number[]): void => {
-      inputs.set(name, written.zeros(type, shape));
-    };
-    const aliased = (buffer: Tensor): Tensor => buffer.alias([rows, ...buffer.shape.slice(1)], first * rowSize(buffer));
-    input(names.ids, "int64", [rows, 1]);
-    if (names.positions !== null) input(names.positions, "int64", [rows, 1]);
-    // The host reads it, wherever the graph runs.
-    if (names.retrieved !== null) inputs.set(names.retrieved, Tensor.zeros("int64", [1]));
-    for (const [g, { rotary, sinks, writeIndex, length, distances, middle }] of names.geometries.entries()) {
-      const slots = cache.slots(g);
-      const half = this.#resources.rotary[g]?.half ?? 0;
-      for (const { cos, sin } of [rotary, middle?.query ?? null].filter((each) => each !== null))
-        for (const name of [cos, sin]) input(name, "float32", [rows, 1, half]);
-      if (middle !== null) input(middle.unused, "float32", [rows, 1, 1, slots]);
-      for (const name of sinks ? [sinks.rotary.cos, sinks.rotary.sin] : [])
-        input(name, "float32", [rows, cache.sinks, half]);
-      for (const name of length === null ? [writeIndex] : [writeIndex, length]) input(name, "int64", [rows]);
-      if (distances !== null) input(distances, "float32", [rows, 1, 1, slots]);
-      const sinkKeys = cache.sinkKeys[g];
-      if (sinks !== null && sinkKeys) inputs.set(sinks.keys, aliased(sinkKeys));
+  #bindCache(tensors: GraphTensors, cache: LambdaCache, first: number): void {
+    for (const [g, { sinks }] of this.#names.geometries.entries())
+      if (sinks !== null) tensors.bindRows(sinks.keys, cache.sinkKeys[g], first);
+    for (const [layer, { keys, values }] of this.#names.layers.entries()) {
+      tensors.bindRows(keys.input, cache.keys[layer], first, keys.outputs);
+      tensors.bindRows(values.input, cache.values[layer], first, values.outputs);
     }
-    return names.layers.map(({ keys, values, rawKey }, layer) => {
-      for (const [buffer, { input: name, outputs: links }] of [
-        [cache.keys[layer], keys],
-        [cache.values[layer], values],
-      ] as const) {
-        if (buffer === undefined) throw new RangeError(`the cache has no layer ${layer}`);
-        const tensor = aliased(buffer);
-        inputs.set(name, tensor);
-        for (const link of links) outputs.set(link, tensor);
-      }
-      if (rawKey === null) return null;
-      const raw = this.#resources.device.zeros(cache.activations, [rows, kvHeads, 1, headDim]);
-      outputs.set(rawKey, raw);
-      return raw;
-    });
   }
 
-  #bindArchive(archive: Archive, written: RunInputs, inputs: Map<string, Tensor>): void {
+  #bindArchive(tensors: GraphTensors, archive: Archive): void {
     for (const [layer, { archive: names }] of this.#names.layers.entries()) {
       if (names === null) continue;
       const { keys, values, hidden } = archive.of(layer);
-      const firstRows = written.zeros("int64", [names.keyHeads.length, 1, 1]);
-      firstRows.write(names.keyHeads.map((head) => head * (keys.shape[2] ?? 0)));
-      inputs.set(names.keys, keys).set(names.values, values);
-      inputs.set(names.hidden, hidden).set(names.firstRows, firstRows);
+      tensors.sizes.set(names.tokens, hidden.size).set(names.rows, values.shape[0] ?? 0);
+      tensors.bind(names.keys, keys);
+      tensors.bind(names.values, values);
+      tensors.bind(names.hidden, hidden);
+      tensors.once(names.firstRows).write(names.keyHeads.map((head) => head * hidden.size));
     }
   }
 }

@@ -1,13 +1,14 @@
 import { HIDDEN } from "../../models/attention.js";
 import type { CompiledGraph } from "../../models/compile.js";
-import type { DecodeInterface } from "../../models/graph-interface.js";
+import type { DecodeInterface, RotaryInputs } from "../../models/graph-interface.js";
 import type { Archive } from "../cache/archive.js";
 import type { LambdaCache } from "../cache/lambda-cache.js";
 import type { HostNode } from "../ort/placement.js";
 import { Session } from "../ort/session.js";
 import { slotDistances } from "./chunk.js";
-import { type DecodeBinding, DecodeBindings } from "./decode-bindings.js";
+import { DecodeBindings } from "./decode-bindings.js";
 import type { GraphResources } from "./graph-resources.js";
+import { type GraphTensors, rowsOf } from "./graph-tensors.js";
 import type { ResidualEdits } from "./residual-edits.js";
 import { blockAround, type RowRange } from "./row-block.js";
 import { type Residuals, readTaps, type TapRows } from "./tap-outputs.js";
@@ -80,7 +81,8 @@ export class DecodeGraph implements Disposable {
     });
     const edits = options.edits === undefined ? [] : rows.map((_, i) => options.edits?.[i - before] ?? null);
     const bound = this.#bindings.of(cache, { ...range, tapped: residuals !== undefined, edits, archive });
-    const write = (name: string, values: ArrayLike<number>, at = 0) => bound.inputs.get(name)?.write(values, at);
+    const { tensors } = bound;
+    const write = (name: string, values: ArrayLike<number>, at = 0) => tensors.write(name, values, at);
     write(
       this.#names.ids,
       rows.map(({ token }) => token ?? IDLE),
@@ -97,30 +99,31 @@ export class DecodeGraph implements Disposable {
       if (archive !== null && middle !== null) {
         const { full } = cache.ring(first, g);
         write(middle.unused, new Float32Array(slots).fill(HIDDEN, Math.min(cache.count(first) + 1, full)));
-        const [cos, sin] =
-          middle.query === null ? [] : [bound.inputs.get(middle.query.cos), bound.inputs.get(middle.query.sin)];
-        if (cos && sin) this.#resources.rotary[g]?.writeDistance(cos, sin, 0, archive.retrieval.distance, 1);
+        if (middle.query !== null) {
+          const [cos, sin] = [tensors.input(middle.query.cos), tensors.input(middle.query.sin)];
+          this.#resources.rotary[g]?.writeDistance(cos, sin, 0, archive.retrieval.distance, 1);
+        }
       }
       for (const [i, { known, count: n }] of rows.entries()) {
         const ring = cache.ring(known, g);
         write(writeIndex, [ring.slotOf(n)], i);
         if (length !== null) write(length, [Math.min(n + 1, ring.full)], i);
         if (distances !== null) write(distances, slotDistances(ring, slots, n + 1), i * slots);
-        if (rotary !== null) this.#rotate(bound, g, rotary, i, [origin + n]);
+        if (rotary !== null) this.#rotate(tensors, g, rotary, i, [origin + n]);
         if (sinks === null) continue;
         const nearest = n - ring.window;
         const standing = Array.from({ length: ring.sinks }, (_, s) => origin + Math.max(s, nearest));
-        this.#rotate(bound, g, sinks.rotary, i, standing);
+        this.#rotate(tensors, g, sinks.rotary, i, standing);
       }
     }
-    bound.written.send();
+    tensors.send();
     bound.binding.run(bound.recording);
-    for (const [i, { token }] of rows.entries()) if (token !== null) this.#keepSink(cache, range.first, i, bound);
-    if (archive !== null) this.#keep(archive, cache, first, bound);
-    if (residuals) readTaps(this.#names.taps, bound.taps, residuals, { first: before, rows: tokens.length });
+    for (const [i, { token }] of rows.entries()) if (token !== null) this.#keepSink(cache, range.first, i, tensors);
+    if (archive !== null) this.#keep(archive, cache, first, tensors);
+    if (residuals) readTaps(this.#names.taps, tensors, residuals, { first: before, rows: tokens.length });
     const { vocabSize } = cache.shape;
     if (this.#logits.length !== tokens.length * vocabSize) this.#logits = new Float32Array(tokens.length * vocabSize);
-    return bound.logits.read(this.#logits, before * vocabSize);
+    return tensors.output(this.#names.logits).read(this.#logits, before * vocabSize);
   }
 
   /** Frees what was bound to a cache. */
@@ -144,20 +147,18 @@ export class DecodeGraph implements Disposable {
   }
 
   #rotate(
-    bound: DecodeBinding,
+    tensors: GraphTensors,
     geometry: number,
-    { cos, sin }: { cos: string; sin: string },
+    { cos, sin }: RotaryInputs,
     row: number,
     positions: readonly number[],
   ): void {
-    const [cosTensor, sinTensor] = [bound.inputs.get(cos), bound.inputs.get(sin)];
-    if (cosTensor && sinTensor) this.#resources.rotary[geometry]?.write(cosTensor, sinTensor, row, positions);
+    this.#resources.rotary[geometry]?.write(tensors.input(cos), tensors.input(sin), row, positions);
   }
 
-  #keepSink(cache: LambdaCache, first: number, i: number, { rawKeys }: DecodeBinding): void {
+  #keepSink(cache: LambdaCache, first: number, i: number, tensors: GraphTensors): void {
     if (cache.count(first + i) >= cache.sinks) return;
-    const { kvHeads, headDim } = cache.shape;
-    const own = rawKeys.map((tensor) => tensor?.alias([1, kvHeads, 1, headDim], i * kvHeads * headDim) ?? null);
+    const own = this.#names.layers.map(({ rawKey }) => (rawKey === null ? null : rowsOf(tensors.output(rawKey), i, 1)));
     cache.keepSink(first + i, own);
     for (const tensor of own) tensor?.[Symbol.dispose]();
   }
@@ -170,14 +171,16 @@ export class DecodeGraph implements Disposable {
   }
 
   /** Adds the token of a row to its archive. */
-  #keep(archive: Archive, cache: LambdaCache, row: number, { rawKeys }: DecodeBinding): void {
+  #keep(archive: Archive, cache: LambdaCache, row: number, tensors: GraphTensors): void {
     const n = cache.count(row);
     archive.store(n, 1, (layer) => {
       const geometry = cache.shape.layerGeometries[layer] ?? 0;
       const inCache = row * cache.shape.kvHeads * cache.slots(geometry) + cache.ring(row, geometry).slotOf(n);
-      const raw = rawKeys[layer] ?? null;
+      const rawKey = this.#names.layers[layer]?.rawKey ?? null;
       return {
-        ...(raw === null ? { keys: cache.keys[layer]!, keysAt: inCache } : { keys: raw, keysAt: 0 }),
+        ...(rawKey === null
+          ? { keys: cache.keys[layer]!, keysAt: inCache }
+          : { keys: tensors.output(rawKey), keysAt: 0 }),
         values: cache.values[layer]!,
         valuesAt: inCache,
       };

@@ -1,9 +1,9 @@
 import type { CompiledGraph } from "../../models/compile.js";
-import type { LensInterface } from "../../models/graph-interface.js";
-import { Binding } from "../ort/binding.js";
+import { type LensInterface, WANTED } from "../../models/graph-interface.js";
 import type { Device } from "../ort/device.js";
 import { Session } from "../ort/session.js";
 import type { GraphResources } from "./graph-resources.js";
+import { GraphTensors } from "./graph-tensors.js";
 
 /** The graph that maps directions in a model's residual stream to logits. */
 export class LensGraph implements Disposable {
@@ -21,17 +21,15 @@ export class LensGraph implements Disposable {
   }
 
   /** Logits [vocabSize] that the direction [hiddenSize] adds. */
-  run(direction: Float32Array, vocabSize: number): Float32Array {
-    using input = this.#device.zeros("float32", [1, direction.length]);
-    using output = this.#device.zeros("float32", [1, vocabSize]);
-    input.write(direction);
-    using binding = new Binding(
-      this.#session,
-      new Map([[this.#names.directions, input]]),
-      new Map([[this.#names.logits, output]]),
-    );
+  run(direction: Float32Array): Float32Array {
+    using tensors = new GraphTensors(this.#device, this.#names.signature, [[WANTED, 1]]);
+    tensors.complete();
+    tensors.write(this.#names.directions, direction);
+    tensors.send();
+    using binding = tensors.binding(this.#session);
     binding.run();
-    return output.read(new Float32Array(vocabSize));
+    const logits = tensors.output(this.#names.logits);
+    return logits.read(new Float32Array(logits.size));
   }
 
   [Symbol.dispose](): void {

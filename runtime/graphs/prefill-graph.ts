@@ -1,19 +1,16 @@
 import type { CompiledGraph } from "../../models/compile.js";
-import type { PrefillInterface, RotaryInputs } from "../../models/graph-interface.js";
+import { BATCH, type PrefillInterface, type RotaryInputs, TOKENS, WANTED } from "../../models/graph-interface.js";
 import type { Archive } from "../cache/archive.js";
-import { rowSize } from "../cache/cache-buffers.js";
 import type { LambdaCache } from "../cache/lambda-cache.js";
-import { Binding } from "../ort/binding.js";
-import type { RunInputs } from "../ort/device.js";
-import type { ElementType } from "../ort/elements.js";
 import type { HostNode } from "../ort/placement.js";
 import { Session } from "../ort/session.js";
-import { Tensor } from "../ort/tensor.js";
-import { type Chunk, chunkKeys, keyPlaces, seenKeys, sinkSpans } from "./chunk.js";
+import type { Tensor } from "../ort/tensor.js";
+import { type Chunk, type ChunkKeys, chunkKeys, keyPlaces, seenKeys, sinkSpans } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
-import { editTensors, type ResidualEdits } from "./residual-edits.js";
+import { GraphTensors } from "./graph-tensors.js";
+import { bindEdits, type ResidualEdits } from "./residual-edits.js";
 import type { RotaryTable } from "./rotary-table.js";
-import { type Residuals, readTaps, type TapRows, tapTensors } from "./tap-outputs.js";
+import { type Residuals, readTaps, type TapRows } from "./tap-outputs.js";
 
 /** What a run of a prefill graph does besides filling the cache. */
 export interface PrefillOptions {
@@ -57,143 +54,95 @@ export class PrefillGraph implements Disposable {
 
   /** Logits [wanted.length, vocab]. */
   run(cache: LambdaCache, row: number, run: PrefillRun): Float32Array {
-    const { activations } = cache;
-    const { kvHeads, headDim, vocabSize } = cache.shape;
-    const { tokens } = run.chunk;
-    const { device } = this.#resources;
-    using written = device.inputs();
-    const owned: Tensor[] = [];
-    const inputs = new Map<string, Tensor>();
-    const outputs = new Map<string, Tensor>();
-    const own = (tensor: Tensor): Tensor => {
-      owned.push(tensor);
-      return tensor;
+    const { chunk } = run;
+    const names = this.#names;
+    const keys = names.geometries.map(({ sinks }, g) => chunkKeys(cache.ring(row, g), chunk, sinks !== null));
+    using tensors = new GraphTensors(this.#resources.device, names.signature, [
+      [BATCH, 1],
+      [TOKENS, chunk.tokens],
+      [WANTED, run.wanted.length],
+      ...names.geometries.flatMap(
+        (geometry, g) =>
+          [
+            [geometry.slots, cache.slots(g)],
+            [geometry.keys, keys[g]?.keys ?? 0],
+          ] as const,
+      ),
+    ]);
+    this.#bindCache(tensors, cache, row);
+    bindEdits(tensors, names.edits, [run.edits ?? null], this.#resources);
+    tensors.complete(run.residuals ? [] : names.taps.map(({ output }) => output));
+    this.#write(tensors, cache, row, run, keys);
+    using binding = tensors.binding(this.#session);
+    tensors.send();
+    binding.run();
+    const made = (name: string): Tensor => tensors.output(name);
+    const stored = {
+      keys: names.layers.map((layer) => made(layer.keys.output)),
+      values: names.layers.map((layer) => made(layer.values.output)),
+      rawKeys: names.layers.map(({ rawKey }) => (rawKey === null ? null : made(rawKey))),
     };
-    const output = (name: string, type: ElementType, shape: readonly number[]): Tensor => {
-      const tensor = own(device.zeros(type, shape));
-      outputs.set(name, tensor);
-      return tensor;
-    };
-    try {
-      this.#bindInputs(cache, row, run, written, (name, tensor) => inputs.set(name, own(tensor)));
-      this.#bindMasks(cache, row, run, (shape, names) => {
-        const mask = own(device.zeros(activations, shape));
-        for (const name of names) outputs.set(name, mask);
-      });
-      const logits = output(this.#names.logits, "float32", [run.wanted.length, vocabSize]);
-      const { layers } = this.#names;
-      const ofChunk = (name: string): Tensor => output(name, activations, [1, kvHeads, tokens, headDim]);
-      const stored = {
-        keys: layers.map(({ keys }) => ofChunk(keys.output)),
-        values: layers.map(({ values }) => ofChunk(values.output)),
-        rawKeys: layers.map(({ rawKey }) => (rawKey === null ? null : ofChunk(rawKey))),
-      };
-      const { hiddenSize } = this.#resources.model.shape;
-      for (const [name, tensor] of editTensors(this.#names.edits, [run.edits ?? null], this.#resources))
-        inputs.set(name, own(tensor));
-      const taps = tapTensors(run.residuals ? this.#names.taps : [], [1, tokens, hiddenSize], device);
-      for (const [name, tensor] of taps) outputs.set(name, own(tensor));
-      using binding = new Binding(this.#session, inputs, outputs);
-      written.send();
-      binding.run();
-      run.archive?.store(run.chunk.start, tokens, (layer) => ({
-        keys: stored.rawKeys[layer] ?? stored.keys[layer]!,
-        keysAt: 0,
-        values: stored.values[layer]!,
-        valuesAt: 0,
-      }));
-      cache.commit(row, stored, tokens);
-      if (run.residuals) readTaps(this.#names.taps, taps, run.residuals, { first: 0, rows: tokens });
-      return logits.read(new Float32Array(logits.size));
-    } finally {
-      for (const tensor of owned) tensor[Symbol.dispose]();
-    }
+    run.archive?.store(chunk.start, chunk.tokens, (layer) => ({
+      keys: stored.rawKeys[layer] ?? stored.keys[layer]!,
+      keysAt: 0,
+      values: stored.values[layer]!,
+      valuesAt: 0,
+    }));
+    cache.commit(row, stored, chunk.tokens);
+    if (run.residuals) readTaps(names.taps, tensors, run.residuals, { first: 0, rows: chunk.tokens });
+    const logits = made(names.logits);
+    return logits.read(new Float32Array(logits.size));
   }
 
   [Symbol.dispose](): void {
     this.#session[Symbol.dispose]();
   }
 
-  #bindInputs(
-    cache: LambdaCache,
-    row: number,
-    run: PrefillRun,
-    written: RunInputs,
-    bind: (name: string, tensor: Tensor) => void,
-  ): void {
-    const { chunk, origin = 0 } = run;
-    const filled = (name: string, type: ElementType, shape: readonly number[], values: ArrayLike<number>): void => {
-      const tensor = written.zeros(type, shape);
-      bind(name, tensor);
-      tensor.write(values);
-    };
-    filled(this.#names.ids, "int64", [1, chunk.tokens], run.ids);
-    filled(this.#names.wanted, "int64", [run.wanted.length], run.wanted);
-    if (this.#names.positions !== null)
-      filled(this.#names.positions, "int64", [1, chunk.tokens], range(chunk.start, chunk.tokens));
-    for (const [g, geometry] of this.#names.geometries.entries()) {
-      const ring = cache.ring(row, g);
-      const apart = geometry.sinks !== null;
-      const keys = chunkKeys(ring, chunk, apart);
-      if (geometry.rotary !== null) {
-        const table = this.#table(g);
-        const pair = ({ cos, sin }: RotaryInputs, count: number): [Tensor, Tensor] => {
-          const bound = (name: string): Tensor => {
-            const tensor = written.zeros("float32", [1, count, table.half]);
-            bind(name, tensor);
-            return tensor;
-          };
-          return [bound(cos), bound(sin)];
-        };
-        table.write(...pair(geometry.rotary, chunk.tokens), 0, range(origin + chunk.start, chunk.tokens));
-        if (geometry.sinks !== null) {
-          table.writeDistance(...pair(geometry.sinks.farQuery, chunk.tokens), 0, ring.window, chunk.tokens);
-          table.write(...pair(geometry.sinks.nearSinks, ring.sinks), 0, range(origin, ring.sinks));
-        }
-      }
-      // The host reads where to cut, wherever the cut is made.
-      const pastEnd = Tensor.zeros("int64", [1]);
-      bind(geometry.pastEnd, pastEnd);
-      pastEnd.write([keys.past]);
-      const { from, until } = seenKeys(ring, chunk, keys);
-      filled(geometry.seen.tokens, "float32", [1, 1, chunk.tokens, 1], range(0, chunk.tokens));
-      filled(geometry.seen.from, "float32", [1, 1, 1, keys.keys], from);
-      filled(geometry.seen.until, "float32", [1, 1, 1, keys.keys], until);
-      if (geometry.distances !== null) {
-        filled(geometry.distances.places, "float32", [1, 1, 1, keys.keys], keyPlaces(ring, chunk, keys));
-        filled(geometry.distances.window, "float32", [1], [ring.window]);
-      }
-      const sinkKeys = cache.sinkKeys[g];
-      if (geometry.sinks === null || !sinkKeys) continue;
-      const { nearUntil, hidden } = sinkSpans(ring, chunk);
-      filled(geometry.sinks.nearUntil, "float32", [1, 1, 1, ring.sinks], nearUntil);
-      filled(geometry.sinks.hidden, "float32", [1, 1, 1, ring.sinks], hidden);
-      filled(geometry.sinks.column, "int64", [1], [keys.keys - ring.sinks]);
-      const size = rowSize(sinkKeys);
-      bind(geometry.sinks.keys, sinkKeys.alias([1, ...sinkKeys.shape.slice(1)], row * size));
+  #bindCache(tensors: GraphTensors, cache: LambdaCache, row: number): void {
+    for (const [g, { sinks }] of this.#names.geometries.entries()) {
+      if (sinks === null) continue;
+      tensors.bindRows(sinks.keys, cache.sinkKeys[g], row);
+      tensors.share(sinks.masks);
     }
     for (const [layer, { keys, values }] of this.#names.layers.entries()) {
-      for (const [buffer, { input }] of [
-        [cache.keys[layer], keys],
-        [cache.values[layer], values],
-      ] as const) {
-        if (buffer === undefined) throw new RangeError(`the cache has no layer ${layer}`);
-        bind(input, buffer.alias([1, ...buffer.shape.slice(1)], row * rowSize(buffer)));
-      }
+      tensors.bindRows(keys.input, cache.keys[layer], row);
+      tensors.bindRows(values.input, cache.values[layer], row);
     }
   }
 
-  /** One buffer for the masks of all layers of a geometry whose starting tokens are scored apart. */
-  #bindMasks(
+  #write(
+    tensors: GraphTensors,
     cache: LambdaCache,
     row: number,
-    { chunk }: PrefillRun,
-    bind: (shape: readonly number[], names: readonly string[]) => void,
+    { chunk, ids, wanted, origin = 0 }: PrefillRun,
+    keys: readonly ChunkKeys[],
   ): void {
-    for (const [g, { sinks }] of this.#names.geometries.entries()) {
+    const { tokens } = chunk;
+    const names = this.#names;
+    const pair = ({ cos, sin }: RotaryInputs): [Tensor, Tensor] => [tensors.input(cos), tensors.input(sin)];
+    tensors.write(names.ids, ids);
+    tensors.write(names.wanted, wanted);
+    if (names.positions !== null) tensors.write(names.positions, range(chunk.start, tokens));
+    for (const [g, { rotary, pastEnd, seen, distances, sinks }] of names.geometries.entries()) {
+      const ring = cache.ring(row, g);
+      const ofChunk = keys[g]!;
+      if (rotary !== null) this.#table(g).write(...pair(rotary), 0, range(origin + chunk.start, tokens));
+      tensors.write(pastEnd, [ofChunk.past]);
+      const { from, until } = seenKeys(ring, chunk, ofChunk);
+      tensors.write(seen.tokens, range(0, tokens));
+      tensors.write(seen.from, from);
+      tensors.write(seen.until, until);
+      if (distances !== null) {
+        tensors.write(distances.places, keyPlaces(ring, chunk, ofChunk));
+        tensors.write(distances.window, [ring.window]);
+      }
       if (sinks === null) continue;
-      const { keys } = chunkKeys(cache.ring(row, g), chunk, true);
-      bind([1, sinks.heads, chunk.tokens, keys], sinks.masks);
+      this.#table(g).writeDistance(...pair(sinks.farQuery), 0, ring.window, tokens);
+      this.#table(g).write(...pair(sinks.nearSinks), 0, range(origin, ring.sinks));
+      const { nearUntil, hidden } = sinkSpans(ring, chunk);
+      tensors.write(sinks.nearUntil, nearUntil);
+      tensors.write(sinks.hidden, hidden);
+      tensors.write(sinks.column, [ofChunk.keys - ring.sinks]);
     }
   }
 

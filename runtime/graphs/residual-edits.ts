@@ -4,9 +4,9 @@ import { EDIT_NORMALISATIONS, EDIT_PARAMETERS } from "../../models/residual-edit
 import { hasCut } from "../../models/sae/edit-cut.js";
 import { type EditedSae, featureTerms } from "../../models/sae/edit-terms.js";
 import type { FeatureEdit } from "../contract/features.js";
-import type { Device } from "../ort/device.js";
-import { Tensor } from "../ort/tensor.js";
+import type { Tensor } from "../ort/tensor.js";
 import type { GraphResources } from "./graph-resources.js";
+import type { GraphTensors } from "./graph-tensors.js";
 
 /** Where an edit's vectors come from. */
 export interface EditableSae {
@@ -27,8 +27,6 @@ interface EditTerms {
   /** Whose cut is asked whether it keeps which of its dSae features; null: none. */
   readonly cut: { readonly sae: string; readonly feature: number } | null;
 }
-
-type Resources = Pick<GraphResources, "model" | "device" | "cuttingSaes">;
 
 /** The edits of one sequence, by hook, ready to be bound. */
 export type ResidualEdits = ReadonlyMap<HookName, readonly EditTerms[]>;
@@ -85,48 +83,27 @@ const DELTA: Record<FeatureEdit["op"], (value: number) => { readonly slope: numb
   clamp: (value) => ({ slope: -1, shift: value }),
 };
 
-/** Tensors for the edit inputs of a run over rows that each have edits or none; missing edits are zeros. */
-export function editTensors(
+/**
+ * Binds the edit inputs of a run over rows that each have edits or none; missing edits are zeros.
+ * @throws RangeError where an edit asks for the cut of an SAE that the graph does not know
+ */
+export function bindEdits(
+  tensors: GraphTensors,
   inputs: readonly EditInputs[],
   rows: readonly (ResidualEdits | null)[],
-  resources: Resources,
-): Map<string, Tensor> {
-  const tensors = new Map<string, Tensor>();
-  try {
-    fill(tensors, inputs, rows, resources);
-    return tensors;
-  } catch (error) {
-    for (const tensor of tensors.values()) tensor[Symbol.dispose]();
-    throw error;
-  }
-}
-
-function fill(
-  tensors: Map<string, Tensor>,
-  inputs: readonly EditInputs[],
-  rows: readonly (ResidualEdits | null)[],
-  resources: Resources,
+  { cuttingSaes }: Pick<GraphResources, "cuttingSaes">,
 ): void {
-  const { device } = resources;
-  const width = resources.model.shape.hiddenSize;
   for (const [place, hooks] of byPlace(inputs)) {
     const edits = rows.map((row) => hooks.flatMap((hook) => row?.get(hook) ?? []));
     const count = Math.max(1, ...edits.map(({ length }) => length));
-    const columns = (name: string, height: number, of: (edit: EditTerms) => ArrayLike<number>) =>
-      tensors.set(
-        name,
-        filled(device, [rows.length, height, count], (row, i, at) => numberOf(edits[row]?.[at], of, i)),
-      );
-    columns(place.encoder, width, ({ encoder }) => encoder);
-    columns(place.normalisation, EDIT_NORMALISATIONS.length, ({ normalisation }) => normalisation);
-    columns(place.parameters, EDIT_PARAMETERS.length, ({ parameters }) => parameters);
-    tensors.set(
-      place.decoder,
-      filled(device, [rows.length, count, width], (row, at, i) =>
-        numberOf(edits[row]?.[at], ({ decoder }) => decoder, i),
-      ),
-    );
-    for (const cut of place.cuts) bindCut(tensors, cut, edits, count, resources);
+    tensors.sizes.set(place.count, count);
+    const columns = (name: string, of: (edit: EditTerms) => ArrayLike<number>) =>
+      fill(tensors.once(name), (row, i, at) => numberOf(edits[row]?.[at], of, i));
+    columns(place.encoder, ({ encoder }) => encoder);
+    columns(place.normalisation, ({ normalisation }) => normalisation);
+    columns(place.parameters, ({ parameters }) => parameters);
+    fill(tensors.once(place.decoder), (row, at, i) => numberOf(edits[row]?.[at], ({ decoder }) => decoder, i));
+    for (const cut of place.cuts) bindCut(tensors, cut, edits, count, cuttingSaes);
     const known = new Set(place.cuts.map(({ sae }) => sae));
     const unknown = edits.flat().find(({ cut }) => cut !== null && !known.has(cut.sae))?.cut;
     if (unknown) throw new RangeError(`the graph does not know what ${unknown.sae} keeps`);
@@ -134,44 +111,35 @@ function fill(
 }
 
 function bindCut(
-  tensors: Map<string, Tensor>,
+  tensors: GraphTensors,
   { sae, asked, features, weights }: CutInputs,
   edits: readonly (readonly EditTerms[])[],
   count: number,
-  { device, cuttingSaes }: Resources,
+  cuttingSaes: GraphResources["cuttingSaes"],
 ): void {
   const placed = cuttingSaes.find(({ id }) => id === sae);
   if (placed === undefined) throw new RangeError(`there are no weights of ${sae}`);
   const asking = (cut: EditTerms["cut"] | undefined) => (cut?.sae === sae ? cut.feature : -1);
   const isAsked = edits.some((row) => row.some(({ cut }) => asking(cut) >= 0));
-  // Which branch is run is read by the host, wherever the graph runs.
-  const flag = Tensor.zeros("bool", [1]);
-  tensors.set(asked, flag);
-  flag.write([isAsked ? 1 : 0]);
-  const chosen = device.zeros("int64", [edits.length, 1, count]);
-  tensors.set(features, chosen);
-  chosen.write(edits.flatMap((row) => Array.from({ length: count }, (_, at) => asking(row[at]?.cut))));
+  tensors.once(asked).write([isAsked ? 1 : 0]);
+  const chosen = edits.flatMap((row) => Array.from({ length: count }, (_, at) => asking(row[at]?.cut)));
+  tensors.once(features).write(chosen);
   for (const [name, input] of weights) {
     const weight = placed.weight(name);
-    tensors.set(input, weight.alias(weight.shape));
+    tensors.bind(input, weight.alias(weight.shape));
   }
 }
 
 const numberOf = (edit: EditTerms | undefined, of: (edit: EditTerms) => ArrayLike<number>, i: number): number =>
   edit === undefined ? 0 : (of(edit)[i] ?? 0);
 
-function filled(
-  device: Device,
-  shape: readonly [number, number, number],
-  value: (a: number, b: number, c: number) => number,
-): Tensor {
-  const [rows, height, width] = shape;
-  const values = Float32Array.from({ length: rows * height * width }, (_, at) =>
+/** Writes a tensor of three axes. */
+function fill(tensor: Tensor, value: (a: number, b: number, c: number) => number): void {
+  const [, height = 1, width = 1] = tensor.shape;
+  const values = Float32Array.from({ length: tensor.size }, (_, at) =>
     value(Math.floor(at / (height * width)), Math.floor(at / width) % height, at % width),
   );
-  const tensor = device.zeros("float32", shape);
   tensor.write(values);
-  return tensor;
 }
 
 /** Hooks that are one tensor come together. */

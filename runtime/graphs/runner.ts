@@ -184,7 +184,7 @@ export class Runner implements Disposable {
       this.#lens ??= new LensGraph(this.#resources, this.model.lens());
       return this.#lens;
     });
-    return graph.run(direction, this.model.shape.vocabSize);
+    return graph.run(direction);
   }
 
   [Symbol.dispose](): void {

@@ -2,6 +2,7 @@ import type { TapOutput } from "../../models/graph-interface.js";
 import type { HookName } from "../../models/hooks.js";
 import type { Device } from "../ort/device.js";
 import type { Tensor } from "../ort/tensor.js";
+import type { GraphTensors } from "./graph-tensors.js";
 import type { RowRange } from "./row-block.js";
 
 /** What the hooks of a run hold, [tokens of the run, hiddenSize] each. */
@@ -16,28 +17,15 @@ export class TapRows extends Map<HookName, Tensor> implements Disposable {
   }
 }
 
-/** A tensor of `shape` for every output of the taps; hooks that are one tensor have one output. */
-export function tapTensors(taps: readonly TapOutput[], shape: readonly number[], device: Device): Map<string, Tensor> {
-  const tensors = new Map<string, Tensor>();
-  try {
-    for (const { output } of taps) if (!tensors.has(output)) tensors.set(output, device.zeros("float32", shape));
-    return tensors;
-  } catch (error) {
-    for (const tensor of tensors.values()) tensor[Symbol.dispose]();
-    throw error;
-  }
-}
-
 /** Gives what a run has left in the tensors of its taps in rows [first, first + rows) of theirs, as `into` wants it. */
 export function readTaps(
   taps: readonly TapOutput[],
-  tensors: ReadonlyMap<string, Tensor>,
+  tensors: GraphTensors,
   into: Residuals | TapRows,
   { first, rows }: RowRange,
 ): void {
   for (const { hook, output } of taps) {
-    const tensor = tensors.get(output);
-    if (tensor === undefined) continue;
+    const tensor = tensors.output(output);
     const width = tensor.shape.at(-1) ?? 1;
     if (into instanceof TapRows) into.set(hook, tensor.alias([rows, width], first * width));
     else into.set(hook, tensor.read(new Float32Array(rows * width), first * width));

@@ -1,7 +1,5 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fromBinary } from "@bufbuild/protobuf";
-import { ModelProtoSchema } from "onnx-buf";
 import { describe, expect, it } from "vitest";
 import { describeModel } from "../../models/architectures/index.js";
 import { readConfig } from "../../models/config.js";
@@ -12,10 +10,10 @@ import { Binding } from "../../runtime/ort/binding.js";
 import { Session } from "../../runtime/ort/session.js";
 import { Tensor } from "../../runtime/ort/tensor.js";
 import { goldenFolder, maxDifference } from "../golden-tensors.js";
+import { graphOf } from "../graph-types.js";
 import { temporaryFolder } from "./weights/write-safetensors.js";
 
-const graphOf = (bytes: Uint8Array) => fromBinary(ModelProtoSchema, bytes).graph;
-const opTypes = (bytes: Uint8Array) => graphOf(bytes)?.node.map(({ opType }) => opType);
+const opTypes = (bytes: Uint8Array) => graphOf(bytes).node.map(({ opType }) => opType);
 
 /** Runs a graph whose inputs and outputs are all [1, width]. */
 function run(
@@ -122,14 +120,13 @@ describe("a graph file", () => {
   it.each(["decode", "prefill"] as const)("%s has every name of its interface, and no name twice", (phase) => {
     const built = build[phase]();
     const graph = graphOf(built.bytes);
-    const made = [
-      ...(graph?.input ?? []).map(({ name }) => name),
-      ...(graph?.node ?? []).flatMap(({ output }) => output),
-    ];
-    const initializers = (graph?.initializer ?? []).map(({ name }) => name);
+    const made = [...graph.input.map(({ name }) => name), ...graph.node.flatMap(({ output }) => output)];
+    const initializers = graph.initializer.map(({ name }) => name);
     const names = [...made.filter((name) => name !== ""), ...initializers];
     expect(new Set(names).size).toBe(names.length);
-    const { ids, logits, geometries, layers } = built.interface;
+    const { signature, ids, logits, geometries, layers } = built.interface;
+    expect([...signature.inputs.keys()]).toEqual(graph.input.map(({ name }) => name));
+    expect([...signature.outputs.keys()]).toEqual(graph.output.map(({ name }) => name));
     const sinkKeys = geometries.map(({ sinks }) => sinks?.keys);
     for (const name of [ids, logits, ...sinkKeys, ...layers.map(({ keys }) => keys.input)])
       expect(names).toContain(name);
@@ -145,12 +142,12 @@ describe("a graph file", () => {
       graph.constant("int64", [2], [12, 0]),
     ];
     expect(new Set(names).size).toBe(4);
-    expect(graphOf(graph.serialize("test"))?.initializer).toHaveLength(4);
+    expect(graphOf(graph.serialize("test")).initializer).toHaveLength(4);
   });
 
   it("holds no weight itself: they lie in the file beside it", () => {
     for (const { bytes } of [build.decode(), build.prefill()]) {
-      const initializers = graphOf(bytes)?.initializer ?? [];
+      const initializers = graphOf(bytes).initializer;
       const inside = initializers.filter(({ externalData }) => externalData.length === 0);
       expect(inside.reduce((sum, { rawData }) => sum + rawData.length, 0)).toBeLessThan(2_000);
       const location = initializers.flatMap(({ externalData }) =>
