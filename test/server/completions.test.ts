@@ -60,6 +60,7 @@ describe("a completion", () => {
     const sequences = engine.requests[0] ?? [];
     expect(sequences.map((sequence) => sequence.prompt.length)).toEqual([3, 3, 3, 3, 3, 3]);
     expect(sequences.map(({ prompt: ids }) => ids[0])).toEqual([0, 0, 0, 2, 2, 2]);
+    expect(new Set(sequences.map(({ prompt: ids }) => ids)).size, "choices share their prompt's memory").toBe(2);
     const [own, second, third] = sequences.map(({ sampling }) => sampling.seed);
     expect(own).toBe(-5);
     expect(sequences.map(({ sampling }) => sampling.seed)).toEqual([own, second, third, own, second, third]);
