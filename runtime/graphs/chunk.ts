@@ -12,7 +12,10 @@ export interface Chunk {
   readonly far: boolean;
 }
 
-/** What a chunk attends to in layers of one geometry: the row's slots [0, past), the chunk, and `apart` starting tokens. */
+/**
+ * What a chunk attends to in layers of one geometry: the row's slots [0, past), the chunk, which may be followed by others
+ * that nobody sees, and `apart` starting tokens.
+ */
 export interface ChunkKeys {
   readonly past: number;
   readonly apart: number;
@@ -24,11 +27,14 @@ export function planChunk(cache: LambdaCache, row: number, tokens: number): Chun
   return { start, tokens, far: cache.sinks > 0 && start + tokens > cache.windowOf(row) };
 }
 
-/** @param scoredApart whether the starting tokens are */
-export function chunkKeys(ring: Ring, { start, tokens }: Chunk, scoredApart: boolean): ChunkKeys {
+/**
+ * @param scoredApart whether the starting tokens are
+ * @param length of the run: the chunk, or the longest that runs with it
+ */
+export function chunkKeys(ring: Ring, { start }: Chunk, scoredApart: boolean, length: number): ChunkKeys {
   const past = Math.min(start, ring.full);
   const apart = scoredApart ? ring.sinks : 0;
-  return { past, apart, keys: past + tokens + apart };
+  return { past, apart, keys: past + length + apart };
 }
 
 /**
@@ -51,7 +57,7 @@ export function seenKeys(
     from[past + i] = i;
     until[past + i] = Math.min(tokens, i + window);
   }
-  until.fill(tokens, past + tokens);
+  until.fill(tokens, keys - apart);
   return { from, until };
 }
 

@@ -1,13 +1,22 @@
 import type { CompiledGraph } from "../../models/compile.js";
-import { BATCH, type PrefillInterface, type RotaryInputs, TOKENS, WANTED } from "../../models/graph-interface.js";
+import {
+  BATCH,
+  type PrefillInterface,
+  type RotaryInputs,
+  type SinkScoreInputs,
+  TOKENS,
+  WANTED,
+} from "../../models/graph-interface.js";
 import type { Archive } from "../cache/archive.js";
+import { rowSize } from "../cache/cache-buffers.js";
 import type { LambdaCache } from "../cache/lambda-cache.js";
+import type { Ring } from "../cache/ring.js";
 import type { HostNode } from "../ort/placement.js";
 import { Session } from "../ort/session.js";
 import type { Tensor } from "../ort/tensor.js";
 import { type Chunk, type ChunkKeys, chunkKeys, keyPlaces, seenKeys, sinkSpans } from "./chunk.js";
 import type { GraphResources } from "./graph-resources.js";
-import { GraphTensors } from "./graph-tensors.js";
+import { GraphTensors, rowsOf } from "./graph-tensors.js";
 import { bindEdits, type ResidualEdits } from "./residual-edits.js";
 import type { RotaryTable } from "./rotary-table.js";
 import { type Residuals, readTaps, type TapRows } from "./tap-outputs.js";
@@ -24,14 +33,20 @@ export interface PrefillOptions {
   readonly archive?: Archive | null;
 }
 
-export interface PrefillRun extends PrefillOptions {
-  readonly chunk: Chunk;
+/** A chunk of a row's text, and what a run does with it. */
+export interface RowChunk extends PrefillOptions {
+  readonly row: number;
   readonly ids: ArrayLike<number>;
   /** Tokens of the chunk (0-based) whose logits are returned. */
   readonly wanted: readonly number[];
 }
 
-/** A prefill graph of a model: a chunk of one row's text, whose keys and values are stored once the run has succeeded. */
+/** The same, and where it stands. */
+export interface PrefillRun extends RowChunk {
+  readonly chunk: Chunk;
+}
+
+/** A prefill graph of a model: chunks of texts, whose keys and values are stored once the run has succeeded. */
 export class PrefillGraph implements Disposable {
   readonly #session: Session;
   readonly #resources: GraphResources;
@@ -52,46 +67,50 @@ export class PrefillGraph implements Disposable {
     return this.#session.hostNodes;
   }
 
-  /** Logits [wanted.length, vocab]. */
-  run(cache: LambdaCache, row: number, run: PrefillRun): Float32Array {
-    const { chunk } = run;
+  /**
+   * Runs a chunk of one row, or the first chunks of several: logits [wanted.length, vocab] of each. Chunks that are shorter
+   * than the longest are padded with copies of their last token, so that no number is computed that is not theirs, and no
+   * other token sees the copies.
+   */
+  run(cache: LambdaCache, runs: readonly PrefillRun[]): Float32Array[] {
+    if (runs.length > 1 && runs.some(({ chunk }) => chunk.start > 0 || chunk.far))
+      throw new RangeError("only the first chunks of rows run together");
     const names = this.#names;
-    const keys = names.geometries.map(({ sinks }, g) => chunkKeys(cache.ring(row, g), chunk, sinks !== null));
+    const length = Math.max(...runs.map(({ chunk }) => chunk.tokens));
+    const keys = names.geometries.map(({ sinks }, g) =>
+      runs.map(({ row, chunk }) => chunkKeys(cache.ring(row, g), chunk, sinks !== null, length)),
+    );
     using tensors = new GraphTensors(this.#resources.device, names.signature, [
-      [BATCH, 1],
-      [TOKENS, chunk.tokens],
-      [WANTED, run.wanted.length],
+      [BATCH, runs.length],
+      [TOKENS, length],
+      [WANTED, runs.reduce((sum, { wanted }) => sum + wanted.length, 0)],
       ...names.geometries.flatMap(
         (geometry, g) =>
           [
             [geometry.slots, cache.slots(g)],
-            [geometry.keys, keys[g]?.keys ?? 0],
+            [geometry.keys, keys[g]?.[0]?.keys ?? 0],
           ] as const,
       ),
     ]);
-    this.#bindCache(tensors, cache, row);
-    bindEdits(tensors, names.edits, [run.edits ?? null], this.#resources);
-    tensors.complete(run.residuals ? [] : names.taps.map(({ output }) => output));
-    this.#write(tensors, cache, row, run, keys);
+    // Several rows begin their texts and read nothing of the cache: any rows of it will do.
+    this.#bindCache(tensors, cache, runs.length === 1 ? (runs[0]?.row ?? 0) : 0);
+    const edits = runs.map((run) => run.edits ?? null);
+    bindEdits(tensors, names.edits, edits, this.#resources);
+    const tapped = runs.some(({ residuals }) => residuals !== undefined);
+    tensors.complete(tapped ? [] : names.taps.map(({ output }) => output));
+    this.#write(tensors, cache, runs, keys, length);
     using binding = tensors.binding(this.#session);
     tensors.send();
     binding.run();
-    const made = (name: string): Tensor => tensors.output(name);
-    const stored = {
-      keys: names.layers.map((layer) => made(layer.keys.output)),
-      values: names.layers.map((layer) => made(layer.values.output)),
-      rawKeys: names.layers.map(({ rawKey }) => (rawKey === null ? null : made(rawKey))),
-    };
-    run.archive?.store(chunk.start, chunk.tokens, (layer) => ({
-      keys: stored.rawKeys[layer] ?? stored.keys[layer]!,
-      keysAt: 0,
-      values: stored.values[layer]!,
-      valuesAt: 0,
-    }));
-    cache.commit(row, stored, chunk.tokens);
-    if (run.residuals) readTaps(names.taps, tensors, run.residuals, { first: 0, rows: chunk.tokens });
-    const logits = made(names.logits);
-    return logits.read(new Float32Array(logits.size));
+    for (const [i, run] of runs.entries()) this.#keep(tensors, cache, run, i, length);
+    const { vocabSize } = cache.shape;
+    let read = 0;
+    return runs.map(({ wanted }) => {
+      const logits = new Float32Array(wanted.length * vocabSize);
+      tensors.output(names.logits).read(logits, read);
+      read += logits.length;
+      return logits;
+    });
   }
 
   [Symbol.dispose](): void {
@@ -113,36 +132,98 @@ export class PrefillGraph implements Disposable {
   #write(
     tensors: GraphTensors,
     cache: LambdaCache,
-    row: number,
-    { chunk, ids, wanted, origin = 0 }: PrefillRun,
-    keys: readonly ChunkKeys[],
+    runs: readonly PrefillRun[],
+    keys: readonly (readonly ChunkKeys[])[],
+    length: number,
   ): void {
-    const { tokens } = chunk;
     const names = this.#names;
+    /** Where each token stands in its chunk. */
+    const places = runs.map(({ chunk }) => Array.from({ length }, (_, i) => Math.min(i, chunk.tokens - 1)));
+    const byRow = (name: string, of: (run: PrefillRun, i: number) => ArrayLike<number>): void => {
+      const size = rowSize(tensors.input(name));
+      for (const [i, run] of runs.entries()) tensors.write(name, of(run, i), i * size);
+    };
+    const placesFrom = (i: number, start: number): number[] => places[i]!.map((place) => start + place);
     const pair = ({ cos, sin }: RotaryInputs): [Tensor, Tensor] => [tensors.input(cos), tensors.input(sin)];
-    tensors.write(names.ids, ids);
-    tensors.write(names.wanted, wanted);
-    if (names.positions !== null) tensors.write(names.positions, range(chunk.start, tokens));
+    byRow(names.ids, ({ ids }, i) => placesFrom(i, 0).map((place) => ids[place] ?? 0));
+    tensors.write(
+      names.wanted,
+      runs.flatMap(({ wanted }, i) => wanted.map((token) => i * length + token)),
+    );
+    if (names.positions !== null) byRow(names.positions, ({ chunk }, i) => placesFrom(i, chunk.start));
     for (const [g, { rotary, pastEnd, seen, distances, sinks }] of names.geometries.entries()) {
-      const ring = cache.ring(row, g);
-      const ofChunk = keys[g]!;
-      if (rotary !== null) this.#table(g).write(...pair(rotary), 0, range(origin + chunk.start, tokens));
-      tensors.write(pastEnd, [ofChunk.past]);
-      const { from, until } = seenKeys(ring, chunk, ofChunk);
-      tensors.write(seen.tokens, range(0, tokens));
-      tensors.write(seen.from, from);
-      tensors.write(seen.until, until);
+      const ring = ({ row }: PrefillRun): Ring => cache.ring(row, g);
+      const ofRow = (i: number): ChunkKeys => keys[g]![i]!;
+      if (rotary !== null)
+        for (const [i, { chunk, origin = 0 }] of runs.entries())
+          this.#table(g).write(...pair(rotary), i, placesFrom(i, origin + chunk.start));
+      tensors.write(pastEnd, [ofRow(0).past]);
+      const spans = runs.map((run, i) => seenKeys(ring(run), run.chunk, ofRow(i)));
+      byRow(seen.tokens, (_, i) => placesFrom(i, 0));
+      byRow(seen.from, (_, i) => spans[i]!.from);
+      byRow(seen.until, (_, i) => spans[i]!.until);
       if (distances !== null) {
-        tensors.write(distances.places, keyPlaces(ring, chunk, ofChunk));
-        tensors.write(distances.window, [ring.window]);
+        byRow(distances.places, (run, i) => keyPlaces(ring(run), run.chunk, ofRow(i)));
+        // No token of a first chunk stands a window away from another.
+        tensors.write(distances.window, [Math.max(...runs.map((run) => ring(run).window))]);
       }
-      if (sinks === null) continue;
-      this.#table(g).writeDistance(...pair(sinks.farQuery), 0, ring.window, tokens);
-      this.#table(g).write(...pair(sinks.nearSinks), 0, range(origin, ring.sinks));
-      const { nearUntil, hidden } = sinkSpans(ring, chunk);
-      tensors.write(sinks.nearUntil, nearUntil);
-      tensors.write(sinks.hidden, hidden);
-      tensors.write(sinks.column, [ofChunk.keys - ring.sinks]);
+      if (sinks !== null) this.#writeSinks(tensors, sinks, runs[0]!, g, ring(runs[0]!), ofRow(0));
+    }
+  }
+
+  /** Of the only row: its starting tokens are scored apart. */
+  #writeSinks(
+    tensors: GraphTensors,
+    names: SinkScoreInputs,
+    { chunk, origin = 0 }: PrefillRun,
+    geometry: number,
+    ring: Ring,
+    { keys }: ChunkKeys,
+  ): void {
+    const pair = ({ cos, sin }: RotaryInputs): [Tensor, Tensor] => [tensors.input(cos), tensors.input(sin)];
+    this.#table(geometry).writeDistance(...pair(names.farQuery), 0, ring.window, chunk.tokens);
+    this.#table(geometry).write(
+      ...pair(names.nearSinks),
+      0,
+      Array.from({ length: ring.sinks }, (_, s) => origin + s),
+    );
+    const { nearUntil, hidden } = sinkSpans(ring, chunk);
+    tensors.write(names.nearUntil, nearUntil);
+    tensors.write(names.hidden, hidden);
+    tensors.write(names.column, [keys - ring.sinks]);
+  }
+
+  /** Stores the keys and values of the i-th row of a run, and gives its taps. */
+  #keep(
+    tensors: GraphTensors,
+    cache: LambdaCache,
+    { row, chunk, archive, residuals }: PrefillRun,
+    i: number,
+    length: number,
+  ): void {
+    const { layers, taps } = this.#names;
+    const own: Tensor[] = [];
+    const made = (name: string): Tensor => {
+      const tensor = rowsOf(tensors.output(name), i, 1);
+      own.push(tensor);
+      return tensor;
+    };
+    try {
+      const stored = {
+        keys: layers.map(({ keys }) => made(keys.output)),
+        values: layers.map(({ values }) => made(values.output)),
+        rawKeys: layers.map(({ rawKey }) => (rawKey === null ? null : made(rawKey))),
+      };
+      archive?.store(chunk.start, chunk.tokens, (layer) => ({
+        keys: stored.rawKeys[layer] ?? stored.keys[layer]!,
+        keysAt: 0,
+        values: stored.values[layer]!,
+        valuesAt: 0,
+      }));
+      cache.commit(row, stored, chunk.tokens);
+      if (residuals) readTaps(taps, tensors, residuals, { first: i * length, rows: chunk.tokens });
+    } finally {
+      for (const tensor of own) tensor[Symbol.dispose]();
     }
   }
 
@@ -152,5 +233,3 @@ export class PrefillGraph implements Disposable {
     return table;
   }
 }
-
-const range = (start: number, count: number): number[] => Array.from({ length: count }, (_, i) => start + i);

@@ -10,7 +10,7 @@ import { planChunk } from "./chunk.js";
 import { DecodeGraph, type DecodeOptions } from "./decode-graph.js";
 import type { GraphResources, PlacedSae } from "./graph-resources.js";
 import { LensGraph } from "./lens-graph.js";
-import { PrefillGraph, type PrefillOptions } from "./prefill-graph.js";
+import { PrefillGraph, type PrefillOptions, type PrefillRun, type RowChunk } from "./prefill-graph.js";
 import { RotaryTable } from "./rotary-table.js";
 
 export interface RunnerOptions {
@@ -165,17 +165,38 @@ export class Runner implements Disposable {
     wanted: readonly number[] = [],
     options: PrefillOptions = {},
   ): Float32Array {
+    const run = this.#prepare(cache, { ...options, row, ids, wanted });
+    const [logits] = this.#prefillWith(cache, [run]).run(cache, [run]);
+    return logits ?? new Float32Array();
+  }
+
+  /**
+   * The same for the first chunks of several rows in one run: logits of each. Every chunk takes as long as the longest.
+   * @throws RangeError where a row has tokens already; OrtError where the run fails. Rows are then as before.
+   */
+  prefillTogether(cache: LambdaCache, chunks: readonly RowChunk[]): Float32Array[] {
+    if (new Set(chunks.map(({ row }) => row)).size < chunks.length) throw new RangeError("a row has one first chunk");
+    if (chunks.length === 0) return [];
+    const runs = chunks.map((chunk) => this.#prepare(cache, chunk));
+    return this.#prefillWith(cache, runs).run(cache, runs);
+  }
+
+  #prepare(cache: LambdaCache, chunk: RowChunk): PrefillRun {
+    const { row, ids } = chunk;
     if (ids.length > cache.windowOf(row))
       throw new RangeError(`a chunk of ${ids.length} tokens is longer than the window`);
     cache.reserve(row, ids.length);
     cache.wipe(row);
+    return { ...chunk, chunk: planChunk(cache, row, ids.length) };
+  }
+
+  #prefillWith(cache: LambdaCache, runs: readonly PrefillRun[]): PrefillGraph {
     this.#forgetStale(cache);
-    const chunk = planChunk(cache, row, ids.length);
-    const edited = (options.edits ?? null) !== null;
+    const far = runs.some(({ chunk }) => chunk.far);
+    const edited = runs.some(({ edits = null }) => edits !== null);
     // With starting tokens the graph returns the keys that an archive keeps anyway.
-    const keepsKeys = (options.archive ?? null) !== null && cache.sinks === 0;
-    const graph = this.#settled(() => this.#prefillGraph(cache.sinks, chunk.far, edited, keepsKeys));
-    return graph.run(cache, row, { chunk, ids, wanted, ...options });
+    const keepsKeys = runs.some(({ archive = null }) => archive !== null) && cache.sinks === 0;
+    return this.#settled(() => this.#prefillGraph(cache.sinks, far, edited, keepsKeys));
   }
 
   /** Logits [vocab] that a direction [hiddenSize] in the residual stream adds, through the final norm's gain. */

@@ -1,34 +1,17 @@
-import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
 import type { Precision } from "../../../models/weights/block-format.js";
-import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
-import type { Residuals } from "../../../runtime/graphs/tap-outputs.js";
-import type { Device } from "../../../runtime/ort/device.js";
-import { goldenFolder, maxDifference } from "../../golden-tensors.js";
-import { writeTensors } from "../../models/random-model.js";
-import { FAR_CPU } from "../ort/far-cpu.js";
-import { alone, type ScheduledText, together } from "./text-schedule.js";
+import { goldenFolder } from "../../golden-tensors.js";
+import { overflowing } from "../../models/overflowing-model.js";
+import { alone, IDS, type ScheduledText, steps, TEXTS, together } from "./text-schedule.js";
 
 const folder = mkdtempSync(join(tmpdir(), "lambdatap-"));
 const cacheRoot = join(folder, "cache");
 afterAll(() => rmSync(folder, { recursive: true }));
-
-const IDS = Array.from({ length: 400 }, (_, i) => 3 + ((i * i * 31 + i * 17 + (i >> 3)) % 60));
-const steps = (count: number): number[] => Array.from({ length: count }, () => 1);
-
-const TEXTS: readonly ScheduledText[] = [
-  { window: 24, ids: IDS, runs: [24, 24, 12, ...steps(8), 5, ...steps(8)] },
-  // Its prompt is shorter than the starting tokens, and its ring goes round many times.
-  { window: 7, ids: IDS.slice(40), runs: [3, ...steps(30), 7, 7, ...steps(9)] },
-  // Its second chunk goes beyond the window before all starting tokens are there.
-  { window: 8, ids: IDS.slice(20), runs: [2, 7, ...steps(20), 8, ...steps(4)] },
-  { window: 300, ids: IDS.slice(7), runs: [100, 100, 70, ...steps(12)] },
-  { window: 40, ids: IDS.slice(9), runs: steps(50) },
-];
 
 const open = async (path: string, precision: Precision = "f32", threads = 1): Promise<Runner> =>
   new Runner(await compileModel({ path, precision, cacheRoot }), { window: 300, threads });
@@ -77,22 +60,12 @@ describe("a text is bitwise the same alone and among texts of other windows and 
   );
 });
 
-// Rows that wait compute with id 0, whose embedding overflows here.
+// Rows that wait compute with id 0.
 it.each([
   { name: "architectures/gemma2", embedding: "model.embed_tokens.weight" },
   { name: "lm-infinite-alibi", embedding: "transformer.wte.weight" },
 ])("what rows of $name compute that wait is never seen, even where it is not a number", async ({ name, embedding }) => {
-  const path = mkdtempSync(join(folder, "model-"));
-  const golden = goldenFolder(name);
-  copyFileSync(join(golden, "config.json"), join(path, "config.json"));
-  {
-    using file = openSafetensors(join(golden, "model.safetensors"));
-    const tensors = [...file.tensors].map(([key, { shape }]) => ({ name: key, shape, values: file.readF32(key) }));
-    const table = tensors.find((each) => each.name === embedding);
-    table?.values.fill(3e38, 0, table.shape[1]);
-    writeTensors(join(path, "model.safetensors"), tensors);
-  }
-  using runner = await open(path);
+  using runner = await open(overflowing(folder, name, embedding));
   const cache = runner.openCache({ window: 8, sinks: 0 });
   expect(runner.decode(cache, cache.allocate(), [0]).every(Number.isNaN)).toBe(true);
   runner.closeCache(cache);
@@ -100,52 +73,6 @@ it.each([
     together(runner, 10, TEXTS, 3),
     TEXTS.map((text) => alone(runner, 10, text)),
   );
-});
-
-describe("where steps are recorded", () => {
-  const recordings = new Set<number>();
-  const device: Device = {
-    ...FAR_CPU,
-    runOptions: (recording) => {
-      if (recording !== null) recordings.add(recording);
-      return null;
-    },
-  };
-
-  it("a few recordings serve all compositions of a batch, and texts are as they are alone", async () => {
-    const model = await compileModel({ path: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
-    using runner = new Runner(model, { window: 300, threads: 1, device, replays: true });
-    const texts = [...TEXTS, ...TEXTS].map((text) => ({ ...text, window: Math.min(text.window, 200) }));
-    const want = texts.map((text) => alone(runner, 4, text));
-    recordings.clear();
-    // Weights are not packed there, and ONNX Runtime multiplies one row by them in another way than several.
-    for (const [i, runs] of together(runner, 4, texts, 11).entries())
-      for (const [at, logits] of runs.entries()) expect(maxDifference(logits, want[i]?.[at] ?? [])).toBeLessThan(2e-4);
-    // Blocks of 1, 2, 4, 8 and 16 rows of one cache.
-    expect(recordings.size).toBeLessThanOrEqual(31);
-    recordings.clear();
-    const cache = runner.openCache({ window: 64, sinks: 4 });
-    for (let row = 0; row < 13; row++) cache.allocate();
-    for (let rows = 1; rows <= 13; rows++) runner.decode(cache, 0, IDS.slice(0, rows));
-    expect(recordings.size).toBe(5);
-    runner.closeCache(cache);
-  });
-
-  it("taps are those of the rows that were asked for", async () => {
-    const model = await compileModel({ path: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
-    const taps = new Set(model.hooks);
-    using plain = new Runner(model, { window: 64, threads: 1, taps });
-    using recorded = new Runner(model, { window: 64, threads: 1, taps, device, replays: true });
-    const read = (runner: Runner) => {
-      const cache = runner.openCache({ window: 64, sinks: 4 });
-      for (let row = 0; row < 5; row++) cache.allocate();
-      const residuals: Residuals = new Map();
-      const logits = runner.decode(cache, 3, [7, 9], { residuals }).slice();
-      runner.closeCache(cache);
-      return { logits, residuals };
-    };
-    expect(read(recorded)).toEqual(read(plain));
-  });
 });
 
 describe("a forked row", () => {

@@ -8,6 +8,20 @@ export interface ScheduledText {
   readonly runs: readonly number[];
 }
 
+export const IDS = Array.from({ length: 400 }, (_, i) => 3 + ((i * i * 31 + i * 17 + (i >> 3)) % 60));
+export const steps = (count: number): number[] => Array.from({ length: count }, () => 1);
+
+/** Texts of all windows and lengths. */
+export const TEXTS: readonly ScheduledText[] = [
+  { window: 24, ids: IDS, runs: [24, 24, 12, ...steps(8), 5, ...steps(8)] },
+  // Its prompt is shorter than the starting tokens, and its ring goes round many times.
+  { window: 7, ids: IDS.slice(40), runs: [3, ...steps(30), 7, 7, ...steps(9)] },
+  // Its second chunk goes beyond the window before all starting tokens are there.
+  { window: 8, ids: IDS.slice(20), runs: [2, 7, ...steps(20), 8, ...steps(4)] },
+  { window: 300, ids: IDS.slice(7), runs: [100, 100, 70, ...steps(12)] },
+  { window: 40, ids: IDS.slice(9), runs: steps(50) },
+];
+
 /** The logits behind each run of a text, alone in a cache of its own. */
 export function alone(runner: Runner, sinks: number, { window, ids, runs }: ScheduledText): Float32Array[] {
   const cache = runner.openCache({ window, sinks });
@@ -25,8 +39,8 @@ export function alone(runner: Runner, sinks: number, { window, ids, runs }: Sche
 }
 
 /**
- * The same of texts that share a cache, in an order that `seed` gives: chunks run between decode steps, and in a step some of
- * the rows that could decode do not. `interfere` is called before each run.
+ * The same of texts that share a cache, in an order that `seed` gives: chunks run between decode steps, first ones also in
+ * one run, and in a step some of the rows that could decode do not. `interfere` is called before each run.
  */
 export function together(
   runner: Runner,
@@ -51,6 +65,15 @@ export function together(
       interfere(cache);
       const chunked = rows.findIndex(({ left }) => (left[0] ?? 1) > 1 && random() < 0.3);
       const row = rows[chunked];
+      const begin = rows.filter(({ at, left }) => at === 0 && (left[0] ?? 1) > 1);
+      if (row?.at === 0 && random() < 0.7) {
+        const chunks = begin.map((each) => {
+          const ids = next(each, each.left[0] ?? 0);
+          return { row: rows.indexOf(each), ids, wanted: [ids.length - 1] };
+        });
+        for (const [i, logits] of runner.prefillTogether(cache, chunks).entries()) begin[i]?.logits.push(logits);
+        continue;
+      }
       if (row !== undefined) {
         row.logits.push(prefill(runner, cache, chunked, next(row, row.left[0] ?? 0)).slice());
         continue;
