@@ -1,4 +1,5 @@
-import { BATCH, type Geometry, type ModelShape, type Positions, type RotaryInputs } from "./graph-interface.js";
+import { BATCH, type RotaryInputs } from "./graph-interface.js";
+import type { Geometry, ModelShape, Positions } from "./model-shape.js";
 import type { ActivationType, Dimension, GraphBuilder, OpenSize, Value } from "./onnx/graph.js";
 
 /** The lowest finite number of float16. */

@@ -15,8 +15,9 @@ import {
   sum,
   turnsSinks,
 } from "./attention.js";
-import { BATCH, type DecodeInterface, type Geometry } from "./graph-interface.js";
+import { BATCH, type DecodeInterface } from "./graph-interface.js";
 import type { MiddleRetrieval } from "./middle-retrieval.js";
+import type { Geometry } from "./model-shape.js";
 import type { GraphBuilder, Value } from "./onnx/graph.js";
 
 type DecodeGeometry = DecodeInterface["geometries"][number];

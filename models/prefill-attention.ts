@@ -22,7 +22,6 @@ import {
 import {
   BATCH,
   type DistanceInputs,
-  type Geometry,
   type PrefillInterface,
   type RotaryInputs,
   type SeenInputs,
@@ -30,6 +29,7 @@ import {
   TOKENS,
   UNSEEN,
 } from "./graph-interface.js";
+import type { Geometry } from "./model-shape.js";
 import type { Dimension, GraphBuilder, OpenSize, Value } from "./onnx/graph.js";
 
 /** A layer's unrotated keys of the starting tokens, and the same rotated to their positions: [batch, kvHeads, sinks, headDim]. */

@@ -1,6 +1,6 @@
 import type { ConfigFields } from "../config.js";
 import type { Forward } from "../forward.js";
-import type { ModelShape } from "../graph-interface.js";
+import type { ModelShape } from "../model-shape.js";
 import type { TensorNames } from "../weights/tensor-names.js";
 
 /** A family of models: how its config is read, and its forward pass. One file each. */

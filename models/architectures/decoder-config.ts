@@ -2,7 +2,7 @@ import { z } from "zod";
 import { type Activation, ActivationName } from "../activation.js";
 import type { Rotary } from "../attention.js";
 import { type ConfigFields, fieldError, parseFields, positive, TokenId, TokenIds, whole } from "../config.js";
-import type { Geometry, ModelShape } from "../graph-interface.js";
+import type { Geometry, ModelShape } from "../model-shape.js";
 import { partialRotaryFactor, type RopeSource, readRope } from "../rope-config.js";
 import { sharedGeometries } from "./layer-geometry.js";
 

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { type Activation, ActivationName } from "../activation.js";
 import { alibiSlopes } from "../alibi.js";
 import { type ConfigFields, fieldError, parseFields, positive } from "../config.js";
-import type { Positions } from "../graph-interface.js";
+import type { Positions } from "../model-shape.js";
 import { partialRotaryFactor, readRope } from "../rope-config.js";
 import {
   flag,

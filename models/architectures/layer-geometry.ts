@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { type ConfigFields, fieldError, parseFields, whole } from "../config.js";
-import type { Geometry, ModelShape } from "../graph-interface.js";
+import type { Geometry, ModelShape } from "../model-shape.js";
 
 const WindowFile = z.object({
   sliding_window: whole(1, 2 ** 40).nullish(),

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { type ConfigFields, fieldError, TokenId, TokenIds, whole } from "../config.js";
-import type { ModelShape, Positions } from "../graph-interface.js";
+import type { ModelShape, Positions } from "../model-shape.js";
 
 // Far above every published model, far below what would hurt before the weights are compared with it.
 export const layerCount = whole(1, 2_000);

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { type ConfigFields, parseFields, whole } from "../config.js";
-import type { Geometry } from "../graph-interface.js";
+import type { Geometry } from "../model-shape.js";
 import type { Architecture } from "./architecture.js";
 import { DECODER_NAMES } from "./decoder.js";
 import {

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { type ConfigFields, fieldError, parseFields, whole } from "../config.js";
-import type { Positions } from "../graph-interface.js";
+import type { Positions } from "../model-shape.js";
 import type { Architecture } from "./architecture.js";
 import { DECODER_NAMES } from "./decoder.js";
 import { type DecoderConfig, decoderShape, readDecoder, rotary, withDefaults } from "./decoder-config.js";

@@ -1,5 +1,5 @@
 import { ModelFormatError } from "../errors.js";
-import type { ModelShape } from "../graph-interface.js";
+import type { ModelShape } from "../model-shape.js";
 import type { SaeDescription } from "./sae.js";
 
 /** Why an SAE of centred weights cannot read a model, a sentence's part; null: it can. */

@@ -1,5 +1,5 @@
 import { turnsSinks } from "../../models/attention.js";
-import type { ModelShape } from "../../models/graph-interface.js";
+import type { ModelShape } from "../../models/model-shape.js";
 import type { ActivationType } from "../../models/onnx/graph.js";
 import { activationBytes } from "../../models/weights/block-format.js";
 import type { Device } from "../ort/device.js";

@@ -1,4 +1,4 @@
-import type { ModelShape } from "../../models/graph-interface.js";
+import type { ModelShape } from "../../models/model-shape.js";
 import type { ActivationType } from "../../models/onnx/graph.js";
 import { CPU, type Device } from "../ort/device.js";
 import { OrtError } from "../ort/library.js";

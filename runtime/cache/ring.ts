@@ -1,4 +1,4 @@
-import type { Geometry } from "../../models/graph-interface.js";
+import type { Geometry } from "../../models/model-shape.js";
 
 /**
  * How slots grow, beyond those of the starting tokens. Attention reads all slots, used or not, so on a processor they grow in

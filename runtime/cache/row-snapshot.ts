@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { turnsSinks } from "../../models/attention.js";
-import type { ModelShape } from "../../models/graph-interface.js";
+import type { ModelShape } from "../../models/model-shape.js";
 import { SnapshotError } from "../contract/errors.js";
 import { elementWidth } from "../ort/elements.js";
 import type { LambdaCache } from "./lambda-cache.js";

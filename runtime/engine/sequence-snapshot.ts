@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { ModelShape } from "../../models/graph-interface.js";
+import type { ModelShape } from "../../models/model-shape.js";
 import type { LambdaCache } from "../cache/lambda-cache.js";
 import type { ModelIdentity } from "../cache/model-identity.js";
 import { readRow, type StoredRow, saveRow } from "../cache/row-snapshot.js";

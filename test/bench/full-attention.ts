@@ -9,8 +9,9 @@ import {
   sum,
 } from "../../models/attention.js";
 import { Forward } from "../../models/forward.js";
-import type { Geometry, RotaryInputs } from "../../models/graph-interface.js";
+import type { RotaryInputs } from "../../models/graph-interface.js";
 import type { BuiltGraph, GraphOptions } from "../../models/graphs.js";
+import type { Geometry } from "../../models/model-shape.js";
 import { type Dimension, GraphBuilder, type Value } from "../../models/onnx/graph.js";
 import { WeightPlan } from "../../models/weights/weight-plan.js";
 

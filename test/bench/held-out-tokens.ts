@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { ModelShape } from "../../models/graph-interface.js";
+import type { ModelShape } from "../../models/model-shape.js";
 import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
 
 const BOOK = join("test", "data", "the-wind-in-the-willows.txt");

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ModelShape } from "../../../models/graph-interface.js";
+import type { ModelShape } from "../../../models/model-shape.js";
 import { LambdaCache } from "../../../runtime/cache/lambda-cache.js";
 import { CPU, type Device } from "../../../runtime/ort/device.js";
 import { OrtError } from "../../../runtime/ort/library.js";
