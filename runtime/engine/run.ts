@@ -35,6 +35,11 @@ interface Decoding {
   readonly place: Place;
 }
 
+/** A sequence whose prompt is read, where, and the tokens of it. */
+interface Reading extends Decoding {
+  readonly ids: Int32Array<ArrayBuffer>;
+}
+
 /** Weight of the newest measurement in the costs of runs. */
 const NEWEST = 0.3;
 
@@ -61,8 +66,8 @@ export class StepRunner {
     const here = (ids: readonly number[]) => ids.flatMap((id) => members.get(id) ?? []);
     for (const member of here(plan.park)) yield* failing(member, () => this.#park(member));
     for (const member of here(plan.place)) member.become("running");
-    for (const { id, tokens } of plan.chunks)
-      for (const member of here([id])) yield* failing(member, () => this.#prefill(member, tokens));
+    for (const run of plan.chunks)
+      yield* this.#read(run.flatMap(({ id, tokens }) => here([id]).map((member) => ({ member, tokens }))));
     const began = performance.now();
     for (const ids of plan.decode) yield* this.#decode(here(ids));
     if (plan.decode.length > 0) this.#measured("decode", performance.now() - began);
@@ -78,54 +83,74 @@ export class StepRunner {
     return [];
   }
 
-  #prefill(member: Member, tokens: number): StepResult[] {
+  /** Chunks of prompts, in one run where there are several. */
+  *#read(chunks: readonly { readonly member: Member; readonly tokens: number }[]): Generator<StepResult> {
+    const reading: Reading[] = [];
+    for (const { member, tokens } of chunks)
+      yield* failing(member, () => {
+        const { sequence } = member;
+        const place = this.caches.placeOf(member);
+        const { cache, row, archive } = place;
+        // Once for the whole prompt, not again and again as its chunks come.
+        cache.reserve(row, Math.min(sequence.prefillLength - sequence.prefilled, cache.windowOf(row)) + 1);
+        archive?.reserve(sequence.promptLength);
+        const ids = sequence.promptIds(sequence.prefilled, sequence.prefilled + tokens);
+        reading.push({ member, place, ids });
+        return [];
+      });
+    yield* together(
+      reading,
+      (one) => this.#readChunk(one),
+      (all) => this.#readChunks(all),
+    );
+  }
+
+  #readChunk({ member, place: { cache, row, archive }, ids }: Reading): StepResult[] {
     const began = performance.now();
-    const { sequence } = member;
-    const { cache, row, archive } = this.caches.placeOf(member);
-    const { asked, prefilled: start } = sequence;
-    const ids = sequence.promptIds(start, start + tokens);
+    const { asked, prefilled: start, promptEdits: edits } = member.sequence;
     const wanted = asked.promptLogprobs === null ? [] : [...ids.keys()];
-    // Once for the whole prompt, not again and again as its chunks come.
-    cache.reserve(row, Math.min(sequence.prefillLength - start, cache.windowOf(row)) + 1);
-    archive?.reserve(sequence.promptLength);
-    const options = { edits: sequence.promptEdits, archive };
     const features = asked.features?.prompt === true ? asked.features : null;
     const run = (residuals?: Residuals | TapRows): Float32Array =>
-      this.runner.prefill(cache, row, ids, wanted, residuals === undefined ? options : { ...options, residuals });
+      this.runner.prefill(cache, row, ids, wanted, { edits, archive, ...(residuals && { residuals }) });
     const { result: logits, read: readings } =
       features === null
         ? { result: run(), read: [] }
         : runTapped(this.runner.device, run, (residuals) => this.saes.read(features, residuals));
-    this.#measured(features === null ? "promptToken" : "readToken", (performance.now() - began) / tokens);
-    return [{ type: "chunk", member, start, tokens, logits, readings }];
+    this.#measured(features === null ? "promptToken" : "readToken", (performance.now() - began) / ids.length);
+    return [{ type: "chunk", member, start, tokens: ids.length, logits, readings }];
   }
 
-  /** One run for all of them; where it fails, each is run alone, so that only those fail for which it does. */
+  /** Whole prompts that nothing is asked of but to be read. */
+  #readChunks(reading: readonly [Reading, ...Reading[]]): StepResult[] {
+    const began = performance.now();
+    const [{ place }] = reading;
+    const chunks = reading.map(({ place: { row }, ids }) => ({ row, ids, wanted: [] }));
+    this.runner.prefillTogether(place.cache, chunks);
+    const computed = reading.length * Math.max(...reading.map(({ ids }) => ids.length));
+    this.#measured("promptToken", (performance.now() - began) / computed);
+    const nothing = { logits: new Float32Array(), readings: [] };
+    return reading.map(({ member, ids }) => ({ type: "chunk", member, start: 0, tokens: ids.length, ...nothing }));
+  }
+
   *#decode(members: readonly Member[]): Generator<StepResult> {
-    const ready: Decoding[] = [];
+    const decoding: Decoding[] = [];
     for (const member of members)
       yield* failing(member, () => {
         const { sequence } = member;
         if (sequence.promptOnly && !sequence.readsNext) return [{ type: "read", member }];
         const place = this.caches.placeOf(member);
         place.cache.reserve(place.row, 1);
-        ready.push({ member, place });
+        decoding.push({ member, place });
         return [];
       });
-    const [one, ...others] = ready;
-    if (one === undefined) return;
-    if (others.length === 0) return yield* failing(one.member, () => this.#decodeTogether([one]));
-    let results: readonly StepResult[] | null = null;
-    try {
-      results = this.#decodeTogether([one, ...others]);
-    } catch {
-      // Whom it failed for is seen when each runs alone.
-    }
-    if (results !== null) yield* results;
-    else for (const each of ready) yield* failing(each.member, () => this.#decodeTogether([each]));
+    yield* together(
+      decoding,
+      (one) => this.#decodeRows([one]),
+      (all) => this.#decodeRows(all),
+    );
   }
 
-  #decodeTogether(decoding: readonly [Decoding, ...Decoding[]]): StepResult[] {
+  #decodeRows(decoding: readonly [Decoding, ...Decoding[]]): StepResult[] {
     const rows = decoding.map(({ place }) => place.row);
     const first = Math.min(...rows);
     const tokens = Array<number | null>(Math.max(...rows) - first + 1).fill(null);
@@ -139,7 +164,7 @@ export class StepRunner {
     const run = (residuals?: Residuals | TapRows): Float32Array =>
       this.runner.decode(place.cache, first, tokens, residuals === undefined ? options : { ...options, residuals });
     const { result: logits, read: readings } = asked.some((each) => each !== null)
-      ? runTapped(this.runner.device, run, (residuals) => this.#read(asked, residuals))
+      ? runTapped(this.runner.device, run, (residuals) => this.#readings(asked, residuals))
       : { result: run(), read: [] };
     const { vocabSize } = this.runner.model.shape;
     return decoding.map(({ member, place }): StepResult => {
@@ -153,7 +178,7 @@ export class StepRunner {
   }
 
   /** An error is returned: the tokens are in the cache already, and a run that is repeated would have them twice. */
-  #read(asked: readonly (FeatureRequest | null)[], residuals: Residuals | TapRows): SaeReading[][] | Error {
+  #readings(asked: readonly (FeatureRequest | null)[], residuals: Residuals | TapRows): SaeReading[][] | Error {
     try {
       return this.saes.readStep(asked, residuals);
     } catch (error) {
@@ -164,6 +189,26 @@ export class StepRunner {
   #measured(cost: keyof Costs, ms: number): void {
     this.#costs[cost] = this.#costs[cost] === 0 ? ms : (1 - NEWEST) * this.#costs[cost] + NEWEST * ms;
   }
+}
+
+/** One run for all of them; where it fails, each is run alone, so that only those fail for which it does. */
+function* together<Row extends { readonly member: Member }>(
+  rows: readonly Row[],
+  runOne: (row: Row) => readonly StepResult[],
+  runAll: (rows: readonly [Row, ...Row[]]) => readonly StepResult[],
+): Generator<StepResult> {
+  const [first, ...others] = rows;
+  if (first === undefined) return;
+  if (others.length > 0) {
+    let results: readonly StepResult[] | null = null;
+    try {
+      results = runAll([first, ...others]);
+    } catch {
+      // Whom it failed for is seen when each runs alone.
+    }
+    if (results !== null) return yield* results;
+  }
+  for (const row of rows) yield* failing(row.member, () => runOne(row));
 }
 
 /** The results of `work`; where it throws, its member has failed. */

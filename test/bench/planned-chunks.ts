@@ -17,7 +17,7 @@ export class PlannedChunks {
     const costs = { keys: this.window, logits: 0, comparisons: 0, read: false };
     const sequence = { ...standing, prefilled, left, ...promptGrid(this.model, true, this.window), ...costs };
     const { chunks } = plan({ sequences: [sequence], parallel: 1, parking: 0, costs: this.#costs, step: 0 });
-    return chunks[0]?.tokens ?? 0;
+    return chunks[0]?.[0]?.tokens ?? 0;
   }
 
   measured(tokens: number, ms: number): void {

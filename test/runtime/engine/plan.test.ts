@@ -61,11 +61,14 @@ class Engine {
     this.#check(input, planned);
     for (const id of planned.park) this.#become(id, "parked");
     for (const id of planned.place) this.#become(id, "running");
-    for (const { id, tokens } of planned.chunks) {
+    for (const run of planned.chunks) {
+      const longest = Math.max(...run.map(({ tokens }) => tokens));
+      this.now += run.length * longest * COSTS.promptToken;
+    }
+    for (const { id, tokens } of planned.chunks.flat()) {
       const state = this.#state(id);
       state.prefilled += tokens;
       state.cuts.push(state.prefilled);
-      this.now += tokens * COSTS.promptToken;
     }
     for (const id of planned.decode.flat()) this.#state(id).written++;
     if (planned.decode.length > 0) this.now += COSTS.decode;
@@ -122,7 +125,9 @@ class Engine {
     require(park.every((id) => of(id).standing === "running" && of(id).parkable), "parked though it cannot be");
     const active = new Set(running.filter(({ paused }) => !paused).map(({ id }) => id));
     const read = new Map<number, number>();
-    for (const { id, tokens } of chunks) {
+    for (const run of chunks)
+      require(new Set(run.map(({ id }) => of(id).batch)).size === 1, "chunks of several caches in one run");
+    for (const { id, tokens } of chunks.flat()) {
       require(active.has(id) && tokens > 0, "a chunk for nobody, or of nothing");
       read.set(id, (read.get(id) ?? 0) + tokens);
     }
@@ -189,7 +194,8 @@ describe("whatever comes, and whenever", () => {
         const engine = new Engine(all, parallel, 4);
         while (!engine.isDone) {
           const { chunks } = engine.advance().plan;
-          const ms = chunks.reduce((sum, { tokens }) => sum + tokens * COSTS.promptToken, 0);
+          const padded = chunks.map((run) => run.length * Math.max(...run.map(({ tokens }) => tokens)));
+          const ms = padded.reduce((sum, tokens) => sum + tokens * COSTS.promptToken, 0);
           if (chunks.length > 1 && ms > 2 * COSTS.decode) throw new Error(`chunks take ${ms} ms`);
         }
       }),
@@ -291,7 +297,9 @@ describe("how much of a prompt runs at once", () => {
       ...{ prefilled: 0, left: 10_000, free: 1024, grid: 128, keys: 1034, logits: 0, comparisons: 0, read: false },
       ...overrides,
     };
-    return plan({ sequences: [whole], parallel: 1, parking: 0, costs, step: 1 }).chunks.map(({ tokens }) => tokens);
+    return plan({ sequences: [whole], parallel: 1, parking: 0, costs, step: 1 })
+      .chunks.flat()
+      .map(({ tokens }) => tokens);
   };
 
   it("what takes a fifth of a second, once it is known what a token takes", () => {
@@ -329,5 +337,48 @@ describe("how much of a prompt runs at once", () => {
     const all = { free: Number.POSITIVE_INFINITY, keys: Number.POSITIVE_INFINITY };
     expect(alone({ ...all, prefilled: 1024 })).toEqual([176]);
     expect(alone({ ...all, prefilled: 1 << 18, left: 100_000 })).toEqual([63]);
+  });
+});
+
+describe("short prompts are read in one run", () => {
+  const runs = (prompts: readonly Partial<PlannedSequence>[], costs = COSTS) => {
+    const sequences = prompts.map((each, id): PlannedSequence => {
+      const standing = { standing: "running", paused: false, parkable: true, since: 0, batch: "10" } as const;
+      const work = {
+        prefilled: 0,
+        left: 20,
+        free: 1024,
+        grid: 128,
+        keys: 1034,
+        logits: 0,
+        comparisons: 0,
+        read: false,
+      };
+      return { id, ...standing, ...work, ...each };
+    });
+    const { chunks } = plan({ sequences, parallel: 16, parking: 0, costs, step: 1 });
+    return chunks.map((run) => run.map(({ id }) => id));
+  };
+
+  it("as many as there is time for, if they are about as long", () => {
+    expect(runs([{}, { left: 15 }, { left: 25 }, { left: 300 }])).toEqual([[0, 1, 2]]);
+    expect(runs(Array(20).fill({}))).toEqual([[0, 1, 2, 3, 4, 5, 6, 7, 8]]);
+    expect(runs([{ left: 5 }, { left: 6 }, { left: 60 }])).toEqual([[0, 1]]);
+  });
+
+  it("not with others that are begun, of another batch, read by SAEs, or asked for log-probabilities", () => {
+    const others = [
+      { prefilled: 10 },
+      { batch: "0" },
+      { batch: null },
+      { read: true },
+      { logits: 100 },
+      { comparisons: 9 },
+    ];
+    expect(runs([{}, ...others])).toEqual([[0]]);
+    // A prompt of one token is computed by other kernels than one of more.
+    expect(runs([{}, { left: 1 }])).toEqual([[0]]);
+    expect(runs([{ left: 1 }, {}])).toEqual([[0]]);
+    expect(runs([{}, { left: 30, free: 25 }])).toEqual([[0]]);
   });
 });
