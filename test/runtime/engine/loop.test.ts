@@ -176,6 +176,27 @@ describe("what runs together", () => {
     }
   });
 
+  it("short prompts are read in one run, each as it is alone", () => {
+    const asked = [10, 7, 9, 8].map((length) => ({ prompt: prompt(30 + length).slice(30), maxTokens: 5, logprobs: 1 }));
+    const alone = asked.map((each) => {
+      const loop = client();
+      loop.submit(0, each);
+      loop.run([0]);
+      return loop.of(0);
+    });
+    const loop = client();
+    // What a token of a prompt takes is known from the first.
+    loop.submit(9, { prompt: prompt(20), maxTokens: 1 });
+    vi.useRealTimers();
+    loop.run([9]);
+    const together = vi.spyOn(runner, "prefillTogether");
+    onTestFinished(() => together.mockRestore());
+    for (const [id, each] of asked.entries()) loop.submit(id, each);
+    loop.run([0, 1, 2, 3]);
+    expect(together.mock.calls.map(([, chunks]) => chunks.map(({ ids }) => ids.length))).toEqual([[9, 6, 8, 7]]);
+    expect(asked.map((_, id) => loop.of(id))).toEqual(alone);
+  });
+
   it("where the copy that reads fails, the next one reads", () => {
     const ask = { prompt: Int32Array.from(prompt(75)), maxTokens: 6 };
     const loop = client();
