@@ -29,7 +29,7 @@ const features = { top: 6, prompt: true };
 const cacheDir = mkdtempSync(join(tmpdir(), "lambdatap-"));
 let engine: LocalEngine;
 beforeAll(async () => {
-  const load = { precision: "f32", parallel: 4, queueLimit: 4, stallTimeoutMs: 60_000 } as const;
+  const load = { precision: "f32", parallel: 4, queueLimit: 4, stallTimeoutMs: 60_000, threads: 1 } as const;
   engine = await LocalEngine.start({ model: join("models", "default"), window: 32, cacheDir, ...load });
 });
 afterAll(async () => {

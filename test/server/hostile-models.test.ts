@@ -79,7 +79,7 @@ const SAFETENSORS: Readonly<Record<string, string | RegExp>> = {
 
 /** Starts a server that is to be refused, with the command line in this process. */
 const refuse = (...args: string[]): Promise<Ended> =>
-  lambdatapInProcess("serve", "--port", "0", "--cache-dir", cacheRoot, ...args);
+  lambdatapInProcess(["serve", "--port", "0", ...args], { LAMBDATAP_CACHE: cacheRoot });
 
 /** The one sentence of a start that was refused. */
 function sentenceOf({ code, out, err }: Ended, exitCode = 1): string {

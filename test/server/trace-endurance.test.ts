@@ -19,7 +19,7 @@ const LARGEST_FRAME = 3 * (1024 * 20 + 200) + 200;
 const cacheDir = mkdtempSync(join(tmpdir(), "lambdatap-"));
 let engine: LocalEngine;
 beforeAll(async () => {
-  const load = { precision: "f32", parallel: 4, queueLimit: 4, stallTimeoutMs: 60_000 } as const;
+  const load = { precision: "f32", parallel: 4, queueLimit: 4, stallTimeoutMs: 60_000, threads: 1 } as const;
   engine = await LocalEngine.start({ model: join("models", "default"), cacheDir, ...load });
 });
 afterAll(async () => {

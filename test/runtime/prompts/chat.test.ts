@@ -12,7 +12,15 @@ const { startEngine } = smallEngines();
 
 const DEFAULT = resolve("models/default");
 const folder = mkdtempSync(join(tmpdir(), "lambdatap-chat-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+/** One for all chats without an engine, because an interpreter of templates takes seconds to start. */
+const encoder = (await Encoder.start(DEFAULT, 4096)) ?? expect.fail("the model has a tokenizer");
+afterAll(() => {
+  encoder.close();
+  rmSync(folder, { recursive: true });
+});
+
+/** Conversations by a template in a file. */
+const chatBy = (file: string, by = encoder) => new Chat({ file, template: readFileSync(file, "utf8"), tokens: {} }, by);
 
 /** The embedded model, with no template of its own. */
 const bare = mkdtempSync(join(folder, "model-"));
@@ -60,7 +68,6 @@ test("a template in a file stands in for the model's own, and says what ends a t
 });
 
 test("the end of a turn is looked for again where the tokenizer's process died of the first time", async () => {
-  const encoder = (await Encoder.start(DEFAULT, 4096)) ?? expect.fail("the model has a tokenizer");
   let fails = 1;
   const failing: Encoder = {
     jobs: encoder.jobs,
@@ -71,25 +78,23 @@ test("the end of a turn is looked for again where the tokenizer's process died o
       return encoder.encode(text, at);
     },
   };
-  const template = { file: WITH_ROLES, template: readFileSync(WITH_ROLES, "utf8"), tokens: {} };
-  const chat = new Chat(template, failing);
+  const chat = chatBy(WITH_ROLES, failing);
   await expect(chat.prompt(conversation, signal)).rejects.toThrow("it died");
   expect((await chat.prompt(conversation, signal)).turnEndIds).toEqual([3]);
-  encoder.close();
 });
 
 test("a template that refuses an ordinary turn has no end of one, and is used all the same", async () => {
-  const chatTemplate = templateFile(
+  const picky = templateFile(
     "picky.jinja",
     "{% for m in messages %}{{ m.content if m.role == 'user' else raise_exception('users only') }}{% endfor %}",
   );
-  const engine = await startEngine({ model: DEFAULT, saes: [], chatTemplate });
-  expect(await engine.chatPrompt(conversation, signal)).toEqual({
-    ids: await engine.encode("Once upon a time"),
+  const chat = chatBy(picky);
+  expect(await chat.prompt(conversation, signal)).toEqual({
+    ids: await encoder.encode("Once upon a time", "prompt"),
     turnEndIds: [],
   });
   const empty = { ...conversation, messages: JSON.stringify([{ role: "user", content: "" }]) };
-  await expect(engine.chatPrompt(empty, signal)).rejects.toMatchObject({ param: "messages", message: /empty/ });
+  await expect(chat.prompt(empty, signal)).rejects.toMatchObject({ param: "messages", message: /empty/ });
 });
 
 test("a model without a template says how to give it one, and takes one", async () => {
@@ -118,14 +123,17 @@ test("a template that is not there keeps the model from being loaded, in a sente
 });
 
 test("a template that Jinja cannot compile keeps the model from being loaded where it was given, in a sentence", async () => {
+  const refusal = "the model's chat template (wrong.jinja) is not supported: ";
   for (const [template, named] of [
-    ["{% launch missiles %}", "Encountered unknown tag 'launch'"],
     ["{{ messages | shout }}", "No filter named 'shout'"],
     ["{% if messages is loud %}{% include 'other' %}{% endif %}", "{% include %}"],
+    ["{% launch missiles %}", "Encountered unknown tag 'launch'"],
   ] as const)
-    await expect(
-      startEngine({ model: DEFAULT, saes: [], chatTemplate: templateFile("wrong.jinja", template) }),
-    ).rejects.toThrow(`the model's chat template (wrong.jinja) is not supported: ${named}`);
+    await expect(chatBy(templateFile("wrong.jinja", template)).check()).rejects.toThrow(refusal + named);
+  const chatTemplate = join(folder, "wrong.jinja");
+  await expect(startEngine({ model: DEFAULT, saes: [], chatTemplate })).rejects.toThrow(
+    `${refusal}Encountered unknown`,
+  );
 });
 
 test("a model's own template that Jinja cannot compile ends no start; a chat is told of it", async () => {

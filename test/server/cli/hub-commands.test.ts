@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Ended } from "../../captured-output.js";
 import { goldenFolder } from "../../golden-tensors.js";
 import { type FakeHub, fakeHub, REPOSITORY, refuse } from "../../models/hub/fake-hub.js";
+import { lambdatapInProcess } from "../lambdatap-in-process.js";
 
 const main = fileURLToPath(new URL("../../../server/cli/main.js", import.meta.url));
 const LLAMA = goldenFolder("architectures/llama");
@@ -24,8 +25,24 @@ afterAll(async () => {
   rmSync(home, { recursive: true });
 });
 
-async function run(args: readonly string[], more: Record<string, string> = {}, limit = "unlimited"): Promise<Ended> {
-  const env = { ...process.env, LAMBDATAP_CACHE: join(home, "compiled"), HF_HOME: home, HF_ENDPOINT: hub.url, ...more };
+const environment = (more: Record<string, string>) => ({
+  LAMBDATAP_CACHE: join(home, "compiled"),
+  HF_HOME: home,
+  HF_ENDPOINT: hub.url,
+  ...more,
+});
+
+/** In this process. */
+const run = (args: readonly string[], more: Record<string, string> = {}): Promise<Ended> =>
+  lambdatapInProcess(args, environment(more));
+
+/** In a process that can write no larger files than `limit` says, in blocks. */
+async function runAlone(
+  args: readonly string[],
+  more: Record<string, string> = {},
+  limit = "unlimited",
+): Promise<Ended> {
+  const env = { ...process.env, ...environment(more) };
   // What a full disk does to a write, a limit on the size of files does too.
   const child = spawn("sh", ["-c", `ulimit -f ${limit}; exec "$@"`, "sh", process.execPath, main, ...args], { env });
   let [out, err] = ["", ""];
@@ -41,7 +58,7 @@ async function run(args: readonly string[], more: Record<string, string> = {}, l
 
 describe("pull", () => {
   test("by two processes at once fetches every file once, with a line per file", async () => {
-    const both = await Promise.all([run(["pull", REPOSITORY]), run(["pull", REPOSITORY])]);
+    const both = await Promise.all([runAlone(["pull", REPOSITORY]), runAlone(["pull", REPOSITORY])]);
     for (const { code, out, err } of both) {
       expect(err).toMatch(/^config.json {2}[\d.]+ kB, (fetched|was there)$/m);
       expect(err).toMatch(/^model.safetensors {2}[\d.]+ kB, (fetched|was there)$/m);
@@ -65,7 +82,7 @@ describe("pull", () => {
     async () => {
       const large = await fakeHub({ ...golden, "model.safetensors": Buffer.alloc(2_000_000, 1) });
       const more = { HF_HOME: join(home, "full"), HF_ENDPOINT: large.url };
-      const full = await run(["pull", REPOSITORY], more, "1000"); // blocks of 512 bytes, or of 1024
+      const full = await runAlone(["pull", REPOSITORY], more, "1000"); // blocks of 512 bytes, or of 1024
       expect(full.code).toBe(1);
       expect(full.err).toMatch(
         /^lambdatap pull: the disk is full at model\.safetensors .*free some space and pull again.*$/m,

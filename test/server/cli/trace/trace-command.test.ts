@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { lambdatap } from "../../lambdatap-process.js";
+import { lambdatapInProcess } from "../../lambdatap-in-process.js";
 import { until } from "../../with-server.js";
 
 const main = fileURLToPath(new URL("../../../../server/cli/main.js", import.meta.url));
@@ -13,17 +13,18 @@ const cache = mkdtempSync(join(tmpdir(), "lambdatap-trace-"));
 beforeAll(() => void vi.stubEnv("NO_COLOR", "1"));
 afterAll(() => rmSync(cache, { recursive: true, force: true }));
 const L3 = "blocks.3.hook_resid_post";
+const lambdatap = (...args: string[]) => lambdatapInProcess(args, { LAMBDATAP_CACHE: cache });
 
 describe("lambdatap trace", () => {
   test("shows the embedded model's features, the same in the table as in JSON", async () => {
     const args = ["trace", "Once upon a time", "--max-tokens", "8", "--temperature", "0", "--read", L3, "--ignore-eos"];
-    const table = await lambdatap(args, cache);
+    const table = await lambdatap(...args);
     expect(table.err).not.toMatch(/error/i);
     expect(table.code).toBe(0);
     const rows = table.out.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
     expect(rows).toHaveLength(8);
 
-    const json = await lambdatap([...args, "--json"], cache);
+    const json = await lambdatap(...args, "--json");
     const [start, ...frames] = json.out
       .trimEnd()
       .split("\n")
@@ -43,8 +44,16 @@ describe("lambdatap trace", () => {
   test("shows an edit where the edited feature is read further up", async () => {
     const run = (...edit: string[]) =>
       lambdatap(
-        ["trace", "Once upon a time", "--max-tokens", "2", "--temperature", "0", "--json", "--read", L3, ...edit],
-        cache,
+        "trace",
+        "Once upon a time",
+        "--max-tokens",
+        "2",
+        "--temperature",
+        "0",
+        "--json",
+        "--read",
+        L3,
+        ...edit,
       );
     const plain = await run();
     const edited = await run("--edit", "blocks.1.hook_resid_post:5:add:8");
@@ -59,7 +68,7 @@ describe("lambdatap trace", () => {
       ["--edit", "nowhere:1:ablate", /there is no SAE 'nowhere'/],
       ["--color-by", "loudness", /^lambdatap trace: --color-by 'loudness': expected l0, z, f, eps_lbo, mse/],
     ] as const) {
-      const refused = await lambdatap(["trace", "a", flag, text], cache);
+      const refused = await lambdatap("trace", "a", flag, text);
       expect(refused.code).not.toBe(0);
       expect(refused.err).toMatch(reason);
       expect(refused.err).not.toMatch(/^\s+at /m);
