@@ -52,7 +52,7 @@ export function rankLargest(
     out.set(indices.subarray(0, here), found);
     found += here;
   }
-  const next = largestFirst(Float64Array.from(sizes));
+  const next = largestFirst(new Float64Array(sizes));
   return {
     places,
     squares,

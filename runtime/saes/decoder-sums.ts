@@ -4,9 +4,10 @@ import { RowProduct } from "./row-product.js";
 import type { SaeResources } from "./sae-resources.js";
 
 /**
- * Sums of the decoder rows of kept features, for some rows at once. In f32 the rows of W_dec are gathered, for each row of
- * features or for all together. In 8 bits a row that keeps many is multiplied with all of W_dec; which way a row goes
- * depends on that row alone there, so that its sum does not depend on the others.
+ * Sums of the decoder rows of kept features, for some rows at once. In f32 the rows of W_dec are gathered, for each row or
+ * for all together; where W_dec is small and most of it is needed, all are multiplied with a packed copy. In 8 bits a row
+ * that keeps many is multiplied with all of W_dec; which way a row goes depends on that row alone there, so that its sum
+ * does not depend on the others.
  */
 export class DecoderSums implements Disposable {
   readonly #resources: SaeResources;
@@ -27,17 +28,18 @@ export class DecoderSums implements Disposable {
     const size = kept.rows * dOut;
     if (size > this.#sums.length) this.#sums = new Float64Array(size);
     const sums = this.#sums.subarray(0, size);
+    const rows = Array.from({ length: kept.rows }, (_, row) => row);
     if (precision === "q8") {
       const isDense = (row: number) => kept.row(row).features.length > DENSE_SHARE * dSae;
-      const rows = Array.from({ length: kept.rows }, (_, row) => row);
       this.#multiply(kept, rows.filter(isDense), sums);
       for (const row of rows) if (!isDense(row)) this.#gather(kept, row, sums);
       return sums;
     }
     const union = kept.rows > 1 ? kept.union() : null;
-    if (union !== null && isTogetherCheaper(kept.rows, union.length, kept.count))
-      this.#gathered.of(union, kept.dense(union), sums);
-    else for (let row = 0; row < kept.rows; row++) this.#gather(kept, row, sums);
+    if (union === null || !isTogetherCheaper(kept.rows, union.length, kept.count))
+      for (const row of rows) this.#gather(kept, row, sums);
+    else if (dSae * dOut <= SMALL_DECODER && union.length > dSae / 2) this.#multiply(kept, rows, sums);
+    else this.#gathered.of(union, kept.dense(union), sums);
     return sums;
   }
 
@@ -76,6 +78,9 @@ export class DecoderSums implements Disposable {
 
 /** The share of dSae rows of W_dec that are gathered in the time of a product with all of it in 8 bits (576 x 9,216 on 2 cores). */
 const DENSE_SHARE = 0.1;
+
+/** Numbers of a W_dec that may lie in memory a second time: 16 rows of 1,024 x 192 take 64 us with a packed copy, not 124. */
+const SMALL_DECODER = 1 << 20;
 
 /**
  * Whether the `union` of features that some of the rows keep is gathered, and every row multiplied with all of it, in less
