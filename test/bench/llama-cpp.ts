@@ -8,8 +8,16 @@ export interface LlamaCppSequence {
   decode(token: number, steps: number): Promise<number>;
 }
 
+/** Texts in llama.cpp that decode in one batch. */
+export interface LlamaCppStreams {
+  /** Greedy decoding in all of them; milliseconds of the clock per step of all, without the first. */
+  decode(steps: number, clock: () => number): Promise<number>;
+}
+
 export interface LlamaCpp extends AsyncDisposable {
   sequence(): Promise<LlamaCppSequence>;
+  /** One for each of the prompts, which are read. */
+  streams(prompts: readonly (readonly number[])[]): Promise<LlamaCppStreams>;
 }
 
 /** The part of node-llama-cpp that is used here; the package is not a dependency. */
@@ -59,13 +67,41 @@ export async function openLlamaCpp(
       },
     };
   };
+  const streams = async (prompts: readonly (readonly number[])[]): Promise<LlamaCppStreams> => {
+    const sequences = prompts.length;
+    const made = await model.createContext({ contextSize: context, batchSize: 512, threads, sequences });
+    const all = prompts.map(() => made.getSequence());
+    await Promise.all(all.map((each, i) => each.evaluateWithoutGeneratingNewTokens([...(prompts[i] ?? [])])));
+    return {
+      async decode(steps, clock) {
+        const times = await Promise.all(all.map((each) => decodeTimes(each, steps, clock)));
+        const first = Math.max(...times.map(([at]) => at));
+        return (Math.max(...times.map(([, at]) => at)) - first) / steps;
+      },
+    };
+  };
   return {
     sequence,
+    streams,
     async [Symbol.asyncDispose]() {
       await model.dispose();
       await llama.dispose();
     },
   };
+}
+
+/** When the first of steps + 1 tokens came, and the last. */
+async function decodeTimes(
+  sequence: Sequence,
+  steps: number,
+  clock: () => number,
+): Promise<[first: number, last: number]> {
+  let [first, done] = [0, 0];
+  for await (const _ of sequence.evaluate([257], { temperature: 0, yieldEogToken: true })) {
+    if (done === 0) first = clock();
+    if (done++ === steps) break;
+  }
+  return [first, clock()];
 }
 
 function notInstalled(): never {

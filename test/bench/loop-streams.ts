@@ -1,0 +1,66 @@
+import type { SamplingParams } from "../../runtime/contract/generation.js";
+import { eventCredit } from "../../runtime/engine/event-credit.js";
+import { EngineLoop } from "../../runtime/engine/loop.js";
+import type { Runner } from "../../runtime/graphs/runner.js";
+import { AttachedSaes } from "../../runtime/saes/attached-saes.js";
+import { sequenceRequest } from "../runtime/engine/requests.js";
+
+/** What draws from all tokens, as OpenAI's defaults do; with a temperature of 0 the likeliest is taken. */
+export const sampling = (temperature: number): SamplingParams => ({
+  temperature,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: [],
+  seed: 1,
+});
+
+/** Endless texts in an engine's loop of their own, which takes steps when it is told to and whose readers keep up. */
+export class LoopStreams implements Disposable {
+  readonly #loop: EngineLoop;
+  readonly #tokens: number[];
+
+  /** Reads the prompts and decodes a token of each. */
+  constructor(
+    runner: Runner,
+    { window, sinks }: { readonly window: number; readonly sinks: number },
+    prompts: readonly (readonly number[])[],
+  ) {
+    this.#tokens = prompts.map(() => 0);
+    const options = {
+      window,
+      sinks,
+      parallel: prompts.length,
+      stallTimeoutMs: 60_000,
+      eosTokenIds: [],
+      tokens: null,
+      fullLength: window,
+      saes: new AttachedSaes([]),
+    };
+    this.#loop = new EngineLoop(runner, options, (request, events) => {
+      for (const event of events) {
+        if (event.type === "error") throw new Error(event.error.message);
+        if (event.type === "token") this.#tokens[request] = (this.#tokens[request] ?? 0) + 1;
+        this.#loop.acknowledge(request, eventCredit(event));
+      }
+    });
+    for (const [request, prompt] of prompts.entries())
+      this.#loop.submit(request, [sequenceRequest({ prompt, maxTokens: null, sampling: sampling(0) })]);
+    this.decode(1, () => 0);
+  }
+
+  /** Milliseconds of the clock for each step, in which all texts get a token. */
+  decode(steps: number, clock: () => number): number {
+    const before = Math.max(...this.#tokens);
+    const began = clock();
+    while (this.#tokens.some((tokens) => tokens < before + steps)) this.#loop.step();
+    return (clock() - began) / steps;
+  }
+
+  [Symbol.dispose](): void {
+    this.#loop[Symbol.dispose]();
+  }
+}
