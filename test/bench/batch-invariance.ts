@@ -125,11 +125,12 @@ function inLongerBuffers(label: string, open: Open): void {
 }
 
 /** Ways to cut a prompt, grouped by what they leave. */
-function cutAnywhere(label: string, open: Open, window: number, tokens: number): void {
+function cutAnywhere(label: string, open: Open, window: number, most: number): void {
   using runner = open(window);
-  const { vocabSize } = runner.model.shape;
-  const ids = someIds(vocabSize, 5, tokens);
+  const { vocabSize, learnedPositions } = runner.model.shape;
   const answer = someIds(vocabSize, 6, 2);
+  const tokens = Math.min(most, (learnedPositions ?? most + answer.length) - answer.length);
+  const ids = someIds(vocabSize, 5, tokens);
   const geometry = { window, sinks: SINKS };
   const ways: [string, readonly number[]][] = [128, 2, 3, 5, 8, 16, 32, 37, 64, 100, 256, 512]
     .filter((size) => size <= window)
@@ -145,13 +146,13 @@ function cutAnywhere(label: string, open: Open, window: number, tokens: number):
     else same.ways.push(way);
   }
   const [alike, ...others] = groups;
-  const most = Math.max(0, ...others.map(({ apart }) => apart?.largest ?? 0));
+  const farthest = Math.max(0, ...others.map(({ apart }) => apart?.largest ?? 0));
   const differ = others.map(({ ways: own }) => own.join(" ")).join(" | ");
   show({
     name: `${label}: a prompt of ${tokens} tokens, W = ${window}`,
     value: alike?.ways.length ?? 0,
     unit: `of ${ways.length} ways to cut it alike`,
-    beside: `alike: ${alike?.ways.join(" ")}${others.length === 0 ? "" : `; apart by at most ${most.toPrecision(2)}: ${differ}`}`,
+    beside: `alike: ${alike?.ways.join(" ")}${others.length === 0 ? "" : `; apart by at most ${farthest.toPrecision(2)}: ${differ}`}`,
   });
 }
 

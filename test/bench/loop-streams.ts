@@ -34,18 +34,20 @@ export class LoopStreams implements Disposable {
       window,
       sinks,
       parallel: prompts.length,
+      parking: prompts.length,
       stallTimeoutMs: 60_000,
       eosTokenIds: [],
       tokens: null,
       fullLength: window,
       saes: new AttachedSaes([]),
     };
-    this.#loop = new EngineLoop(runner, options, (request, events) => {
-      for (const event of events) {
-        if (event.type === "error") throw new Error(event.error.message);
-        if (event.type === "token") this.#tokens[request] = (this.#tokens[request] ?? 0) + 1;
-        this.#loop.acknowledge(request, eventCredit(event));
-      }
+    this.#loop = new EngineLoop(runner, options, (outbox) => {
+      for (const { request, events } of outbox)
+        for (const event of events) {
+          if (event.type === "error") throw new Error(event.error.message);
+          if (event.type === "token") this.#tokens[request] = (this.#tokens[request] ?? 0) + 1;
+          this.#loop.acknowledge(request, eventCredit(event));
+        }
     });
     for (const [request, prompt] of prompts.entries())
       this.#loop.submit(request, [sequenceRequest({ prompt, maxTokens: null, sampling: sampling(0) })]);

@@ -1,18 +1,22 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const main = fileURLToPath(new URL("../../server/cli/main.js", import.meta.url));
+export interface ServerProcessOptions {
+  /** Flags of Node's. */
+  readonly node?: readonly string[];
+  /** Variables beside this process's. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Folder of the build whose server is started; left out: this one. */
+  readonly dist?: string | undefined;
+}
 
-/**
- * Starts `lambdatap serve` on a free port; `url` resolves when it listens. The caller kills the child.
- * @param node flags of Node's
- * @param env variables beside this process's
- */
+/** Starts `lambdatap serve` on a free port; `url` resolves when it listens. The caller kills the child. */
 export function spawnServer(
   flags: readonly string[],
-  node: readonly string[] = [],
-  env: Readonly<Record<string, string>> = {},
+  { node = [], env = {}, dist = fileURLToPath(new URL("../../", import.meta.url)) }: ServerProcessOptions = {},
 ): { readonly child: ChildProcess; readonly url: Promise<string> } {
+  const main = join(dist, "server", "cli", "main.js");
   const args = [...node, main, "serve", "--port", "0", "--log-level", "silent", ...flags];
   const child = spawn(process.execPath, args, {
     stdio: ["ignore", "pipe", "inherit"],

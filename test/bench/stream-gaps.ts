@@ -31,7 +31,7 @@ export async function measureGaps(
   mkdirSync(benchFolder("timelines"), { recursive: true });
   const folder = mkdtempSync(benchFolder(join("timelines", "of-")));
   const node = ["--import", new URL("./timeline.js", import.meta.url).href];
-  const { child: server, url } = spawnServer(flags, node, { LAMBDATAP_TIMELINE: folder });
+  const { child: server, url } = spawnServer(flags, { node, env: { LAMBDATAP_TIMELINE: folder } });
   const stolen: number[] = [];
   const before = stolenTime();
   let counted = before;
