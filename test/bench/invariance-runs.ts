@@ -25,11 +25,12 @@ export function someIds(vocab: number, seed: number, count: number): number[] {
   });
 }
 
-/** Cuts ids into chunks of the given sizes, the last of which is repeated. */
+/** Cuts ids into chunks of the given sizes, the last of which is repeated; rather than one token, two are left at the end. */
 export function cut(ids: readonly number[], sizes: readonly number[]): number[][] {
   const chunks: number[][] = [];
   for (let start = 0; start < ids.length; ) {
-    const size = sizes[chunks.length] ?? sizes.at(-1) ?? ids.length;
+    const wished = sizes[chunks.length] ?? sizes.at(-1) ?? ids.length;
+    const size = wished > 2 && ids.length - start - wished === 1 ? wished - 1 : wished;
     chunks.push(ids.slice(start, start + size));
     start += size;
   }
