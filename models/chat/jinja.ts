@@ -1,11 +1,9 @@
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { existsSync } from "node:fs";
 import { loadPyodide } from "pyodide";
 import * as z from "zod";
 import type { ChatTemplate } from "../model-source.js";
-import { packageRoot } from "../package-root.js";
 import type { Conversation } from "./chat-template.js";
+import { compiledArchive, pyodideFolder, readPython } from "./python-archive.js";
 
 /** What a template and a conversation come to. */
 export type Rendered =
@@ -60,13 +58,15 @@ export interface Jinja {
 }
 
 /**
- * Loads the interpreter, which takes seconds and 180 MB. It sees no files of this machine, no network, and nothing of
+ * Loads the interpreter, which takes a second or two and 180 MB. It sees no files of this machine, no network, and nothing of
  * Node: templates run in Jinja's sandbox, and what would escape from it is alone in an empty WebAssembly machine.
  */
 export async function startJinja(): Promise<Jinja> {
   const silent = () => {};
+  const compiled = compiledArchive();
   const python = await loadPyodide({
-    indexURL: dirname(createRequire(import.meta.url).resolve("pyodide")),
+    indexURL: pyodideFolder(),
+    ...(existsSync(compiled) ? { stdLibURL: compiled } : {}),
     jsglobals: Object.create(null),
     stdout: silent,
     stderr: silent,
@@ -76,10 +76,10 @@ export async function startJinja(): Promise<Jinja> {
   const folder = "/chat";
   python.FS.mkdir(folder);
   for (const file of ["jinja2.zip", "chat_template.py", "content_parts.py"])
-    python.FS.writeFile(`${folder}/${file}`, readFileSync(join(packageRoot(), "models/chat/python", file)));
+    python.FS.writeFile(`${folder}/${file}`, readPython(file));
   python.runPython(`
     import sys
-    sys.path[:0] = ["${folder}", "${folder}/jinja2.zip"]
+    sys.path += ["${folder}", "${folder}/jinja2.zip"] # behind the compiled archive, which has Jinja too
     import chat_template
     for bridge in ("js", "pyodide_js"): # to JavaScript
         sys.modules[bridge] = None

@@ -2,7 +2,7 @@ import { Worker } from "node:worker_threads";
 import type { RenderOrder, TemplateResult } from "./orders.js";
 import type { TemplateReport } from "./template-thread.js";
 
-/** The interpreter starts in 3 s, on a busy machine in a minute at most. */
+/** The interpreter starts in a second or two, on a busy machine in a minute at most. */
 const START_MS = 60_000;
 const HEAP_MB = 256;
 /** Enough for Python to reach its own limit of recursion, which is an error, before the stack ends, which is the end. */
