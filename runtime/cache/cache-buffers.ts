@@ -4,6 +4,7 @@ import type { ActivationType } from "../../models/onnx/graph.js";
 import { activationBytes } from "../../models/weights/block-format.js";
 import type { Device } from "../ort/device.js";
 import type { Tensor } from "../ort/tensor.js";
+import { type Resizing, RowBuffer } from "./row-buffer.js";
 
 /** Per layer [1, kvHeads, tokens, headDim]; null in layers that do not turn their starting tokens. */
 export type RawKeys = readonly (Tensor | null)[];
@@ -31,6 +32,8 @@ export class CacheBuffers implements Disposable {
   size: BufferSize;
   /** Changes whenever the tensors are replaced. */
   generation = 0;
+  /** Keys of all layers, their values, and the starting tokens' keys of the geometries that turn them. */
+  readonly #buffers: readonly RowBuffer[];
 
   constructor(
     readonly shape: ModelShape,
@@ -39,6 +42,9 @@ export class CacheBuffers implements Disposable {
     readonly device: Device,
   ) {
     this.size = { rows: 0, slots: shape.geometries.map(() => 0) };
+    const turned = shape.geometries.filter((geometry) => turnsSinks(geometry, sinks));
+    const count = 2 * shape.layerGeometries.length + turned.length;
+    this.#buffers = Array.from({ length: count }, () => new RowBuffer(device, activations));
   }
 
   /** Bytes of all tensors, had they this size. */
@@ -52,35 +58,33 @@ export class CacheBuffers implements Disposable {
     return rows * kvHeads * headDim * (tokens + turned.length * this.sinks) * activationBytes(this.activations);
   }
 
-  /** Keeps what lies in rows and slots that there are before and after. @throws OrtError when there is no memory; all is then as before. */
-  resize(size: BufferSize): void {
+  /**
+   * Keeps the first `used` rows; slots of theirs that are new are zeros, and other rows hold anything.
+   * @throws OrtError when there is no memory; all is then as before.
+   */
+  resize(size: BufferSize, used: number): void {
     const { kvHeads, headDim, layerGeometries, geometries } = this.shape;
-    const made: Tensor[] = [];
-    const zeros = (shape: readonly number[]): Tensor => {
-      const tensor = this.device.zeros(this.activations, shape);
-      made.push(tensor);
-      return tensor;
-    };
+    const ofLayers = layerGeometries.map((geometry) => [size.rows, kvHeads, size.slots[geometry] ?? 0, headDim]);
+    const ofSinks = geometries.flatMap((geometry, i) =>
+      turnsSinks(geometry, this.sinks) ? [[size.rows, this.#layersOf(i).length * kvHeads, this.sinks, headDim]] : [],
+    );
+    const resizings: Resizing[] = [];
     try {
-      const resized = (old: readonly Tensor[]): Tensor[] =>
-        layerGeometries.map((geometry, layer) =>
-          this.#moved(old[layer], zeros([size.rows, kvHeads, size.slots[geometry] ?? 0, headDim])),
-        );
-      const [keys, values] = [resized(this.keys), resized(this.values)];
-      const sinkKeys = geometries.map((geometry, i) => {
-        if (!turnsSinks(geometry, this.sinks)) return null;
-        const tensor = zeros([size.rows, this.#layersOf(i).length * kvHeads, this.sinks, headDim]);
-        const old = this.sinkKeys[i];
-        if (old) tensor.copyFrom(old, 0, 0, Math.min(old.size, tensor.size));
-        return tensor;
-      });
-      const old = this.#tensors();
-      [this.keys, this.values, this.sinkKeys] = [keys, values, sinkKeys];
-      for (const tensor of old) tensor[Symbol.dispose]();
+      for (const [i, shape] of [...ofLayers, ...ofLayers, ...ofSinks].entries())
+        resizings.push(this.#buffers[i]!.resize(shape));
     } catch (error) {
-      for (const tensor of made) tensor[Symbol.dispose]();
+      for (const { discard } of resizings) discard();
       throw error;
     }
+    for (const { settle } of resizings) settle(used);
+    const tensors = this.#buffers.map(({ tensor }) => tensor);
+    const layers = layerGeometries.length;
+    const ofSinkKeys = tensors.slice(2 * layers);
+    this.keys = tensors.slice(0, layers);
+    this.values = tensors.slice(layers, 2 * layers);
+    this.sinkKeys = geometries.map((geometry) =>
+      turnsSinks(geometry, this.sinks) ? (ofSinkKeys.shift() ?? null) : null,
+    );
     this.size = size;
     this.generation++;
   }
@@ -146,27 +150,12 @@ export class CacheBuffers implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of this.#tensors()) tensor[Symbol.dispose]();
+    for (const buffer of this.#buffers) buffer[Symbol.dispose]();
     [this.keys, this.values, this.sinkKeys] = [[], [], []];
   }
 
   #layersOf(geometry: number): number[] {
     return [...this.shape.layerGeometries.keys()].filter((layer) => this.shape.layerGeometries[layer] === geometry);
-  }
-
-  #moved(old: Tensor | undefined, tensor: Tensor): Tensor {
-    if (old === undefined) return tensor;
-    const { kvHeads, headDim } = this.shape;
-    const [before = 0, after = 0] = [old.shape[2], tensor.shape[2]];
-    tensor.copyStretches(old, {
-      count: Math.min(old.shape[0] ?? 0, tensor.shape[0] ?? 0) * kvHeads,
-      length: Math.min(before, after) * headDim,
-      sourceOffset: 0,
-      sourceStride: before * headDim,
-      offset: 0,
-      stride: after * headDim,
-    });
-    return tensor;
   }
 
   #tensors(): Tensor[] {

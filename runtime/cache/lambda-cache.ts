@@ -254,7 +254,7 @@ export class LambdaCache implements Disposable {
   #grow(rows: number, rings: readonly Ring[], tokens: number): void {
     const slots = rings.map((ring, geometry) => Math.max(this.slots(geometry), ring.slotsFor(tokens, this.#growth)));
     if (rows <= this.capacity && slots.every((each, geometry) => each === this.slots(geometry))) return;
-    this.#buffers.resize({ rows: Math.max(rows, this.capacity), slots });
+    this.#buffers.resize({ rows: Math.max(rows, this.capacity), slots }, this.#rows.length);
   }
 
   /** Gives back what rows have left that were many or long. On a device it would cost what was recorded of the cache. */
@@ -266,7 +266,7 @@ export class LambdaCache implements Disposable {
     const size: BufferSize = { rows: this.#capacityFor(this.#rows.length), slots };
     if (this.#buffers.bytesOf(size) * WORTH_SHRINKING > this.bytes) return;
     try {
-      this.#buffers.resize(size);
+      this.#buffers.resize(size, this.#rows.length);
     } catch (error) {
       // It takes memory first; without it the cache stays as it is.
       if (!(error instanceof OrtError)) throw error;

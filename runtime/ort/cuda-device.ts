@@ -71,6 +71,10 @@ export class CudaDevice implements Device {
     return tensor;
   }
 
+  untouched(type: ElementType, shape: readonly number[]): Tensor {
+    return this.zeros(type, shape);
+  }
+
   inputs(): RunInputs {
     return new CudaInputs(this.#memory, (bytes) => this.#allocate(bytes, "allocating inputs"));
   }

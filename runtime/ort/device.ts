@@ -26,6 +26,8 @@ export interface Device extends Disposable {
   readonly isHost: boolean;
   /** A zeroed tensor. @throws OrtError or CudaError when there is no memory. */
   zeros(type: ElementType, shape: readonly number[]): Tensor;
+  /** A tensor that is written before it is read. In the host's memory, what is never written takes none. */
+  untouched(type: ElementType, shape: readonly number[]): Tensor;
   inputs(): RunInputs;
   /** The contents of a file where graphs read them; the file may be closed when what is returned is. */
   weights(file: MappedFile): Backing & Disposable;
@@ -54,6 +56,7 @@ export const CPU: Device = {
   bfloat16: false,
   isHost: true,
   zeros: (type, shape) => Tensor.zeros(type, shape),
+  untouched: (type, shape) => Tensor.untouched(type, shape),
   inputs: () => ({ zeros: (type, shape) => Tensor.zeros(type, shape), send: () => {}, [Symbol.dispose]: () => {} }),
   weights: (file) => ({ ...file, [Symbol.dispose]: () => {} }),
   prepare: () => {},

@@ -1,6 +1,5 @@
 import type { Pointer } from "./api.js";
 import { roomFor } from "./available-memory.js";
-import { zeroMemory } from "./c-library.js";
 import { type ElementType, elementBytes, onnxType } from "./elements.js";
 import { library, made, OrtError } from "./library.js";
 import type { Memory } from "./memory.js";
@@ -14,7 +13,7 @@ export interface TensorValue {
   readonly address: Pointer;
 }
 
-/** Zeros in the host's memory, which ONNX Runtime allocates. @throws OrtError when there is no memory. */
+/** Elements in the host's memory, which ONNX Runtime allocates, of whatever lies there. @throws OrtError when there is no memory. */
 export function allocateValue(type: ElementType, shape: readonly number[]): TensorValue {
   const { allocator } = library();
   const about = `allocating ${type}[${shape}]`;
@@ -25,7 +24,6 @@ export function allocateValue(type: ElementType, shape: readonly number[]): Tens
     about,
   );
   const address = made((api, out) => api.GetTensorMutableData(pointer, out));
-  if (bytes > 0) zeroMemory(address, bytes);
   return { pointer, address };
 }
 

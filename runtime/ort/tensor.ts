@@ -60,6 +60,16 @@ export class Tensor implements Disposable {
 
   /** A zeroed tensor in the host's memory, which ONNX Runtime allocates. @throws OrtError when there is no memory. */
   static zeros(type: ElementType, shape: readonly number[]): Tensor {
+    const tensor = Tensor.untouched(type, shape);
+    if (tensor.size > 0) tensor.fill(0);
+    return tensor;
+  }
+
+  /**
+   * The same of whatever lies there. The system gives memory when it is first written, which takes several times as long as
+   * to copy something there.
+   */
+  static untouched(type: ElementType, shape: readonly number[]): Tensor {
     return new Tensor(type, shape, allocateValue(type, shape));
   }
 

@@ -33,9 +33,9 @@ function scarce(): { readonly device: Device; full: boolean } {
     full: false,
     device: {
       ...CPU,
-      zeros: (...asked: Parameters<Device["zeros"]>) => {
+      untouched: (...asked: Parameters<Device["untouched"]>) => {
         if (memory.full) throw new OrtError(6, "allocation failed");
-        return CPU.zeros(...asked);
+        return CPU.untouched(...asked);
       },
     },
   };
@@ -74,17 +74,20 @@ describe("rows of a cache", () => {
   it("are as before where there is no memory for one more, or for a copy", () => {
     const memory = scarce();
     using cache = new LambdaCache(SHAPE, { window: 1000, sinks: 4 }, "float32", memory.device);
-    const row = cache.allocate();
+    for (let row = 0; row < 4; row++) cache.allocate();
     for (const [i, tensor] of [...cache.keys, ...cache.values].entries()) tensor.fill(i + 1);
     const before = contents(cache);
     memory.full = true;
     expect(() => cache.allocate(8)).toThrow("allocation failed");
-    expect(() => cache.fork(row)).toThrow("allocation failed");
-    expect(() => cache.reserve(row, 500)).toThrow("allocation failed");
-    expect([cache.rows, cache.slots(0), contents(cache)]).toEqual([1, 80, before]);
+    expect(() => cache.fork(1)).toThrow("allocation failed");
+    expect(() => cache.reserve(1, 900)).toThrow("allocation failed");
+    expect([cache.rows, cache.slots(0), contents(cache)]).toEqual([4, 80, before]);
     memory.full = false;
-    expect(cache.fork(row)).toBe(1);
-    expect(contents(cache)).toEqual(before.map((values) => [...values, ...values]));
+    expect(cache.fork(1)).toBe(4);
+    const fifth = before.map((values) => values.slice(0, values.length / 4));
+    expect(contents(cache).map((values, i) => values.slice(0, before[i]!.length + fifth[i]!.length))).toEqual(
+      before.map((values, i) => [...values, ...fifth[i]!]),
+    );
   });
 
   it("take the bytes that were foretold, in steps, and give them back when most of them or the longest have left", () => {

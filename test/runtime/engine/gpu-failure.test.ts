@@ -81,6 +81,7 @@ const failing: Device = {
     if (fault.whileAllocating !== null) throw fault.whileAllocating;
     return FAR_CPU.zeros(type, shape);
   },
+  untouched: (type, shape) => failing.zeros(type, shape),
 };
 const model = await compileModel({ path: goldenFolder("lm-infinite"), precision: "f32", cacheRoot });
 const runner = new Runner(model, { window: 32, threads: 1, device: failing });
