@@ -104,9 +104,10 @@ export class EngineLoop implements Disposable {
     this.#sendOutbox();
   }
 
-  /** Bytes of keys and values, archives included. */
+  /** Bytes of keys and values, archives and parked rows included. */
   get cacheBytes(): number {
-    return this.#caches.bytes;
+    const parked = new Set([...this.#members.values()].flatMap(({ stored }) => stored ?? []));
+    return [...parked].reduce((sum, { payload }) => sum + payload.length, this.#caches.bytes);
   }
 
   [Symbol.dispose](): void {

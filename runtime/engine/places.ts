@@ -1,9 +1,6 @@
-import { turnsSinks } from "../../models/attention.js";
 import type { ModelShape } from "../../models/model-shape.js";
 import type { ActivationType } from "../../models/onnx/graph.js";
-import { activationBytes } from "../../models/weights/block-format.js";
-import type { LambdaGeometry } from "../cache/lambda-cache.js";
-import { Ring } from "../cache/ring.js";
+import { LambdaCache, type LambdaGeometry } from "../cache/lambda-cache.js";
 import { SetupError } from "../contract/errors.js";
 
 /** Rows that are in use at once where nobody says how many, if there is memory for them. */
@@ -47,19 +44,13 @@ export function placesOf({ asked, memoryBytes, weightBytes, ...options }: Places
 }
 
 /** Bytes of keys and values of one row whose window is full. */
-export function rowBytes({
+function rowBytes({
   shape,
   geometry,
   activations,
-}: Pick<PlacesOptions, "shape" | "geometry" | "activations">): number {
-  const { geometries, layerGeometries, kvHeads, headDim } = shape;
-  const tokens = layerGeometries.reduce((sum, nth) => {
-    const own = geometries[nth];
-    if (own === undefined) return sum;
-    const turned = turnsSinks(own, geometry.sinks) ? geometry.sinks : 0;
-    return sum + 2 * new Ring(own, geometry).full + turned;
-  }, 0);
-  return tokens * kvHeads * headDim * activationBytes(activations);
+}: Omit<PlacesOptions, "asked" | "memoryBytes" | "weightBytes">): number {
+  using cache = new LambdaCache(shape, geometry, activations);
+  return cache.bytesFor(1, geometry.sinks + geometry.window);
 }
 
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
