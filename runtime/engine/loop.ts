@@ -12,7 +12,7 @@ import type { AttachedSaes } from "../saes/attached-saes.js";
 import { Candidates } from "../sampling/candidates.js";
 import { NoTokenLeft, NotFiniteLogits } from "../sampling/finite-logits.js";
 import { type CacheKind, CachePool } from "./cache-pool.js";
-import { haveSamePrompt, Member } from "./member.js";
+import { Member, readPromptAlike } from "./member.js";
 import { type PlannedSequence, plan } from "./plan.js";
 import { promptGrid } from "./prompt-grid.js";
 import { type Outbox, Requests } from "./requests.js";
@@ -62,9 +62,13 @@ export class EngineLoop implements Disposable {
   /** Queues the sequences of a request. */
   submit(request: number, asked: readonly SequenceRequest[]): void {
     const members = asked.map((each, index) => this.#member(request, index, each));
-    for (const [i, member] of members.entries()) {
-      const leader = members.slice(0, i).find((each) => each.leader === null && haveSamePrompt(each, member));
-      if (leader !== undefined) member.follow(leader);
+    const leaders = new Map<SequenceRequest["prompt"], Member[]>();
+    for (const member of members) {
+      const { prompt } = member.options.asked;
+      const known = leaders.get(prompt) ?? [];
+      const leader = known.find((each) => readPromptAlike(each, member));
+      if (leader === undefined) leaders.set(prompt, [...known, member]);
+      else member.follow(leader);
       this.#members.set(member.id, member);
     }
     this.#requests.open(request, members);
@@ -84,7 +88,7 @@ export class EngineLoop implements Disposable {
   /** Returns whether there was anything to do. @throws DeviceLost for all of them. */
   step(): boolean {
     const planned = plan({
-      sequences: [...this.#members.values()].filter(({ leader }) => leader === null).map((each) => this.#planned(each)),
+      sequences: this.#inSight().map((each) => this.#planned(each)),
       parallel: this.options.parallel,
       parking: this.options.parking,
       costs: this.#runner.costs,
@@ -146,6 +150,15 @@ export class EngineLoop implements Disposable {
   #geometry({ window, sinks, mode }: LambdaOptions): LambdaGeometry {
     if (mode === "full") return { window: Number.POSITIVE_INFINITY, sinks: 0 };
     return { window: window ?? this.options.window, sinks: sinks ?? this.options.sinks };
+  }
+
+  /** All but those that could not begin in this step: thousands may wait. */
+  #inSight(): Member[] {
+    let newcomers = 0;
+    return [...this.#members.values()].filter(({ leader, standing, paused }) => {
+      if (leader !== null) return false;
+      return standing !== "new" || (!paused && newcomers++ < this.options.parallel);
+    });
   }
 
   #planned(member: Member): PlannedSequence {

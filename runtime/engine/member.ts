@@ -86,10 +86,9 @@ export class Member {
   }
 }
 
-/** Whether two sequences of one request have prompts that are read alike, so that one can read for both. */
-export function haveSamePrompt(one: Member, other: Member): boolean {
+/** Whether two sequences of one request, with one prompt, want it read alike, so that one can read for both. */
+export function readPromptAlike(one: Member, other: Member): boolean {
   const same = ({ left, options: { asked, geometry, kind } }: Member) => [
-    asked.prompt,
     left,
     kind,
     geometry.window,
