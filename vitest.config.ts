@@ -14,8 +14,8 @@ export default defineConfig({
     poolOptions: { forks: { isolate: false, maxForks: Math.min(availableParallelism(), 4) } },
     // Two threads of each of several sessions and servers would spin against each other.
     env: { LAMBDATAP_THREADS: "1" },
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     reporters: ["default", closingLineReporter()],
   },
 });

@@ -25,6 +25,7 @@ export function openFolder(path: string): ModelSource {
         notices: framing.notice === null ? notices : [...notices, framing.notice],
       };
     },
+    hasTokenizer: () => existsSync(tokenizerFile),
     tokenizer: () => (existsSync(tokenizerFile) ? { file: tokenizerFile, ...readJsonFile(tokenizerFile) } : null),
     chatTemplate: () => readFolderChatTemplate(path),
     openCheckpoint: () => openCheckpoint(path),

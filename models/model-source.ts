@@ -37,6 +37,8 @@ export interface ModelSource {
   /** @throws ModelFormatError as all of these, naming file and field. */
   config(): ConfigFields;
   generation(): GenerationConfig;
+  /** Looks without reading it. */
+  hasTokenizer(): boolean;
   /** As tokenizer.json holds it; null where the model has none. */
   tokenizer(): TokenizerJson | null;
   /** null where the model has none. */

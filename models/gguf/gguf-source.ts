@@ -4,7 +4,7 @@ import { ggufConfig } from "./gguf-config.js";
 import { readGgufFiles } from "./gguf-files.js";
 import type { MetadataFields } from "./metadata-fields.js";
 import { type SpecialTokens, specialTokens } from "./special-tokens.js";
-import { ggufFrame, tokenizerJson } from "./tokenizer-json.js";
+import { ggufFrame, hasTokenizer, tokenizerJson } from "./tokenizer-json.js";
 
 /**
  * A model in a GGUF file, or in several of which `path` is the first. The headers are read now, the rest when asked for.
@@ -27,6 +27,7 @@ export function openGguf(path: string): ModelSource {
         eosTokenIds: ends.length > 0 ? [...new Set(ends)] : undefined,
       };
     },
+    hasTokenizer: () => hasTokenizer(fields),
     tokenizer: () => {
       const value = tokenizerJson(fields);
       return value === null ? null : { file: path, value, text: JSON.stringify(value) };

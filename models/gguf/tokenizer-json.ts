@@ -32,9 +32,13 @@ export function ggufFrame(fields: MetadataFields, { bos, eos }: SpecialTokens): 
   return { before: addsBos && bos !== null ? [bos] : [], after: addsEos && eos !== null ? [eos] : [] };
 }
 
+/** Whether the file has one, of whatever kind. */
+export const hasTokenizer = (fields: MetadataFields): boolean =>
+  fields.has("tokenizer.ggml.model") || fields.has("tokenizer.ggml.tokens");
+
 function kindOf(fields: MetadataFields): Kind | null {
+  if (!hasTokenizer(fields)) return null;
   const name = fields.text("tokenizer.ggml.model", null);
-  if (name === null && !fields.has("tokenizer.ggml.tokens")) return null;
   const kind = name === null ? undefined : KINDS.get(name);
   if (kind === undefined)
     throw fields.refuse(

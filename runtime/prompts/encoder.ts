@@ -1,4 +1,5 @@
 import { ModelFormatError } from "../../models/errors.js";
+import { openModelSource } from "../../models/model-source.js";
 import { onSharedMemory, TokenBytes } from "../../models/tokenizer/token-bytes.js";
 import { InvalidRequest } from "../contract/errors.js";
 import { JobKillsProcess, JobProcess, ProcessDied } from "./job-process.js";
@@ -25,6 +26,7 @@ export class Encoder {
    * @throws ModelFormatError as `openTokenizer` does, and where the tokenizer ends the process.
    */
   static async start(path: string, vocabSize: number, limits = LIMITS): Promise<Encoder | null> {
+    if (!openModelSource(path).hasTokenizer()) return null;
     const { process: jobs, opened } = await JobProcess.start({ type: "open", path, vocabSize, limits }).catch(
       (error) => {
         if (!(error instanceof ProcessDied)) throw error;
