@@ -55,12 +55,13 @@ describe("first chunks that run together", () => {
   it("that are not numbers leave their neighbours alone", async () => {
     using runner = await open(overflowing(folder, "architectures/gemma2", "model.embed_tokens.weight"));
     const cache = runner.openCache({ window: 64, sinks: 4 });
-    for (let row = 0; row < 3; row++) cache.allocate();
-    const ids = IDS.slice(0, 7);
-    const want = runner.prefill(cache, 0, ids, [6]);
-    const [bad, good] = runner.prefillTogether(cache, [
-      { row: 1, ids: [4, 0, 5, 6], wanted: [3] },
-      { row: 2, ids, wanted: [6] },
+    for (let row = 0; row < 5; row++) cache.allocate();
+    const [long, short] = [IDS.slice(0, 7), IDS.slice(3, 5)];
+    const want = [runner.prefill(cache, 0, long, [6]), runner.prefill(cache, 1, short, [0, 1])];
+    const [bad, ...good] = runner.prefillTogether(cache, [
+      { row: 2, ids: [4, 0, 5, 6], wanted: [3] },
+      { row: 3, ids: long, wanted: [6] },
+      { row: 4, ids: short, wanted: [0, 1] },
     ]);
     expect(bad?.every(Number.isNaN)).toBe(true);
     expect(good).toEqual(want);
