@@ -48,6 +48,16 @@ const endless = (url: string, stream = true) =>
     body: JSON.stringify({ prompt: "Once", max_tokens: null, ignore_eos: true, stream }),
   });
 
+/** The events of a stream up to its end, and whether one has come. */
+function eventsFrom({ body }: Response): { readonly events: Promise<string[]>; readonly begun: () => boolean } {
+  let text = "";
+  const read = async () => {
+    for await (const piece of body?.pipeThrough(new TextDecoderStream()) ?? []) text += piece;
+    return eventsOf(text);
+  };
+  return { events: read(), begun: () => eventsOf(text).length > 0 };
+}
+
 const health = async (url: string): Promise<unknown> => (await fetch(`${url}/health`)).json();
 
 describe("the command line", () => {
@@ -132,15 +142,16 @@ describe("serve", () => {
 
   test("ends what still runs after the drain timeout with an error, and says that it did", async () => {
     const server = await serving("--drain-timeout", "0.05");
-    const stream = (await endless(server.url)).text();
+    const { events: stream, begun } = eventsFrom(await endless(server.url));
     const whole = endless(server.url, false);
     const traces = await openTraces(server.url);
     traces.send({ type: "generate", id: "a", prompt: "Once", max_tokens: null, ignore_eos: true, features: null });
     const running = async () => z.looseObject({ running: z.number() }).parse(await health(server.url)).running;
     while ((await running()) < 3);
+    await until(begun);
     server.child.kill("SIGINT");
     const shuttingDown = { code: "shutting_down", type: "server_error" };
-    const events = eventsOf(await stream);
+    const events = await stream;
     expect(events.length).toBeGreaterThan(1);
     expect(JSON.parse(events.at(-1) ?? "")).toMatchObject({ error: shuttingDown });
     const refused = await whole;
