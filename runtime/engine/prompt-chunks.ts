@@ -14,7 +14,7 @@ const LARGEST = 512;
 /** Of so many steps, one gives its chunk to the prompt that came first: no stream of short prompts keeps it waiting. */
 const STEPS_OF_OLDEST = 4;
 /** Short prompts run together are padded to the longest: of what is computed, at least this share must be theirs. */
-const LEAST_USED = 1 / 2;
+const LEAST_USED = 0.8;
 
 /** Scores that a chunk's mask may have; only a text that keeps all keys comes near. */
 const MASK_SCORES = 1 << 24;
