@@ -4,20 +4,23 @@ import { RowProduct } from "./row-product.js";
 import type { SaeResources } from "./sae-resources.js";
 
 /**
- * Sums of the decoder rows of kept features, for some rows at once. In f32 the rows of W_dec are gathered, for each row or
- * for all together; where W_dec is small and most of it is needed, all are multiplied with a packed copy. In 8 bits a row
- * that keeps many is multiplied with all of W_dec; which way a row goes depends on that row alone there, so that its sum
- * does not depend on the others.
+ * Sums of the decoder rows of kept features, for some rows at once. In f32 the rows of W_dec are gathered, for each row
+ * apart or for all together, or all of W_dec is multiplied with, whichever takes the least time. In 8 bits a row that keeps
+ * many is multiplied with all of W_dec; which way a row goes depends on that row alone there, so that its sum does not
+ * depend on the others.
  */
 export class DecoderSums implements Disposable {
   readonly #resources: SaeResources;
+  readonly #isSmall: boolean;
   readonly #gathered: GatheredSum;
   #product: RowProduct | undefined;
   #sums = new Float64Array();
   #dense: Float32Array | undefined;
 
   constructor(resources: SaeResources) {
+    const { dSae, dOut } = resources.sae.description;
     this.#resources = resources;
+    this.#isSmall = dSae * dOut <= SMALL_DECODER;
     this.#gathered = new GatheredSum(resources);
   }
 
@@ -35,11 +38,17 @@ export class DecoderSums implements Disposable {
       for (const row of rows) if (!isDense(row)) this.#gather(kept, row, sums);
       return sums;
     }
-    const union = kept.rows > 1 ? kept.union() : null;
-    if (union === null || !isTogetherCheaper(kept.rows, union.length, kept.count))
-      for (const row of rows) this.#gather(kept, row, sums);
-    else if (dSae * dOut <= SMALL_DECODER && union.length > dSae / 2) this.#multiply(kept, rows, sums);
-    else this.#gathered.of(union, kept.dense(union), sums);
+    const union = kept.rows > 1 ? kept.union() : kept.row(0).features;
+    // In those of gathering a row of W_dec (192 x 1,024 and 768 x 12,288, 1 to 128 rows, one thread).
+    const times = {
+      apart: kept.count,
+      together: union.length * (1 + 0.1 * kept.rows),
+      whole: dSae * (this.#isSmall ? 0.1 * (1.5 + kept.rows) : 2 + 0.075 * kept.rows),
+    };
+    const least = Math.min(...Object.values(times));
+    if (times.apart === least) for (const row of rows) this.#gather(kept, row, sums);
+    else if (times.together === least) this.#gathered.of(union, kept.dense(union), sums);
+    else this.#multiply(kept, rows, sums);
     return sums;
   }
 
@@ -58,7 +67,8 @@ export class DecoderSums implements Disposable {
   #multiply(kept: KeptRows, rows: readonly number[], sums: Float64Array): void {
     if (rows.length === 0) return;
     const { dSae, dOut } = this.#resources.sae.description;
-    this.#product ??= new RowProduct(this.#resources, "decode");
+    const packedFrom = this.#isSmall || this.#resources.sae.precision === "q8" ? 1 : Number.POSITIVE_INFINITY;
+    this.#product ??= new RowProduct(this.#resources, "decode", packedFrom);
     this.#product.reserve(rows.length);
     this.#dense ??= new Float32Array(dSae);
     for (const [at, row] of rows.entries()) {
@@ -79,13 +89,5 @@ export class DecoderSums implements Disposable {
 /** The share of dSae rows of W_dec that are gathered in the time of a product with all of it in 8 bits (576 x 9,216 on 2 cores). */
 const DENSE_SHARE = 0.1;
 
-/** Numbers of a W_dec that may lie in memory a second time: 16 rows of 1,024 x 192 take 64 us with a packed copy, not 124. */
+/** Numbers of a W_dec that may lie in memory a second time, packed, which makes a product with it several times as fast. */
 const SMALL_DECODER = 1 << 20;
-
-/**
- * Whether the `union` of features that some of the rows keep is gathered, and every row multiplied with all of it, in less
- * time than each row's own are gathered, `count` together (192 x 1,024 and 768 x 12,288, 2 to 16 rows, one thread).
- */
-function isTogetherCheaper(rows: number, union: number, count: number): boolean {
-  return union * (1 + 0.08 * rows) < count;
-}

@@ -48,10 +48,10 @@ export class GatheredSum implements Disposable {
     out.fill(0);
     if (features.length === 0) return;
     this.#reserve(rows);
-    const runs = Math.ceil(features.length / (this.#parts * this.#capacity));
-    const share = Math.min(this.#capacity, roundedUp(Math.ceil(features.length / (runs * this.#parts)), rows));
-    for (let first = 0; first < features.length; first += this.#parts * share) {
-      const here = features.subarray(first, first + this.#parts * share);
+    const most = this.#parts * this.#capacity;
+    for (let first = 0; first < features.length; first += most) {
+      const here = features.subarray(first, first + most);
+      const share = Math.min(this.#capacity, roundedUp(Math.ceil(here.length / this.#parts), rows));
       this.#features.write(here);
       // Row 0 times 0.
       this.#features.fill(0, here.length, this.#parts * share - here.length);

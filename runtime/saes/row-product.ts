@@ -9,10 +9,9 @@ const NAMES = {
 } as const;
 
 /**
- * Some rows times one of an SAE's matrices, in memory that grows to the most rows there were. One row in f32 is multiplied
- * with the matrix where that lies in the file, which is as fast as memory is. Several rows want a packed copy (4 rows of
- * 576 x 9,216 on 2 cores: 1.8 ms instead of 6.2): the matrix's size in memory, once there are such. With 8 bits there is
- * only a packed copy. With it a row's products are the same bits in every number of rows.
+ * Some rows times one of an SAE's matrices, in memory that grows to the most rows there were. The matrix is read where it
+ * lies in the file, or a packed copy is made of it, which takes as much memory again. With such a copy a row's products are
+ * the same bits in every number of rows.
  */
 export class RowProduct implements Disposable {
   readonly #resources: SaeResources;
@@ -26,7 +25,12 @@ export class RowProduct implements Disposable {
   /** By number of rows, over the beginnings of these. */
   readonly #bindings = new Map<number, Binding>();
 
-  constructor(resources: SaeResources, graph: keyof typeof NAMES) {
+  /** @param packedFrom rows from which on there is a packed copy; in 8 bits there is nothing else, so 1 */
+  constructor(
+    resources: SaeResources,
+    graph: keyof typeof NAMES,
+    private readonly packedFrom: number,
+  ) {
     const { dIn, dSae, dOut } = resources.sae.description;
     this.#resources = resources;
     this.#graph = graph;
@@ -71,7 +75,7 @@ export class RowProduct implements Disposable {
     const known = this.#bindings.get(rows);
     if (known !== undefined) return known;
     if (this.#input === undefined || this.#output === undefined) throw new RangeError(`${rows} rows are not reserved`);
-    const session = this.#resources.session(this.#graph, rows > 1 || this.#resources.sae.precision === "q8");
+    const session = this.#resources.session(this.#graph, rows >= this.packedFrom);
     using input = this.#input.alias([rows, this.#widths.input]);
     using output = this.#output.alias([rows, this.#widths.output]);
     const names = NAMES[this.#graph];

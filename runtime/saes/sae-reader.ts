@@ -14,6 +14,12 @@ import { type SaeReaderOptions, SaeResources } from "./sae-resources.js";
 import { SaeVectors } from "./sae-vectors.js";
 
 /**
+ * One row in f32 is multiplied with W_enc where that lies in the file, which is as fast as memory is; several want a packed
+ * copy (4 rows of 576 x 9,216 on 2 cores: 1.8 ms instead of 6.2).
+ */
+const PACKED_FROM = 2;
+
+/**
  * Reads features off residuals with one SAE: products with its matrices in native code, and the cut here, in f32 but for
  * the cut. Graphs are loaded when they are first needed; memory does not grow with the number of rows.
  */
@@ -34,7 +40,7 @@ export class SaeReader implements FeatureReader {
     const { description, decoderNorms } = sae;
     this.#resources = new SaeResources(sae, options);
     this.vectors = new SaeVectors(this.#resources);
-    this.#products = new RowProduct(this.#resources, "encode");
+    this.#products = new RowProduct(this.#resources, "encode", sae.precision === "q8" ? 1 : PACKED_FROM);
     this.#keeper = new FeatureKeeper({ ...description, decoderNorms });
     this.#kept = new KeptRows(description.dSae);
     this.#sums = new DecoderSums(this.#resources);
