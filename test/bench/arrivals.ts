@@ -16,6 +16,8 @@ export interface Arrivals {
 
 /** What takes a plan: a process of its own, a server behind it or not. */
 export interface Player extends AsyncDisposable {
+  /** Of the process that computes. */
+  readonly pid: number;
   play(plan: Plan): Promise<readonly Arrivals[]>;
 }
 

@@ -18,23 +18,25 @@ export const sampling = (temperature: number): SamplingParams => ({
   seed: 1,
 });
 
-/** Endless texts in an engine's loop of their own, which takes steps when it is told to and whose readers keep up. */
+/** Endless texts in an engine's loop of their own, which takes steps when it is told to and whose reader keeps up. */
 export class LoopStreams implements Disposable {
   readonly #loop: EngineLoop;
+  /** Of each text, so far. */
   readonly #tokens: number[];
 
-  /** Reads the prompts and decodes a token of each. */
+  /** Reads a prompt, once for all of the texts that begin with it, and decodes a token of each. */
   constructor(
     runner: Runner,
     { window, sinks }: { readonly window: number; readonly sinks: number },
-    prompts: readonly (readonly number[])[],
+    prompt: readonly number[],
+    count: number,
   ) {
-    this.#tokens = prompts.map(() => 0);
+    this.#tokens = new Array<number>(count).fill(0);
     const options = {
       window,
       sinks,
-      parallel: prompts.length,
-      parking: prompts.length,
+      parallel: count,
+      parking: count,
       stallTimeoutMs: 60_000,
       eosTokenIds: [],
       tokens: null,
@@ -45,20 +47,20 @@ export class LoopStreams implements Disposable {
       for (const { request, events } of outbox)
         for (const event of events) {
           if (event.type === "error") throw new Error(event.error.message);
-          if (event.type === "token") this.#tokens[request] = (this.#tokens[request] ?? 0) + 1;
+          if (event.type === "token") this.#tokens[event.index] = (this.#tokens[event.index] ?? 0) + 1;
           this.#loop.acknowledge(request, eventCredit(event));
         }
     });
-    for (const [request, prompt] of prompts.entries())
-      this.#loop.submit(request, [sequenceRequest({ prompt, maxTokens: null, sampling: sampling(0) })]);
+    const text = sequenceRequest({ prompt, maxTokens: null, sampling: sampling(0) });
+    this.#loop.submit(0, new Array<typeof text>(count).fill(text));
     this.decode(1, () => 0);
   }
 
-  /** Milliseconds of the clock for each step, in which all texts get a token. */
+  /** Milliseconds of the clock for each step, in which every text gets a token. */
   decode(steps: number, clock: () => number): number {
-    const before = Math.max(...this.#tokens);
+    const wanted = this.#tokens.map((tokens) => tokens + steps);
     const began = clock();
-    while (this.#tokens.some((tokens) => tokens < before + steps)) this.#loop.step();
+    while (this.#tokens.some((tokens, i) => tokens < (wanted[i] ?? 0))) this.#loop.step();
     return (clock() - began) / steps;
   }
 

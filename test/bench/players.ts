@@ -18,6 +18,7 @@ export async function serverPlayer(flags: readonly string[], dist?: string): Pro
   const { child: server, url } = spawnServer(flags, { dist });
   const client = await playerOf("http-player.js", await url);
   return {
+    pid: server.pid ?? 0,
     play: client.play,
     async [Symbol.asyncDispose]() {
       await client[Symbol.asyncDispose]();
@@ -30,6 +31,7 @@ async function playerOf(file: string, argument: string): Promise<Player> {
   const child = fork(fileURLToPath(new URL(`./${file}`, import.meta.url)), [argument], { execArgv: [] });
   await once(child, "message");
   return {
+    pid: child.pid ?? 0,
     play: (plan) => ask(child, plan),
     async [Symbol.asyncDispose]() {
       child.kill();

@@ -4,17 +4,21 @@ import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
 import { someIds } from "./invariance-runs.js";
 import { enginePlayer, serverPlayer } from "./players.js";
 import { argument, type Figure, median, report } from "./report.js";
+import { processorTimeOf } from "./thread-times.js";
 
 /**
  * Tokens per second of 16 streams over HTTP, each on a socket of its own, beside the engine without a server, in turns,
  * each in a process of its own; and beside the server of another build.
  *
  * --rounds 4  --streams 16  --case embedded  --against <dist>: a folder with another build, for the embedded model
+ * --processor-time: tokens per second of processor time, of all threads of the engine's or server's process (Linux), for a
+ * machine that is shared; what a server does beside the engine then counts as if there were one processor
  */
 const ROUNDS = Number(argument("rounds") ?? 4);
 const STREAMS = Number(argument("streams") ?? 16);
 const GOAL = { served: 0.9, against: 4 };
 const against = argument("against");
+const shared = process.argv.includes("--processor-time");
 const cacheDir = benchFolder("cache");
 
 interface Case {
@@ -33,8 +37,17 @@ const cases: readonly Case[] = [
 const figures: Figure[] = [];
 for (const each of cases) if (each.name.startsWith(argument("case") ?? "")) await measure(each);
 report(`${STREAMS} streams over HTTP`, figures, [
-  `medians of ${ROUNDS} rounds in turns, ratios round by round; tokens counted while all streams run`,
+  `medians of ${ROUNDS} rounds in turns, ratios round by round; ${shared ? "processor time of all threads" : "tokens counted while all streams run"}`,
 ]);
+
+async function rate(player: Player, plan: Plan): Promise<number> {
+  if (!shared) return rateOfAll(await player.play(plan));
+  let tokens = 0;
+  const { all } = await processorTimeOf(player.pid, async () => {
+    tokens = (await player.play(plan)).reduce((sum, each) => sum + each.tokens.length, 0);
+  });
+  return (1e6 * tokens) / all;
+}
 
 async function measure({ name, model, precision, vocab, tokens, against }: Case): Promise<void> {
   const flags = ["--model", model, "--precision", precision, "--cache-dir", cacheDir];
@@ -52,9 +65,9 @@ async function measure({ name, model, precision, vocab, tokens, against }: Case)
   const rates: number[][] = [[], [], []];
   for (let round = 0; round < ROUNDS; round++)
     for (const i of round % 2 === 0 ? [0, 1, 2] : [2, 1, 0]) {
-      const found = await players[i]?.play(plan);
-      if (found === undefined) continue;
-      rates[i]?.push(rateOfAll(found));
+      const player = players[i];
+      if (!player) continue;
+      rates[i]?.push(await rate(player, plan));
       process.stderr.write(
         `${name}, round ${round + 1}: ${["engine", "server", "other build"][i]} ${rates[i]?.at(-1)?.toFixed(1)} tokens/s\n`,
       );

@@ -63,7 +63,11 @@ async function measure({ precision, types, goal }: Contest): Promise<void> {
   for (const count of counts) {
     const prompts = Array.from({ length: count }, (_, i) => someIds(SMOLLM2.vocab, i, CONTEXT));
     const theirs = (await peer?.streams(prompts)) ?? null;
-    contestants.push({ count, theirs, ours: new LoopStreams(runner, { window: WINDOW, sinks: SINKS }, prompts) });
+    contestants.push({
+      count,
+      theirs,
+      ours: new LoopStreams(runner, { window: WINDOW, sinks: SINKS }, prompts[0] ?? [], count),
+    });
   }
   const times = contestants.map(({ count }) => ({
     count,
