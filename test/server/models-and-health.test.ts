@@ -48,6 +48,7 @@ describe("GET /v1/models", () => {
         archive_tokens: 4096,
         trained_length: 64,
         longest: null,
+        parallel: 4,
         vocab_size: 1000,
         layers: 2,
         hidden_size: 8,
