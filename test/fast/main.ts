@@ -10,7 +10,7 @@ import { type RelatedTest, relatedTests } from "./related-tests.js";
  * `npm run test:fast`: the tests that depend on what was changed, nearest first, for as long as one likes to wait after every
  * change. It says what it has left out.
  */
-const LIMIT_MS = 20_000;
+const LIMIT_MS = 15_000;
 
 process.chdir(packageRoot());
 const related = relatedTests(emittedModules(), changedFiles());
