@@ -2,6 +2,7 @@ import { turnsSinks } from "../../models/attention.js";
 import type { ModelShape } from "../../models/model-shape.js";
 import type { ActivationType } from "../../models/onnx/graph.js";
 import { activationBytes } from "../../models/weights/block-format.js";
+import { checkRoom } from "../ort/available-memory.js";
 import type { Device } from "../ort/device.js";
 import type { Tensor } from "../ort/tensor.js";
 import { type Resizing, RowBuffer } from "./row-buffer.js";
@@ -60,7 +61,7 @@ export class CacheBuffers implements Disposable {
 
   /**
    * Keeps the first `used` rows; slots of theirs that are new are zeros, and other rows hold anything.
-   * @throws OrtError when there is no memory; all is then as before.
+   * @throws OrtError or CudaError when there is no memory; all is then as before.
    */
   resize(size: BufferSize, used: number): void {
     const { kvHeads, headDim, layerGeometries, geometries } = this.shape;
@@ -68,10 +69,15 @@ export class CacheBuffers implements Disposable {
     const ofSinks = geometries.flatMap((geometry, i) =>
       turnsSinks(geometry, this.sinks) ? [[size.rows, this.#layersOf(i).length * kvHeads, this.sinks, headDim]] : [],
     );
+    const shapes = [...ofLayers, ...ofLayers, ...ofSinks];
+    if (this.device.isHost) {
+      // The host promises memory that it does not have to each buffer alone, and takes it only when they are written.
+      const bytes = shapes.reduce((sum, shape, i) => sum + this.#buffers[i]!.bytesToResize(shape), 0);
+      checkRoom(bytes, `allocating a cache of ${size.rows} rows of ${size.slots} slots`, this.bytesOf(size));
+    }
     const resizings: Resizing[] = [];
     try {
-      for (const [i, shape] of [...ofLayers, ...ofLayers, ...ofSinks].entries())
-        resizings.push(this.#buffers[i]!.resize(shape));
+      for (const [i, shape] of shapes.entries()) resizings.push(this.#buffers[i]!.resize(shape));
     } catch (error) {
       for (const { discard } of resizings) discard();
       throw error;

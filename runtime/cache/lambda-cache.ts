@@ -213,7 +213,7 @@ export class LambdaCache implements Disposable {
     if (tokens > window) throw new RangeError(`a chunk of ${tokens} tokens does not fit into a window of ${window}`);
     this.#storeSinks(row, chunk.rawKeys, tokens);
     for (const [geometry, ring] of rings.entries()) {
-      // Of a chunk longer than a trained window only the end stays.
+      // A chunk may be longer than a trained window. Then only its last tokens are kept.
       for (let done = Math.max(0, tokens - ring.full); done < tokens; ) {
         const slot = ring.slotOf(start + done);
         const length = Math.min(tokens - done, ring.full - slot);

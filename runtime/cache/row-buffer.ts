@@ -1,5 +1,6 @@
 import type { ActivationType } from "../../models/onnx/graph.js";
 import type { Device } from "../ort/device.js";
+import { elementBytes } from "../ort/elements.js";
 import type { Tensor } from "../ort/tensor.js";
 
 /** In the host's memory a buffer has room for so many times its elements. */
@@ -31,13 +32,18 @@ export class RowBuffer implements Disposable {
     return this.#tensor;
   }
 
-  /** @throws OrtError when there is no memory. */
+  /** Bytes that it takes to give the buffer this shape: those that are added where it stays, all where it is copied. */
+  bytesToResize(shape: readonly number[]): number {
+    const bytes = elementBytes(this.type, shape);
+    return this.#roomToStay(shape) === null ? bytes : bytes - this.tensor.bytes;
+  }
+
+  /** @throws OrtError or CudaError when there is no memory. */
   resize(shape: readonly number[]): Resizing {
-    const elements = shape.reduce((product, size) => product * size, 1);
     const [old, oldRoom] = [this.#tensor, this.#room];
-    // What shrinks gives memory back.
-    const stays = old !== null && oldRoom !== null && elements >= old.size && elements <= oldRoom.size;
-    const room = stays ? oldRoom : this.#allocate(elements);
+    const roomToStay = this.#roomToStay(shape);
+    const stays = roomToStay !== null;
+    const room = roomToStay ?? this.#allocate(sizeOf(shape));
     const discardRoom = () => {
       if (!stays) room[Symbol.dispose]();
     };
@@ -50,7 +56,7 @@ export class RowBuffer implements Disposable {
     }
     return {
       settle: (rows) => {
-        if (old !== null && !(stays && old.shape[2] === tensor.shape[2])) move(old, tensor, rows);
+        if (old !== null && !(stays && old.shape[2] === tensor.shape[2])) this.#move(old, tensor, rows);
         old?.[Symbol.dispose]();
         if (!stays) oldRoom?.[Symbol.dispose]();
         [this.#tensor, this.#room] = [tensor, room];
@@ -62,15 +68,40 @@ export class RowBuffer implements Disposable {
     };
   }
 
+  /** The memory that the buffer lies in, where this shape fits into it. A buffer that shrinks is copied, to give memory back. */
+  #roomToStay(shape: readonly number[]): Tensor | null {
+    const [old, room, elements] = [this.#tensor, this.#room, sizeOf(shape)];
+    if (old === null || room === null || elements < old.size || elements > room.size) return null;
+    const [before = 0, after = 0] = [old.shape[2], shape[2]];
+    // Within the same memory rows can only move apart, and only one after the other, which is slow on a device.
+    return after === before || (after > before && this.device.isHost) ? room : null;
+  }
+
   #allocate(elements: number): Tensor {
-    if (this.device.isHost) {
-      try {
-        return this.device.untouched(this.type, [ROOM * elements]);
-      } catch {
-        // Without room it may fit.
-      }
+    if (!this.device.isHost) return this.device.zeros(this.type, [elements]);
+    try {
+      return this.device.untouched(this.type, [ROOM * elements]);
+    } catch {
+      // Without room it may fit.
+      return this.device.untouched(this.type, [elements]);
     }
-    return this.device.untouched(this.type, [elements]);
+  }
+
+  /** Copies rows into a tensor with other slots: on a device over zeroed memory of its own, on the host over any, or the same. */
+  #move(from: Tensor, to: Tensor, rows: number): void {
+    const [, heads = 0, before = 0, headDim = 0] = from.shape;
+    const [, , after = 0] = to.shape;
+    const length = Math.min(before, after) * headDim;
+    const [sourceStride, stride] = [before * headDim, after * headDim];
+    if (!this.device.isHost) {
+      to.copyStretches(from, { count: rows * heads, length, sourceOffset: 0, sourceStride, offset: 0, stride });
+      return;
+    }
+    // From the last head to the first: in the same memory each moves to where the next ones were.
+    for (let i = rows * heads - 1; i >= 0; i--) {
+      to.copyFrom(from, i * sourceStride, i * stride, length);
+      if (stride > length) to.fill(0, i * stride + length, stride - length);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -80,15 +111,4 @@ export class RowBuffer implements Disposable {
   }
 }
 
-/** Moves rows apart, or together, into a tensor with other slots, over memory of its own or the same. */
-function move(from: Tensor, to: Tensor, rows: number): void {
-  const [, heads = 0, before = 0, headDim = 0] = from.shape;
-  const [, , after = 0] = to.shape;
-  const kept = Math.min(before, after) * headDim;
-  const added = after * headDim - kept;
-  // From the last on: in the same memory, where there are no fewer slots, each moves to where the next ones were.
-  for (let i = rows * heads - 1; i >= 0; i--) {
-    to.copyFrom(from, i * before * headDim, i * after * headDim, kept);
-    if (added > 0) to.fill(0, i * after * headDim + kept, added);
-  }
-}
+const sizeOf = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);

@@ -19,8 +19,8 @@ export interface FeatureRequest {
 }
 
 /**
- * What one SAE says of one token: of the residual stream at the token's own position, before edits, cut as its request says.
- * NaN where the residual is.
+ * The reading of one SAE at one token: its scalars and its strongest features. It reads the residual stream at the token's
+ * own position, before edits, and cuts activations as the request says. Values are NaN where the residual is.
  */
 export interface SaeReading {
   readonly sae: string;

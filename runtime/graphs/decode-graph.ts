@@ -163,7 +163,7 @@ export class DecodeGraph implements Disposable {
     for (const tensor of own) tensor?.[Symbol.dispose]();
   }
 
-  /** Readies an archive for the token with index `t`. What is bound of it would keep the memory that it leaves. */
+  /** Readies an archive for the token with index `t`. Bindings hold its old memory, so they are freed before it grows. */
   #open(archive: Archive, t: number): void {
     if (archive.room <= t) this.#bindings.forgetArchive(archive);
     archive.reserve(t + 1);

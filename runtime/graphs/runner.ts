@@ -226,7 +226,7 @@ export class Runner implements Disposable {
     return remembered(this.#prefill, `${sinks}${far}${edited}${retrieval}`, make);
   }
 
-  /** What other graphs have bound of a cache's former buffers would keep them. */
+  /** Frees the bindings of all graphs to buffers that a cache has replaced, because bindings hold that memory. */
   #forgetStale(cache: LambdaCache): void {
     for (const graph of this.#decode.values()) graph.forgetStale(cache);
   }

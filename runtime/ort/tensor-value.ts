@@ -1,11 +1,8 @@
 import type { Pointer } from "./api.js";
-import { roomFor } from "./available-memory.js";
+import { checkRoom } from "./available-memory.js";
 import { type ElementType, elementBytes, onnxType } from "./elements.js";
-import { library, made, OrtError } from "./library.js";
+import { library, made } from "./library.js";
 import type { Memory } from "./memory.js";
-
-/** ONNX Runtime's code for an allocation that failed (ORT_RUNTIME_EXCEPTION). */
-const NO_MEMORY = 6;
 
 /** A tensor as ONNX Runtime knows it (`OrtValue`), and where its elements lie. */
 export interface TensorValue {
@@ -17,8 +14,7 @@ export interface TensorValue {
 export function allocateValue(type: ElementType, shape: readonly number[]): TensorValue {
   const { allocator } = library();
   const about = `allocating ${type}[${shape}]`;
-  const bytes = elementBytes(type, shape);
-  if (!roomFor(bytes)) throw new OrtError(NO_MEMORY, `${about}: the machine has no ${bytes} bytes left`);
+  checkRoom(elementBytes(type, shape), about);
   const pointer = made(
     (api, out) => api.CreateTensorAsOrtValue(allocator, dims(shape), shape.length, onnxType(type), out),
     about,

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import type { ModelShape } from "../../../models/model-shape.js";
 import { LambdaCache } from "../../../runtime/cache/lambda-cache.js";
 import { CPU, type Device } from "../../../runtime/ort/device.js";
@@ -44,6 +44,52 @@ function scarce(): { readonly device: Device; full: boolean } {
 
 const contents = (cache: LambdaCache): number[][] =>
   [...cache.keys, ...cache.values].map((tensor) => [...tensor.read(new Float32Array(tensor.size))]);
+
+const knowsWhatIsLeft = process.platform === "linux" && typeof process.availableMemory === "function";
+
+describe.runIf(knowsWhatIsLeft)("where the machine promises memory that it does not have, a cache", () => {
+  const MB = 2 ** 20;
+  const wide: ModelShape = { ...SHAPE, headDim: 512, geometries: [SHAPE.geometries[0]!, SHAPE.geometries[0]!] };
+  const withMemory = (bytes: number) => vi.spyOn(process, "availableMemory").mockReturnValue(bytes);
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  it("does not grow where its buffers fit one by one but not together", () => {
+    using cache = new LambdaCache(wide, { window: 8192, sinks: 4 });
+    const row = cache.allocate();
+    const { bytes } = cache;
+    withMemory(100 * MB); // Each buffer takes 32 MB.
+    expect(() => cache.reserve(row, 8000)).toThrow(OrtError);
+    expect(() => cache.reserve(row, 8000)).toThrow(/allocating a cache .* the machine has no \d+ bytes left/);
+    expect([cache.rows, cache.bytes]).toEqual([1, bytes]);
+  });
+
+  it("does not grow where it lies, and is as before; with memory it goes on", () => {
+    using cache = new LambdaCache(wide, { window: 8192, sinks: 4 });
+    const row = cache.allocate();
+    cache.reserve(row, 5000);
+    for (const [i, tensor] of [...cache.keys, ...cache.values].entries()) tensor.fill(i + 1);
+    const [slots, generation] = [cache.slots(0), cache.generation];
+    withMemory(MB / 2);
+    for (const grow of [() => cache.allocate(), () => cache.fork(row), () => cache.reserve(row, slots + 1)])
+      expect(grow).toThrow("allocating a cache");
+    expect([cache.rows, cache.slots(0), cache.generation, cache.keys[1]?.shape[0]]).toEqual([1, slots, generation, 1]);
+    expect(cache.values[0]?.read(new Float32Array(4), 2 * slots * 512 - 4)).toEqual(new Float32Array(4).fill(3));
+    vi.restoreAllMocks();
+    cache.reserve(row, slots + 1);
+    expect(cache.slots(0)).toBeGreaterThan(slots);
+    expect(cache.values[0]?.read(new Float32Array(4), slots * 512 - 4)).toEqual(new Float32Array(4).fill(3));
+  });
+
+  it("of a device does not ask the host", () => {
+    using cache = new LambdaCache(wide, { window: 8192, sinks: 4 }, "float32", FAR_CPU);
+    const row = cache.allocate();
+    withMemory(MB); // The double lies in the host's memory, but its tensors are too small to be asked about one by one.
+    cache.reserve(row, 5000);
+    expect(cache.slots(0)).toBeGreaterThan(5000);
+  });
+});
 
 describe("rows of a cache", () => {
   it("have windows of their own, and as many slots as the longest needs", () => {

@@ -1,7 +1,8 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { RowBuffer } from "../../../runtime/cache/row-buffer.js";
 import { CPU, type Device } from "../../../runtime/ort/device.js";
 import { OrtError } from "../../../runtime/ort/library.js";
+import { Tensor } from "../../../runtime/ort/tensor.js";
 import { FAR_CPU } from "../ort/far-cpu.js";
 
 const HEADS = 2;
@@ -51,6 +52,38 @@ describe.each([
     buffer.resize(shape(1, 2)).settle(1);
     expect(slotsOf(buffer, 1)).toEqual(kept.slice(0, HEADS).map((values) => values.slice(0, 2 * HEAD_DIM)));
   });
+
+  it.each([
+    { from: shape(2, 4), to: shape(1, 8) },
+    { from: shape(2, 8), to: shape(4, 4) },
+  ])("keeps rows where its memory has the right size but is divided otherwise: $from, $to", ({ from, to }) => {
+    using buffer = new RowBuffer(counting(device).device, "float32");
+    buffer.resize(from).settle(0);
+    buffer.tensor.write(Array.from({ length: buffer.tensor.size }, (_, i) => i + 1));
+    const rows = Math.min(from[0] ?? 0, to[0] ?? 0);
+    const [before, length] = [slotsOf(buffer, rows), (to[2] ?? 0) * HEAD_DIM];
+    buffer.resize(to).settle(rows);
+    const added = Array<number>(length).fill(0);
+    expect(slotsOf(buffer, rows)).toEqual(before.map((values) => [...values, ...added].slice(0, length)));
+  });
+});
+
+it("a device is asked for one copy, however many heads a buffer has, into memory that is zeroed", () => {
+  using buffer = new RowBuffer(FAR_CPU, "float32");
+  buffer.resize(shape(4, 4)).settle(0);
+  const resizing = buffer.resize(shape(4, 9));
+  const [copies, fills] = [vi.spyOn(Tensor.prototype, "copyStretches"), vi.spyOn(Tensor.prototype, "fill")];
+  resizing.settle(3);
+  expect([copies.mock.calls.length, fills.mock.calls.length]).toEqual([1, 0]);
+  vi.restoreAllMocks();
+});
+
+it("a buffer knows the bytes that it takes to grow: what is added where it stays, all where it is copied", () => {
+  using buffer = new RowBuffer(CPU, "float32");
+  expect(buffer.bytesToResize(shape(1, 4))).toBe(4 * 24);
+  buffer.resize(shape(1, 4)).settle(0);
+  const bytes = [shape(1, 4), shape(2, 4), shape(2, 8), shape(2, 9), shape(1, 3)].map((to) => buffer.bytesToResize(to));
+  expect(bytes).toEqual([0, 4 * 24, 4 * 72, 4 * 108, 4 * 18]);
 });
 
 it("a buffer grows where it lies while there is room, and gives memory back when it shrinks", () => {
