@@ -32,8 +32,8 @@ export class CachePool implements Disposable {
   placeOf(member: Member): Place {
     const { place } = member.sequence;
     if (place !== null) return place;
-    const { kind, geometry, retrieval } = member.options;
-    const cache = this.#open(kind, geometry);
+    const { geometry, retrieval } = member.options;
+    const cache = this.#open(member);
     let archive: Archive | null = null;
     try {
       if (retrieval !== null) {
@@ -45,6 +45,7 @@ export class CachePool implements Disposable {
       this.#owners.get(cache)?.push(member.sequence);
       member.stored = null;
       member.sequence.place = { cache, row, archive };
+      member.begin();
       return member.sequence.place;
     } catch (error) {
       archive?.[Symbol.dispose]();
@@ -89,8 +90,10 @@ export class CachePool implements Disposable {
     for (const cache of [...this.#caches.values()]) this.#close(cache);
   }
 
-  #open(kind: CacheKind, { window, sinks }: LambdaGeometry): LambdaCache {
-    const key = `${kind} ${sinks}`;
+  #open({ id, options: { kind, geometry } }: Member): LambdaCache {
+    const { window, sinks } = geometry;
+    // Rows of one cache have as many slots as the longest: a text that keeps all keys has one of its own.
+    const key = kind === "full" ? `${kind} ${id}` : `${kind} ${sinks}`;
     const known = this.#caches.get(key);
     if (known !== undefined) return known;
     const recorded = this.recorded && key === this.#keptKey;

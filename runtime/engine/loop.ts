@@ -64,12 +64,13 @@ export class EngineLoop implements Disposable {
     const members = asked.map((each, index) => this.#member(request, index, each));
     const leaders = new Map<SequenceRequest["prompt"], Member[]>();
     for (const member of members) {
+      this.#members.set(member.id, member);
+      if (!member.isSharable) continue;
       const { prompt } = member.options.asked;
       const known = leaders.get(prompt) ?? [];
       const leader = known.find((each) => readPromptAlike(each, member));
       if (leader === undefined) leaders.set(prompt, [...known, member]);
       else member.follow(leader);
-      this.#members.set(member.id, member);
     }
     this.#requests.open(request, members);
   }
@@ -165,10 +166,11 @@ export class EngineLoop implements Disposable {
     const { asked, geometry, kind, grid } = member.options;
     return {
       id: member.id,
+      request: member.options.request,
       standing: member.standing,
       paused: member.paused,
-      parkable: kind === "shared" || kind === "edited",
-      since: performance.now() - member.changedAt,
+      parkable: this.options.parking > 0 && (kind === "shared" || kind === "edited"),
+      since: member.since,
       batch: kind === "shared" ? `${geometry.sinks}` : null,
       prefilled: member.prefilled,
       left: member.left,
@@ -212,8 +214,12 @@ export class EngineLoop implements Disposable {
     const { place } = leader.sequence;
     const followers = leader.dismissFollowers();
     if (followers.length === 0 || place === null) return;
-    const stored = this.#caches.store(place);
-    for (const each of followers) each.stored = stored;
+    try {
+      const stored = this.#caches.store(place);
+      for (const each of followers) each.stored = stored;
+    } catch {
+      // Without memory for a copy each reads the prompt for itself.
+    }
   }
 
   #emit({ options }: Member, events: readonly GenerationEvent[]): void {
@@ -222,11 +228,7 @@ export class EngineLoop implements Disposable {
 
   /** Events of a prompt, for those that it is read for, too. */
   #emitShared(member: Member, events: readonly GenerationEvent[]): void {
-    for (const each of [member, ...member.followers])
-      this.#emit(
-        each,
-        events.map((event) => ({ ...event, index: each.options.index })),
-      );
+    for (const each of [member, ...member.followers]) this.#emit(each, each.untold(events));
   }
 
   #failed(member: Member, error: unknown): void {

@@ -1,7 +1,7 @@
 import type { LambdaGeometry } from "../cache/lambda-cache.js";
 import type { Retrieval } from "../cache/retrieval.js";
 import type { StoredRow } from "../cache/row-snapshot.js";
-import type { SequenceRequest } from "../contract/generation.js";
+import type { GenerationEvent, SequenceRequest } from "../contract/generation.js";
 import type { CacheKind } from "./cache-pool.js";
 import type { Sequence } from "./sequence.js";
 
@@ -26,14 +26,16 @@ export interface MemberOptions {
 export class Member {
   paused = false;
   standing: "new" | "running" | "parked" = "new";
-  /** When its standing changed, ms. */
-  changedAt = performance.now();
+  /** When it was parked, or first ran on its row, ms; null until it does. */
+  #since: number | null = null;
   /** What its row held; of a parked one, and of a new one whose prompt another has read. */
   stored: StoredRow | null = null;
   /** Has the same prompt, and reads it for this one, too; null: nobody does. */
   leader: Member | null = null;
   /** Whose prompt it reads. */
   readonly followers: Member[] = [];
+  /** Prompt tokens whose log-probabilities and readings were sent. */
+  readonly #told = { prompt: 0, features: 0 };
   /** null before its first turn. */
   #started: Sequence | null = null;
 
@@ -68,9 +70,42 @@ export class Member {
     return isRead ? prompt.length - 1 - this.prefilled : 0;
   }
 
+  /** Milliseconds since it was parked, or since it first ran on its row. */
+  get since(): number {
+    return this.#since === null ? 0 : performance.now() - this.#since;
+  }
+
   become(standing: Member["standing"]): void {
     this.standing = standing;
-    this.changedAt = performance.now();
+    this.#since = standing === "parked" ? performance.now() : null;
+  }
+
+  /** It has a row, and runs on it from now on. */
+  begin(): void {
+    this.#since = performance.now();
+  }
+
+  /** Of events of its prompt what it was not told yet: another may have begun to read the prompt for it, and failed. */
+  untold(events: readonly GenerationEvent[]): GenerationEvent[] {
+    return events.flatMap((event): GenerationEvent[] => {
+      if (event.type !== "prompt" && event.type !== "features") return [event];
+      const from = Math.max(0, this.#told[event.type] - event.start);
+      const start = event.start + from;
+      const { index } = this.options;
+      if (event.type === "prompt") {
+        const logprobs = event.logprobs.slice(from);
+        this.#told.prompt = Math.max(this.#told.prompt, start + logprobs.length);
+        return logprobs.length === 0 ? [] : [{ ...event, index, start, logprobs }];
+      }
+      const readings = event.readings.slice(from);
+      this.#told.features = Math.max(this.#told.features, start + readings.length);
+      return readings.length === 0 ? [] : [{ ...event, index, start, readings }];
+    });
+  }
+
+  /** Whether its prompt can be read for others, too. */
+  get isSharable(): boolean {
+    return this.left > 0 && (this.options.kind === "shared" || this.options.kind === "edited");
   }
 
   /** Its prompt is read by a member that was asked the same of it. */
@@ -99,7 +134,6 @@ export function readPromptAlike(one: Member, other: Member): boolean {
     asked.editsFrom,
     asked.editsFrom === "prompt" ? asked.edits : null,
   ];
-  const isStorable = one.options.kind === "shared" || one.options.kind === "edited";
   const others = same(other);
-  return isStorable && one.left > 0 && same(one).every((each, i) => each === others[i]);
+  return same(one).every((each, i) => each === others[i]);
 }

@@ -3,10 +3,7 @@ import { type PlannedChunk, promptChunks } from "./prompt-chunks.js";
 
 /** A sequence as a plan sees it: numbers alone, so that plans are made and tested without a model. */
 export interface PlannedSequence extends Resident {
-  /**
-   * Rows that share a name share a cache, and decode in one run; null: the row has a cache of a kind that no others share,
-   * and decodes by itself.
-   */
+  /** Rows that share a name share a cache, and decode in one run; null: the row decodes by itself. */
   readonly batch: string | null;
   /** Prompt tokens in its cache, and those that are still to be prefilled. */
   readonly prefilled: number;
@@ -34,6 +31,8 @@ export interface Costs {
   /** A prompt token of a chunk, and one that SAEs read. */
   readonly promptToken: number;
   readonly readToken: number;
+  /** Parking a row, and bringing one back. */
+  readonly swap: number;
 }
 
 export interface PlanInput {
@@ -61,7 +60,7 @@ const CHUNKS_PER_DECODE = 2;
 
 /** What a step does. It depends on nothing but its input. */
 export function plan(input: PlanInput): Plan {
-  const { park, place } = placement(input.sequences, input);
+  const { park, place } = placement(input.sequences, { ...input, swap: input.costs.swap });
   const placed = new Set(place);
   const parked = new Set(park);
   const running = input.sequences.filter(

@@ -43,6 +43,8 @@ export function promptChunks(
     left -= run.length * Math.max(...run.map(({ tokens }) => tokens)) * token;
     if (runs.length > 0 && (ms === null || !(left > 0))) return runs;
     runs.push(run);
+    // What was never measured is measured first.
+    if (token === 0) return runs;
     for (const { id, tokens } of run) done.set(id, (done.get(id) ?? 0) + tokens);
   }
 }

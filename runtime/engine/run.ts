@@ -1,6 +1,8 @@
 import type { FeatureRequest, SaeReading } from "../contract/features.js";
 import type { Runner } from "../graphs/runner.js";
 import { type Residuals, runTapped, type TapRows } from "../graphs/tap-outputs.js";
+import { CudaError } from "../ort/cuda-runtime.js";
+import { OrtError } from "../ort/library.js";
 import type { AttachedSaes } from "../saes/attached-saes.js";
 import type { CachePool } from "./cache-pool.js";
 import type { Member } from "./member.js";
@@ -45,7 +47,7 @@ const NEWEST = 0.3;
 
 /** Carries out plans: the only part of the engine that touches tensors. */
 export class StepRunner {
-  readonly #costs = { decode: 0, promptToken: 0, readToken: 0 };
+  readonly #costs = { decode: 0, promptToken: 0, readToken: 0, swap: 0 };
 
   constructor(
     readonly runner: Runner,
@@ -64,7 +66,7 @@ export class StepRunner {
    */
   *run(plan: Plan, members: ReadonlyMap<number, Member>): Generator<StepResult> {
     const here = (ids: readonly number[]) => ids.flatMap((id) => members.get(id) ?? []);
-    for (const member of here(plan.park)) yield* failing(member, () => this.#park(member));
+    for (const member of here(plan.park)) this.#park(member);
     for (const member of here(plan.place)) member.become("running");
     for (const run of plan.chunks)
       yield* this.#read(run.flatMap(({ id, tokens }) => here([id]).map((member) => ({ member, tokens }))));
@@ -73,14 +75,21 @@ export class StepRunner {
     if (plan.decode.length > 0) this.#measured("decode", performance.now() - began);
   }
 
-  #park(member: Member): StepResult[] {
+  /** A row that finds no room stays where it is. */
+  #park(member: Member): void {
     const place = member.started?.place ?? null;
     if (place !== null) {
-      member.stored = this.caches.store(place);
+      const began = performance.now();
+      try {
+        member.stored = this.caches.store(place);
+      } catch {
+        return;
+      }
       this.caches.release(member.sequence);
+      // Bringing it back takes about as long.
+      this.#measured("swap", 2 * (performance.now() - began));
     }
     member.become("parked");
-    return [];
   }
 
   /** Chunks of prompts, in one run where there are several. */
@@ -169,21 +178,36 @@ export class StepRunner {
     const { vocabSize } = this.runner.model.shape;
     return decoding.map(({ member, place }): StepResult => {
       const at = place.row - first;
-      const isRead = asked[at] !== null;
-      if (isRead && readings instanceof Error) return { type: "failed", member, error: readings };
       const own = logits.subarray(at * vocabSize, (at + 1) * vocabSize);
-      const ofToken = isRead && !(readings instanceof Error) ? (readings[at] ?? []) : null;
+      const ofToken = readings[at] ?? null;
+      if (ofToken instanceof Error) return { type: "failed", member, error: ofToken };
       return { type: "decoded", member, logits: own, readings: ofToken };
     });
   }
 
-  /** An error is returned: the tokens are in the cache already, and a run that is repeated would have them twice. */
-  #readings(asked: readonly (FeatureRequest | null)[], residuals: Residuals | TapRows): SaeReading[][] | Error {
-    try {
-      return this.saes.readStep(asked, residuals);
-    } catch (error) {
-      return error instanceof Error ? error : new Error(String(error));
-    }
+  /**
+   * Readings of a step's rows, null of those that are not read. Errors are returned: the tokens are in the cache already, and
+   * a run that is repeated would have them twice. Where reading all together fails, each is read alone.
+   */
+  #readings(
+    asked: readonly (FeatureRequest | null)[],
+    residuals: Residuals | TapRows,
+  ): (readonly SaeReading[] | Error | null)[] {
+    const read = (some: readonly (FeatureRequest | null)[]): (readonly SaeReading[] | Error | null)[] => {
+      try {
+        const readings = this.saes.readStep(some, residuals);
+        return some.map((request, row) => (request === null ? null : (readings[row] ?? [])));
+      } catch (error) {
+        const failure = error instanceof Error ? error : new Error(String(error));
+        return some.map((request) => (request === null ? null : failure));
+      }
+    };
+    const all = read(asked);
+    if (!all.some((each) => each instanceof Error)) return all;
+    return asked.map((request, row) => {
+      if (request === null) return null;
+      return read(asked.map((_, i) => (i === row ? request : null)))[row] ?? null;
+    });
   }
 
   #measured(cost: keyof Costs, ms: number): void {
@@ -203,8 +227,12 @@ function* together<Row extends { readonly member: Member }>(
     let results: readonly StepResult[] | null = null;
     try {
       results = runAll([first, ...others]);
-    } catch {
+    } catch (error) {
       // Whom it failed for is seen when each runs alone.
+      if (!(error instanceof OrtError || error instanceof CudaError)) {
+        for (const { member } of rows) yield { type: "failed", member, error };
+        return;
+      }
     }
     if (results !== null) return yield* results;
   }

@@ -88,7 +88,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const tokens = first.tokens === null ? null : new TokenBytes(first.tokens);
   const places = placesOf({
     ...{ shape, geometry: { window, sinks }, activations: model.activations, asked: asked.parallel },
-    ...{ memoryBytes: device.memoryBytes, weightBytes: model.weights.bytes },
+    ...{ memoryBytes: device.memoryBytes, hostBytes: CPU.memoryBytes, weightBytes: model.weights.bytes },
   });
   const options = { ...asked, ...places, window, sinks, eosTokenIds, fullLength, tokens, saes };
   const loop = new EngineLoop(runner, options, (outbox) => report({ type: "events", outbox }));

@@ -4,7 +4,7 @@ import { promptGrid } from "../../runtime/engine/prompt-grid.js";
 
 /** The chunks that the engine takes of a prompt while nothing else runs. */
 export class PlannedChunks {
-  #costs: Costs = { decode: 0, promptToken: 0, readToken: 0 };
+  #costs: Costs = { decode: 0, promptToken: 0, readToken: 0, swap: 0 };
 
   constructor(
     readonly model: CompiledModel,
@@ -13,7 +13,15 @@ export class PlannedChunks {
 
   /** Tokens of the next chunk where `prefilled` are read and `left` are not. */
   next(prefilled: number, left: number): number {
-    const standing = { id: 0, standing: "running", paused: false, parkable: false, since: 0, batch: null } as const;
+    const standing = {
+      id: 0,
+      request: 0,
+      standing: "running",
+      paused: false,
+      parkable: false,
+      since: 0,
+      batch: null,
+    } as const;
     const costs = { keys: this.window, logits: 0, comparisons: 0, read: false };
     const sequence = { ...standing, prefilled, left, ...promptGrid(this.model, true, this.window), ...costs };
     const { chunks } = plan({ sequences: [sequence], parallel: 1, parking: 0, costs: this.#costs, step: 0 });

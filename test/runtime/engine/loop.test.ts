@@ -7,6 +7,7 @@ import type { GenerationEvent } from "../../../runtime/contract/generation.js";
 import { eventCredit } from "../../../runtime/engine/event-credit.js";
 import { EngineLoop, type EngineLoopOptions } from "../../../runtime/engine/loop.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
+import { OrtError } from "../../../runtime/ort/library.js";
 import { AttachedSaes } from "../../../runtime/saes/attached-saes.js";
 import { goldenFolder, goldenIds } from "../../golden-tensors.js";
 import { type Asked, idsOf, ofKind, promptLogprobs, sequenceRequest, textOf } from "./requests.js";
@@ -225,18 +226,33 @@ it("more texts than places take turns, and each is what it is alone", () => {
     return idsOf(loop.of(0));
   });
   const loop = client({ parallel: 2, parking: 4 });
-  const first = new Map<number, number>();
-  loop.submit(0, ...asked);
-  loop.run([0], () => {
+  for (const [id, each] of asked.entries()) loop.submit(id, each);
+  const firstOf = (request: number) => loop.sent.findIndex((each) => each.request === request);
+  loop.run([0, 1, 2, 3, 4], () => {
     vi.advanceTimersByTime(100);
-    for (const { event } of loop.sent)
-      if (event.type === "token" && !first.has(event.index)) first.set(event.index, loop.sent.length);
     return false;
   });
-  expect(asked.map((_, i) => idsOf(loop.of(0), i))).toEqual(alone);
-  const ended = loop.sent.findIndex(({ event }) => event.type === "end");
+  expect(asked.map((_, id) => idsOf(loop.of(id)))).toEqual(alone);
   // Nobody waited for another's end.
-  expect(Math.max(...first.values())).toBeLessThan(ended);
+  const ended = loop.sent.findIndex(({ event }) => event.type === "end");
+  expect(Math.max(...asked.map((_, id) => firstOf(id)))).toBeLessThan(ended);
+});
+
+it("a copy whose reader fails is told of its prompt once", () => {
+  const loop = client();
+  const ask = { prompt: Int32Array.from(prompt(75)), maxTokens: 2, promptLogprobs: 0 };
+  const prefill = vi.spyOn(runner, "prefill");
+  onTestFinished(() => prefill.mockRestore());
+  loop.submit(0, ask, ask);
+  loop.loop.step();
+  prefill.mockImplementationOnce(() => {
+    throw new OrtError(6, "failed to allocate");
+  });
+  loop.run([0]);
+  expect(ofKind(loop.of(0), "error", 0)).toMatchObject([{ error: { kind: "out_of_memory" } }]);
+  const starts = ofKind(loop.of(0), "prompt", 1).map(({ start, logprobs }) => [start, logprobs.length]);
+  expect(starts.reduce((next, [start = 0, length = 0]) => (start === next ? start + length : Number.NaN), 0)).toBe(75);
+  expect(idsOf(loop.of(0), 1)).toHaveLength(2);
 });
 
 it("a row for which no token is left ends alone", () => {

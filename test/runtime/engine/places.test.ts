@@ -22,26 +22,35 @@ const shape: ModelShape = {
   ignoresMean: "never",
 };
 
-const places = (gigabytes: number, asked?: number, window = 1024) =>
+const places = (gigabytes: number, asked?: number, window = 1024, host = gigabytes) =>
   placesOf({
     ...{ shape, geometry: { window, sinks: 10 }, activations: "float32", asked },
-    ...{ memoryBytes: gigabytes * 1e9, weightBytes: 5.4e8 },
+    ...{ memoryBytes: gigabytes * 1e9, hostBytes: host * 1e9, weightBytes: 5.4e8 },
   });
 
 describe("texts that have a row at once", () => {
   it("are 16 where nobody says how many, and more may be parked", () => {
-    expect(places(24)).toEqual({ parallel: 16, parking: 233 });
+    expect(places(24)).toEqual({ parallel: 16, parking: 117 });
     expect(places(100)).toEqual({ parallel: 16, parking: 256 });
   });
 
   it("are fewer where memory is short, and one at least", () => {
-    expect(places(2)).toEqual({ parallel: 10, parking: 10 });
-    expect(places(1, undefined, 8192)).toEqual({ parallel: 1, parking: 1 });
+    expect(places(2)).toEqual({ parallel: 7, parking: 5 });
+    expect(places(1, undefined, 8192)).toEqual({ parallel: 1, parking: 0 });
   });
 
-  it("are as many as asked for; of slow readers as many may be parked", () => {
-    expect(places(24, 400)).toEqual({ parallel: 400, parking: 400 });
-    expect(places(24, 1).parallel).toBe(1);
+  it("are as many as asked for; what is parked takes of what is left", () => {
+    expect(places(24, 400)).toEqual({ parallel: 400, parking: 21 });
+    expect(places(24, 1)).toEqual({ parallel: 1, parking: 121 });
+    expect(places(24, 486).parking).toBe(0);
+  });
+
+  it("are parked in the host's memory, wherever the model runs", () => {
+    expect(places(80, 4, 1024, 8)).toEqual({ parallel: 4, parking: 41 });
+  });
+
+  it("are not parked where a row is larger than an array can be", () => {
+    expect(places(400, 4, 200_000).parking).toBe(0);
   });
 
   it("are refused beyond memory, with what there is room for", () => {

@@ -6,6 +6,8 @@ import { type PlanInput, type PlannedSequence, plan } from "../../../runtime/eng
 /** A text that the simulated engine reads and writes. */
 interface Job {
   readonly arrives: number;
+  /** Left out: a request of its own. */
+  readonly request?: number;
   readonly prompt: number;
   readonly text: number;
   readonly batch: string | null;
@@ -17,7 +19,8 @@ interface Job {
 interface State extends Job {
   readonly id: number;
   standing: PlannedSequence["standing"];
-  changedAt: number;
+  /** When it was parked, or first ran on its row; null until it does. */
+  changedAt: number | null;
   prefilled: number;
   written: number;
   /** Where its prompt was cut. */
@@ -27,7 +30,7 @@ interface State extends Job {
 
 const GRID = 16;
 const FREE = 64;
-const COSTS = { decode: 40, promptToken: 1, readToken: 3 };
+const COSTS = { decode: 40, promptToken: 1, readToken: 3, swap: 60 };
 
 /** An engine without a model, whose clock runs as long as its runs take. */
 class Engine {
@@ -40,6 +43,7 @@ class Engine {
     jobs: readonly Job[],
     readonly parallel: number,
     readonly parking: number,
+    readonly costs = COSTS,
   ) {
     this.#coming = jobs.toSorted((a, b) => a.arrives - b.arrives);
   }
@@ -50,7 +54,7 @@ class Engine {
 
   get input(): PlanInput {
     const sequences = this.states.filter(({ text, written }) => written < text).map((each) => this.#planned(each));
-    return { sequences, parallel: this.parallel, parking: this.parking, costs: COSTS, step: this.step };
+    return { sequences, parallel: this.parallel, parking: this.parking, costs: this.costs, step: this.step };
   }
 
   /** Makes a step, checks what must hold of every plan, and returns it. */
@@ -61,6 +65,10 @@ class Engine {
     this.#check(input, planned);
     for (const id of planned.park) this.#become(id, "parked");
     for (const id of planned.place) this.#become(id, "running");
+    // Each row that is parked is brought back some day.
+    this.now += planned.park.length * input.costs.swap;
+    for (const id of [...planned.chunks.flat().map((chunk) => chunk.id), ...planned.decode.flat()])
+      this.#state(id).changedAt ??= this.now;
     for (const run of planned.chunks) {
       const longest = Math.max(...run.map(({ tokens }) => tokens));
       this.now += run.length * longest * COSTS.promptToken;
@@ -77,14 +85,14 @@ class Engine {
   }
 
   #arrive(job: Job): void {
-    const own = { id: this.states.length, standing: "new", changedAt: this.now, placedFirst: null } as const;
+    const own = { id: this.states.length, standing: "new", changedAt: null, placedFirst: null } as const;
     this.states.push({ ...job, ...own, prefilled: 0, written: 0, cuts: [] });
   }
 
   #become(id: number, standing: State["standing"]): void {
     const state = this.#state(id);
     state.standing = standing;
-    state.changedAt = this.now;
+    state.changedAt = standing === "parked" ? this.now : null;
     state.placedFirst ??= this.step;
   }
 
@@ -96,10 +104,11 @@ class Engine {
 
   #planned(state: State): PlannedSequence {
     const { id, standing, parkable, batch, prompt, prefilled, changedAt, away } = state;
-    const since = this.now - changedAt;
+    const since = changedAt === null ? 0 : this.now - changedAt;
+    const request = state.request ?? id;
     const paused = away.includes(this.step);
     const costs = { free: FREE, grid: GRID, keys: FREE, logits: 0, comparisons: 0, read: false };
-    return { id, standing, paused, parkable, since, batch, prefilled, left: prompt - prefilled, ...costs };
+    return { id, request, standing, paused, parkable, since, batch, prefilled, left: prompt - prefilled, ...costs };
   }
 
   /** Throws what is wrong with a plan. */
@@ -121,6 +130,7 @@ class Engine {
       ({ id, standing }) => park.includes(id) || (standing === "parked" && !place.includes(id)),
     );
     require(parked.length <= this.parking, "more are parked than there is room for");
+    require(park.filter((id) => !of(id).paused).length <= 1, "more than one row changes hands");
     require(place.every((id) => of(id).standing !== "running" && !of(id).paused), "placed though it should not be");
     require(park.every((id) => of(id).standing === "running" && of(id).parkable), "parked though it cannot be");
     const active = new Set(running.filter(({ paused }) => !paused).map(({ id }) => id));
@@ -247,6 +257,32 @@ describe("who waits for whom", () => {
     expect(Math.max(...written) - Math.min(...written)).toBeLessThan(250);
   });
 
+  it("parking takes a small share of the time, however long it takes and however many wait", () => {
+    for (const swap of [5, 60, 600]) {
+      const jobs = Array.from({ length: 40 }, () => text({ text: 300 }));
+      const [turns, alone] = [64, 0].map((parking) => {
+        const engine = new Engine(jobs, 16, parking, { ...COSTS, swap });
+        while (!engine.isDone) engine.advance();
+        return engine.now;
+      });
+      expect((turns ?? 0) / (alone ?? 1)).toBeLessThan(1.25);
+    }
+  });
+
+  it("texts of one request take no rows from each other", () => {
+    const all = Array.from({ length: 40 }, () => text({ request: 1, text: 300 }));
+    const engine = new Engine(all, 4, 64);
+    while (!engine.isDone) expect(engine.advance().plan.park).toEqual([]);
+  });
+
+  it("a prompt of a kind that was never measured is not read whole while others write", () => {
+    const engine = new Engine([text({ text: 100 }), text({ arrives: 5, prompt: 5000 })], 2, 0, {
+      ...COSTS,
+      promptToken: 0,
+    });
+    while (!engine.isDone) expect(engine.advance().plan.chunks.length).toBeLessThanOrEqual(1);
+  });
+
   it("without room to park, a text keeps its place to its end and the others follow in order", () => {
     const engine = new Engine(
       Array.from({ length: 6 }, () => text({ text: 500 })),
@@ -293,7 +329,7 @@ describe("who waits for whom", () => {
 describe("how much of a prompt runs at once", () => {
   const alone = (overrides: Partial<PlannedSequence>, costs = COSTS) => {
     const whole = {
-      ...({ id: 0, standing: "running", paused: false, parkable: true, since: 0, batch: "10" } as const),
+      ...({ id: 0, request: 0, standing: "running", paused: false, parkable: true, since: 0, batch: "10" } as const),
       ...{ prefilled: 0, left: 10_000, free: 1024, grid: 128, keys: 1034, logits: 0, comparisons: 0, read: false },
       ...overrides,
     };
@@ -303,7 +339,7 @@ describe("how much of a prompt runs at once", () => {
   };
 
   it("what takes a fifth of a second, once it is known what a token takes", () => {
-    expect(alone({}, { decode: 0, promptToken: 0, readToken: 0 })).toEqual([16]);
+    expect(alone({}, { ...COSTS, decode: 0, promptToken: 0, readToken: 0 })).toEqual([16]);
     expect(alone({})).toEqual([176]);
     expect(alone({ read: true })).toEqual([48]);
     expect(alone({}, { ...COSTS, promptToken: 0.001 })).toEqual([512]);
@@ -354,7 +390,7 @@ describe("short prompts are read in one run", () => {
         comparisons: 0,
         read: false,
       };
-      return { id, ...standing, ...work, ...each };
+      return { id, request: id, ...standing, ...work, ...each };
     });
     const { chunks } = plan({ sequences, parallel: 16, parking: 0, costs, step: 1 });
     return chunks.map((run) => run.map(({ id }) => id));
