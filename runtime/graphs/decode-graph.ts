@@ -47,7 +47,8 @@ export class DecodeGraph implements Disposable {
       ...resources,
       replays: this.#replays,
       weights: resources.weights.tensors,
-      prepack: resources.prepacked !== undefined,
+      // A product with a matrix that is not packed gives a row alone other bits than among others.
+      prepack: resources.device.isHost,
     });
     this.#bindings = new DecodeBindings(this.#session, resources, graph.interface, this.#replays);
   }

@@ -59,7 +59,8 @@ export class PrefillGraph implements Disposable {
       ...resources,
       replays: false,
       weights: resources.weights.tensors,
-      prepack: resources.prepacked !== undefined,
+      // A product with a matrix that is not packed gives a row alone other bits than among others.
+      prepack: resources.device.isHost,
     });
   }
 
