@@ -1,6 +1,6 @@
 import type { ActivationType } from "../../models/onnx/graph.js";
 import type { Device } from "../ort/device.js";
-import { elementBytes } from "../ort/elements.js";
+import { elementWidth } from "../ort/elements.js";
 import type { Tensor } from "../ort/tensor.js";
 
 /** In the host's memory a buffer has room for so many times its elements. */
@@ -34,7 +34,8 @@ export class RowBuffer implements Disposable {
 
   /** Bytes that it takes to give the buffer this shape: those that are added where it stays, all where it is copied. */
   bytesToResize(shape: readonly number[]): number {
-    const bytes = elementBytes(this.type, shape);
+    // Also of what is no tensor any more, because it is too large.
+    const bytes = sizeOf(shape) * elementWidth(this.type);
     return this.#roomToStay(shape) === null ? bytes : bytes - this.tensor.bytes;
   }
 
