@@ -1,11 +1,11 @@
-import type { CompiledModel } from "../../models/compile.js";
+import type { ModelShape } from "../../models/model-shape.js";
 
 const SMALLEST = 8;
-const LARGEST = 256;
+const LARGEST = 64;
 /** A GPU is busy with no fewer; what limits them is memory for the mask, of which each head has its own far in the text. */
 const LARGEST_ON_DEVICE = 1024;
-/** Bytes of weights times tokens of a chunk: about what takes a tenth of a second on two cores. */
-const WORK = 2e10;
+/** Bytes of weights times tokens of a chunk: about what takes a seventh of a second on two cores. */
+const WORK = 4e10;
 
 /** Where a prompt may be cut into chunks, as of `PlannedSequence`. */
 export interface PromptGrid {
@@ -19,7 +19,11 @@ export interface PromptGrid {
  * @param isHost whether the CPU computes, whose kernels give a token the same bits in every chunk of two tokens or more
  * @param window of the request; infinite where it keeps all keys
  */
-export function promptGrid({ shape, weights }: CompiledModel, isHost: boolean, window: number): PromptGrid {
+export function promptGrid(
+  { shape, weights }: { readonly shape: Pick<ModelShape, "geometries">; readonly weights: { readonly bytes: number } },
+  isHost: boolean,
+  window: number,
+): PromptGrid {
   const fitting = 2 ** Math.floor(Math.log2(WORK / weights.bytes));
   const whole = isHost ? Math.min(LARGEST, Math.max(SMALLEST, fitting)) : LARGEST_ON_DEVICE;
   const windows = shape.geometries.map((geometry) => (geometry.window === "lambda" ? window : geometry.window));

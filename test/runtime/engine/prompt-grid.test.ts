@@ -1,0 +1,29 @@
+import { expect, it } from "vitest";
+import { promptGrid } from "../../../runtime/engine/prompt-grid.js";
+
+const LAMBDA = { window: "lambda", positions: { kind: "none" } } as const;
+
+const grid = (bytes: number, window: number, isHost = true, trained?: number) => {
+  const geometries = trained === undefined ? [LAMBDA] : [LAMBDA, { ...LAMBDA, window: trained }];
+  return promptGrid({ shape: { geometries }, weights: { bytes } }, isHost, window);
+};
+
+it("lines are as far apart as the model is quick, and prompts are free until something is evicted", () => {
+  expect(grid(1e7, 1000)).toEqual({ grid: 64, free: 960 });
+  expect(grid(5e8, 1024)).toEqual({ grid: 64, free: 1024 });
+  expect(grid(1e10, 1024)).toEqual({ grid: 8, free: 1024 });
+  expect(grid(1e7, 20)).toEqual({ grid: 20, free: 20 });
+});
+
+it("layers with a trained window evict before the others", () => {
+  expect(grid(1e7, 1024, true, 200)).toEqual({ grid: 64, free: 192 });
+  expect(grid(1e7, 1024, true, 16)).toEqual({ grid: 16, free: 16 });
+});
+
+it("a text that keeps all keys is free to its end", () => {
+  expect(grid(1e7, Number.POSITIVE_INFINITY)).toEqual({ grid: 64, free: Number.POSITIVE_INFINITY });
+});
+
+it("on a GPU all prompts are cut on the grid, in what keeps it busy", () => {
+  expect(grid(5e9, 4096, false)).toEqual({ grid: 1024, free: 0 });
+});
