@@ -1,4 +1,3 @@
-import { constants } from "node:buffer";
 import { createHash } from "node:crypto";
 import { decode, encode } from "@msgpack/msgpack";
 import type { z } from "zod";
@@ -20,6 +19,8 @@ const MAGIC = new TextEncoder().encode("LTAPSNAP");
 const VERSION = 1;
 /** Characters of a header that an error repeats. */
 const LONGEST_PLACE = 100;
+/** Bytes that one array holds in every version of Node that we run on: newer ones have larger arrays, which older ones cannot read. */
+export const LARGEST_SNAPSHOT = 2 ** 32;
 const PREFIX_BYTES = 24;
 const CHECKSUM_BYTES = 32;
 
@@ -38,11 +39,8 @@ export function packSnapshot(
   const packed = encode(header, { ignoreUndefined: true, forceIntegerToFloat: true });
   const checksumAt = PREFIX_BYTES + packed.length + payloadBytes;
   const total = checksumAt + CHECKSUM_BYTES;
-  if (total > constants.MAX_LENGTH)
-    throw new SnapshotError(
-      "size",
-      `a snapshot of ${total} bytes is more than the ${constants.MAX_LENGTH} of one array`,
-    );
+  if (total > LARGEST_SNAPSHOT)
+    throw new SnapshotError("size", `a snapshot of ${total} bytes is more than the ${LARGEST_SNAPSHOT} of one array`);
   const bytes = new Uint8Array(Buffer.allocUnsafeSlow(total).buffer);
   const view = new DataView(bytes.buffer);
   bytes.set(MAGIC);

@@ -1,7 +1,7 @@
-import { constants } from "node:buffer";
 import type { ModelShape } from "../../models/model-shape.js";
 import type { ActivationType } from "../../models/onnx/graph.js";
 import { LambdaCache, type LambdaGeometry } from "../cache/lambda-cache.js";
+import { LARGEST_SNAPSHOT } from "../cache/snapshot.js";
 import { SetupError } from "../contract/errors.js";
 
 /** Rows that are in use at once where nobody says how many, if there is memory for them. */
@@ -45,7 +45,7 @@ export function placesOf({ asked, memoryBytes, hostBytes, weightBytes, ...option
   const parallel = asked ?? Math.max(1, Math.min(PARALLEL, fitting));
   const left = hostBytes === memoryBytes ? hostBytes - weightBytes - parallel * row : hostBytes;
   // One array holds what is parked of a row.
-  const parked = row > constants.MAX_LENGTH ? 0 : Math.floor((SHARE_PARKED * left) / row);
+  const parked = row > LARGEST_SNAPSHOT ? 0 : Math.floor((SHARE_PARKED * left) / row);
   return { parallel, parking: Math.max(0, Math.min(MOST_PARKED, parked)) };
 }
 
