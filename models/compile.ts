@@ -1,10 +1,9 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { DescribedModel } from "./architectures/architecture.js";
 import { describeModel } from "./architectures/index.js";
-import { cacheError } from "./cache/cache-error.js";
-import { temporaryName } from "./cache/cache-owner.js";
+import { putIntoEntry } from "./cache/cache-entry.js";
 import { publish } from "./cache/compile-cache.js";
 import { contentHash } from "./cache/content-hash.js";
 import { ModelFormatError } from "./errors.js";
@@ -77,6 +76,15 @@ export interface CompiledModel {
   decode(options: GraphChoice): CompiledGraph<DecodeInterface>;
   prefill(options: GraphChoice & { readonly far: boolean }): CompiledGraph<PrefillInterface>;
   lens(): CompiledGraph<LensInterface>;
+  readonly measured: MeasuredFiles;
+}
+
+/** What is measured of a compiled model once, in files beside its weights. */
+export interface MeasuredFiles {
+  /** null where there is no such file. */
+  read(name: string): Uint8Array | null;
+  /** Appears in one step. @throws CacheError when the cache cannot be written. */
+  write(name: string, bytes: Uint8Array): void;
 }
 
 /**
@@ -131,6 +139,10 @@ export async function compileModel({
     prefill: (asked) =>
       keep(`prefill${asked.far ? "-far" : ""}-g${asked.sinks}`, buildPrefill(model, plan, { ...options, ...asked })),
     lens: () => keep("lens", buildLens(model, plan, { ...options, sinks: 0 })),
+    measured: {
+      read: (name) => readIfThere(join(entry, name)),
+      write: (name, bytes) => putIntoEntry(resolve(cacheRoot), entry, name, bytes),
+    },
   };
 }
 
@@ -161,19 +173,20 @@ function store<Interface>(
   name: string,
   graph: Pick<BuiltGraph<Interface>, "interface" | "bytes">,
 ): CompiledGraph<Interface> {
-  const path = join(entry, `${name}-${sha256(graph.bytes).slice(0, 12)}.onnx`);
+  const file = `${name}-${sha256(graph.bytes).slice(0, 12)}.onnx`;
+  const path = join(entry, file);
   if (statSync(path, { throwIfNoEntry: false })?.size === graph.bytes.length)
     return { path, interface: graph.interface };
-  const temporary = join(root, temporaryName());
-  try {
-    mkdirSync(entry, { recursive: true }); // `cache prune` may have removed it from under a running server
-    writeFileSync(temporary, graph.bytes, { flush: true });
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw cacheError(root, error);
-  }
+  putIntoEntry(root, entry, file, graph.bytes);
   return { path, interface: graph.interface };
+}
+
+function readIfThere(path: string): Uint8Array | null {
+  try {
+    return readFileSync(path);
+  } catch {
+    return null;
+  }
 }
 
 const sha256 = (data: string | Uint8Array): string => createHash("sha256").update(data).digest("hex");

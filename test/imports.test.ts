@@ -18,6 +18,7 @@ const imports: Record<string, readonly string[]> = {
   "runtime/sampling": ["models", "runtime/contract", "runtime/ort"],
   "runtime/prompts": ["models", "runtime/contract", "runtime/ort"],
   "runtime/graphs": ["models", "runtime/contract", "runtime/ort", "runtime/cache"],
+  "runtime/calibration": ["models", "runtime/contract", "runtime/ort", "runtime/cache", "runtime/graphs"],
   "runtime/engine": [
     "models",
     "runtime/contract",
@@ -27,6 +28,7 @@ const imports: Record<string, readonly string[]> = {
     "runtime/sampling",
     "runtime/prompts",
     "runtime/graphs",
+    "runtime/calibration",
   ],
 };
 const folders = Object.keys(imports);

@@ -1,4 +1,13 @@
-import { lstatSync, readdirSync, readFileSync, renameSync, rmSync, utimesSync } from "node:fs";
+import {
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join, resolve } from "node:path";
 import { z } from "zod";
 import { cacheError } from "./cache-error.js";
@@ -95,6 +104,22 @@ export function prune(
   removeAbandoned(folder);
   removeStaleLocks(folder);
   return removed;
+}
+
+/**
+ * Puts a file into the folder of an entry in one step, in place of one of that name. The manifest does not know it.
+ * @throws CacheError when the cache cannot be written.
+ */
+export function putIntoEntry(root: string, entry: string, name: string, bytes: Uint8Array): void {
+  const temporary = join(root, temporaryName());
+  try {
+    mkdirSync(entry, { recursive: true }); // `cache prune` may have removed it from under a running server
+    writeFileSync(temporary, bytes, { flush: true });
+    renameSync(temporary, join(entry, name));
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw cacheError(root, error);
+  }
 }
 
 /** Takes an entry out of sight in one step, so that no one opens half of it, then removes it. @throws CacheError */

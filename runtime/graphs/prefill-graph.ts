@@ -31,6 +31,8 @@ export interface PrefillOptions {
   readonly edits?: ResidualEdits | null;
   /** Keeps the chunk's keys and values; a graph whose starting tokens are not turned must have been built for it. */
   readonly archive?: Archive | null;
+  /** Is given the chunk's keys, as caches hold them, and values of each layer: [1, kvHeads, tokens of the run, headDim]. */
+  readonly keysAndValues?: (layer: number, keys: Tensor, values: Tensor) => void;
 }
 
 /** A chunk of a row's text, and what a run does with it. */
@@ -198,7 +200,7 @@ export class PrefillGraph implements Disposable {
   #keep(
     tensors: GraphTensors,
     cache: LambdaCache,
-    { row, chunk, archive, residuals }: PrefillRun,
+    { row, chunk, archive, residuals, keysAndValues }: PrefillRun,
     i: number,
     length: number,
   ): void {
@@ -221,6 +223,7 @@ export class PrefillGraph implements Disposable {
         values: stored.values[layer]!,
         valuesAt: 0,
       }));
+      for (const [layer, keys] of stored.keys.entries()) keysAndValues?.(layer, keys, stored.values[layer]!);
       cache.commit(row, stored, chunk.tokens);
       if (residuals) readTaps(taps, tensors, residuals, { first: i * length, rows: chunk.tokens });
     } finally {
