@@ -13,10 +13,16 @@ import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } fr
 import type { HookName } from "./hooks.js";
 import type { ModelShape } from "./model-shape.js";
 import { openModelSource } from "./model-source.js";
-import type { ActivationType, DeviceKind, WeightPlace } from "./onnx/graph.js";
+import type { ActivationType, WeightPlace } from "./onnx/graph.js";
 import type { CuttingSae } from "./sae/edit-cut.js";
 import { openStored, type StoredModel } from "./stored-model.js";
-import { activationsOf, ownPrecision, type Precision } from "./weights/block-format.js";
+import {
+  type AskedPrecision,
+  activationsOf,
+  type Machine,
+  type Precision,
+  resolvePrecision,
+} from "./weights/block-format.js";
 import { unreadSentence } from "./weights/tensor-names.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
 import { writeWeights } from "./weights/weights-file.js";
@@ -25,15 +31,10 @@ import { writeWeights } from "./weights/weights-file.js";
 const WEIGHTS_VERSION = 2;
 const WEIGHTS_FILE = "weights.bin";
 
-export interface CompileOptions {
+export interface CompileOptions extends Machine {
   /** Of the model. */
   readonly path: string;
-  /** auto: the file's own blocks where it has some, else f32; on a GPU the file's own 16 bits go before f32. */
-  readonly precision: Precision | "auto";
-  /** What the model will run on, which "auto" depends on; left out: cpu. */
-  readonly device?: DeviceKind;
-  /** Whether that, being a GPU, computes in bfloat16; default: yes. */
-  readonly bfloat16?: boolean;
+  readonly precision: AskedPrecision;
   readonly cacheRoot: string;
   /** Called with the share of the weights written; not at all where the cache has them. */
   readonly onProgress?: (share: number) => void;
@@ -94,10 +95,9 @@ export interface MeasuredFiles {
 export async function compileModel({
   path,
   precision: asked,
-  device = "cpu",
-  bfloat16,
   cacheRoot,
   onProgress,
+  ...machine
 }: CompileOptions): Promise<CompiledModel> {
   const source = openModelSource(path);
   const asConfigured = describeModel(source.config());
@@ -107,7 +107,7 @@ export async function compileModel({
   const { model } = stored;
   using checkpoint = stored.checkpoint;
   const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
-  const precision = asked === "auto" ? ownPrecision(dtypes.values(), device, bfloat16) : asked;
+  const precision = resolvePrecision(asked, dtypes.values(), machine);
   const { plan, hooks } = planWeights(model, { precision, dtypes });
   const content = await contentHash(cacheRoot, [source.configFile, ...checkpoint.files]);
   const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);
@@ -119,7 +119,7 @@ export async function compileModel({
     store(resolve(cacheRoot), entry, name, graph);
   const options = {
     precision,
-    device,
+    device: machine.device ?? "cpu",
     dtypes,
     weightsFile: WEIGHTS_FILE,
     taps: new Set<HookName>(),

@@ -6,7 +6,7 @@ import { MatrixProducts, type ProductOptions } from "./matrix-products.js";
 import type { ActivationType, GraphBuilder, Value } from "./onnx/graph.js";
 import { editResidual } from "./residual-edit.js";
 import type { CuttingSae } from "./sae/edit-cut.js";
-import { inBlocks } from "./weights/block-format.js";
+import { inFewBits } from "./weights/block-format.js";
 import type { WeightPart } from "./weights/weight-part.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
 
@@ -242,7 +242,7 @@ export class Forward {
   #logits(rows: Value, { name, vocab, tied }: Unembedding): Value {
     const tensor = `${name}.weight`;
     const width = this.options.hiddenSize;
-    if (tied && !inBlocks(this.options.precision))
+    if (tied && !inFewBits(this.options.precision))
       return this.graph.op("Gemm", [rows, this.#whole(tensor, [vocab, width], "float32")], { transB: 1 });
     return this.#products.sideBySide(rows, [{ tensor, shape: [vocab, width] }], width, "head");
   }

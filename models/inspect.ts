@@ -16,11 +16,12 @@ import { openSae } from "./sae/formats/index.js";
 import { openStored } from "./stored-model.js";
 import { openTokenizer } from "./tokenizer/tokenizer.js";
 import {
+  type AskedPrecision,
   activationBytes,
   activationsOf,
-  ownPrecision,
   type Precision,
   precisionProblem,
+  resolvePrecision,
 } from "./weights/block-format.js";
 import { unreadSentence } from "./weights/tensor-names.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
@@ -53,7 +54,7 @@ export interface Inspection {
 
 export interface InspectOptions {
   readonly path: string;
-  readonly precision: Precision | "auto";
+  readonly precision: AskedPrecision;
   /** What it would run on, which "auto" depends on; left out: cpu. */
   readonly device?: DeviceKind;
   /** Left out: as the engine chooses it, at most `largestWindow`. */
@@ -116,7 +117,7 @@ async function inspectParts(
   check: CheckOne,
 ): Promise<Inspection> {
   const { model, dtypes } = asStored(source, configured);
-  const precision = options.precision === "auto" ? ownPrecision(dtypes.values(), options.device) : options.precision;
+  const precision = resolvePrecision(options.precision, dtypes.values(), options);
   const planned = model === null ? null : planWeights(model, { precision, dtypes });
   await check("generation", () => {
     const found = source.generation();

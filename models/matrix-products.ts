@@ -1,9 +1,11 @@
+import { IntegerProducts } from "./integer-products.js";
 import type { ActivationType, GraphBuilder, Value, WeightPlace } from "./onnx/graph.js";
 import {
   type BlockFormat,
   blocksOf,
   heldFormat,
   inBlocks,
+  inFewBits,
   PLAIN_4,
   PLAIN_8,
   type Precision,
@@ -27,16 +29,21 @@ const HEAD = "head";
 export class MatrixProducts {
   /** Block sums of activations that several products have in common. */
   readonly #sums = new Map<string, Value>();
+  readonly #integers: IntegerProducts;
 
   constructor(
     readonly graph: GraphBuilder,
     readonly plan: WeightPlan,
     readonly options: ProductOptions,
-  ) {}
+  ) {
+    this.#integers = new IntegerProducts(graph, plan, options.weightsFile);
+  }
 
   /** x times matrices side by side. Parts that are kept in different formats are products of their own. */
   sideBySide(x: Value, parts: readonly WeightPart[], columns: number, as?: typeof HEAD): Value {
     const { graph, plan, options } = this;
+    if (options.precision === "int8")
+      return this.#integers.product(x, as === HEAD ? 2 : 3, as ?? nameOf(parts), parts, columns);
     if (!inBlocks(options.precision)) {
       const name = `${as ?? nameOf(parts)}.transposed`;
       const type: ActivationType = as === HEAD ? "float32" : graph.activations;
@@ -62,7 +69,7 @@ export class MatrixProducts {
     const { graph, plan, options } = this;
     const [vocab = 0, width = 0] = part.shape;
     const { format, held } = this.#format(part, true);
-    if (!inBlocks(options.precision) || held === null || format.minima)
+    if (!inFewBits(options.precision) || held === null || format.minima)
       return graph.op("Gather", [this.#placed(part.tensor, plan.plain(part.tensor, part, "float32")), ids]);
     const weight = blocksName([part], format);
     const { codes, scales } = plan.blocks(weight, [part], width, format, held);

@@ -21,7 +21,7 @@ import { narrowBF16, narrowF16 } from "../weights/half-precision.js";
 
 /** Name of a tensor in a graph. "" stands for an optional input or output that is left out. */
 export type Value = string;
-export type ElementType = "float32" | "float16" | "bfloat16" | "uint8" | "int32" | "int64" | "bool";
+export type ElementType = "float32" | "float16" | "bfloat16" | "uint8" | "int8" | "int32" | "int64" | "bool";
 /** Integers become INT, other numbers need `float`, because 1 may be either. */
 export type Attribute =
   | number
@@ -65,6 +65,7 @@ export const ONNX_TYPE: Readonly<Record<ElementType, DataType>> = {
   float16: DataType.FLOAT16,
   bfloat16: DataType.BFLOAT16,
   uint8: DataType.UINT8,
+  int8: DataType.INT8,
   int32: DataType.INT32,
   int64: DataType.INT64,
   bool: DataType.BOOL,

@@ -1,8 +1,8 @@
 import type { GraphBuilder, Value } from "../onnx/graph.js";
-import { PLAIN_8, type Precision } from "../weights/block-format.js";
+import { PLAIN_8 } from "../weights/block-format.js";
 
 /** How an SAE keeps its matrices. */
-export type SaePrecision = Extract<Precision, "f32" | "q8">;
+export type SaePrecision = "f32" | "q8";
 
 /** [dIn, dSae] */
 export const ENCODER = "W_enc";

@@ -1,12 +1,17 @@
 import type { ActivationType, DeviceKind } from "../onnx/graph.js";
 
 /**
- * How a matrix multiplication keeps its weights: as numbers of 32 or 16 bits, or in blocks of 8 or 4 bits. Blocks that a
- * file has are kept as they are in both of these: more bits would not make them better, fewer would make them worse. With
- * 16 bits activations and caches are of the same type as the weights, else they are float32.
+ * How a matrix multiplication keeps its weights: as numbers of 32 or 16 bits, as integers of 8 bits with a scale for each
+ * output, or in blocks of 8 or 4 bits. Blocks that a file has are kept as they are in both of these: more bits would not make
+ * them better, fewer would make them worse. With 16 bits activations and caches are of the same type as the weights, else
+ * they are float32.
  */
-export const PRECISIONS = ["f32", "f16", "bf16", "q8", "q4"] as const;
+export const PRECISIONS = ["f32", "f16", "bf16", "int8", "q8-block", "q4"] as const;
 export type Precision = (typeof PRECISIONS)[number];
+
+/** What can be asked for: besides these, one that depends on the file ("auto"), and 8 bits in either form ("q8"). */
+export const ASKED_PRECISIONS = ["auto", "f32", "f16", "bf16", "q8", "int8", "q8-block", "q4"] as const;
+export type AskedPrecision = (typeof ASKED_PRECISIONS)[number];
 
 /** What activations, keys and values are kept in. */
 export const activationsOf = (precision: Precision): ActivationType =>
@@ -16,7 +21,10 @@ export const activationsOf = (precision: Precision): ActivationType =>
 export const activationBytes = (type: ActivationType): number => (type === "float32" ? 4 : 2);
 
 /** Whether matrices are kept in blocks. */
-export const inBlocks = (precision: Precision): boolean => precision === "q8" || precision === "q4";
+export const inBlocks = (precision: Precision): boolean => precision === "q8-block" || precision === "q4";
+
+/** Whether matrices are rounded to 8 or 4 bits, and activations with them in each product. */
+export const inFewBits = (precision: Precision): boolean => inBlocks(precision) || precision === "int8";
 
 /**
  * A matrix in blocks along its rows, as MatMulNBits holds it: w = scale * (code - 2^(bits - 1)) + minimum. Minima enter
@@ -56,23 +64,39 @@ export const heldFormat = (dtype: string): BlockFormat | null =>
  * Why graphs in a precision cannot run on a device, with the remedy; null: they can. ONNX Runtime has no bf16 for CPUs.
  * @param bfloat16 whether a GPU computes in it
  */
-export function precisionProblem(precision: Precision | "auto", device: DeviceKind, bfloat16 = true): string | null {
+export function precisionProblem(precision: AskedPrecision, device: DeviceKind, bfloat16 = true): string | null {
+  if (precision === "int8" && device !== "cpu")
+    return "int8 runs on a CPU only: add --device cpu, or take --precision q8-block";
   if (precision !== "bf16") return null;
   if (device === "cpu") return "bf16 runs on a GPU only: add --device cuda, or take --precision f32 or f16";
   return bfloat16 ? null : "bf16 needs a GPU of compute capability 8.0: take --precision f16 or f32";
 }
 
+/** What is known of a machine, on which depends what a model runs in there. */
+export interface Machine {
+  /** Left out: cpu. */
+  readonly device?: DeviceKind | undefined;
+  /** Whether that, being a GPU, computes in bfloat16; default: yes. */
+  readonly bfloat16?: boolean | undefined;
+  /** What 8 bits are there; left out: blocks. */
+  readonly eightBits?: "int8" | "q8-block" | undefined;
+}
+
 /**
- * What "auto" means for weights of these types: the file's own blocks where it has some; on a GPU else the 16 bits
+ * What a model with weights of these types runs in. "auto": the file's own blocks where it has some; on a GPU else the 16 bits
  * of most of its tensors; else f32.
- * @param bfloat16 whether a GPU computes in it
  */
-export function ownPrecision(dtypes: Iterable<string>, device: DeviceKind = "cpu", bfloat16 = true): Precision {
+export function resolvePrecision(asked: AskedPrecision, dtypes: Iterable<string>, machine: Machine = {}): Precision {
+  if (asked === "q8") return machine.eightBits ?? "q8-block";
+  return asked === "auto" ? ownPrecision(dtypes, machine) : asked;
+}
+
+function ownPrecision(dtypes: Iterable<string>, { device = "cpu", bfloat16 = true }: Machine): Precision {
   const counts = new Map<string, number>();
   for (const dtype of dtypes) counts.set(dtype, (counts.get(dtype) ?? 0) + 1);
   const bits = new Set([...counts.keys()].map((dtype) => heldFormat(dtype)?.bits));
   if (bits.has(4)) return "q4";
-  if (bits.has(8)) return "q8";
+  if (bits.has(8)) return "q8-block";
   if (device === "cpu") return "f32";
   // One buffer in 16 bits does not make a model of 16 bits.
   const [whole = 0, half = 0, brain = 0] = ["F32", "F16", "BF16"].map((dtype) => counts.get(dtype));

@@ -1,12 +1,16 @@
 import type { ActivationType, WeightPlace } from "../onnx/graph.js";
 import { type BlockFormat, blocksOf, codeBytes } from "./block-format.js";
+import { foldedRows } from "./quantise-channels.js";
 import { partRows, type WeightPart } from "./weight-part.js";
 
 /** Parts of a checkpoint, stacked along their outputs. */
 export interface WeightSource {
   readonly parts: readonly WeightPart[];
-  /** plain: as in the checkpoint. transposed: [out, in] stored as [in, out]. blocks: [out, in] in the format beside it. */
-  readonly store: "plain" | "transposed" | "blocks";
+  /**
+   * plain: as in the checkpoint. transposed: [out, in] stored as [in, out]. blocks: [out, in] in the format beside it.
+   * channels: as [in + folded, out] of int8, see `quantiseChannels`.
+   */
+  readonly store: "plain" | "transposed" | "blocks" | "channels";
   readonly blocks?: {
     readonly format: BlockFormat;
     /** The type of all parts' own blocks, which are held as they are; null: quantised here. */
@@ -15,6 +19,8 @@ export interface WeightSource {
     readonly scales: string;
     readonly minima: string | null;
   };
+  /** Name of the place of the scales of channels. */
+  readonly scales?: string;
 }
 
 /** Where a matrix in blocks lies. */
@@ -27,9 +33,17 @@ export interface BlockPlaces {
   readonly minima: WeightPlace | null;
 }
 
+/** Where a matrix of int8 lies. */
+export interface ChannelPlaces {
+  /** [in + folded, out] */
+  readonly codes: WeightPlace;
+  /** [out] */
+  readonly scales: WeightPlace;
+}
+
 const ALIGNMENT = 64;
 /** Bytes of an element. */
-const WIDTH = { float32: 4, float16: 2, bfloat16: 2, uint8: 1 } as const;
+const WIDTH = { float32: 4, float16: 2, bfloat16: 2, uint8: 1, int8: 1 } as const;
 
 /**
  * Which tensors the graphs of a model need and where each lies in its weights file. Filled while graphs are built, so
@@ -79,6 +93,15 @@ export class WeightPlan {
     };
   }
 
+  channels(name: string, parts: readonly WeightPart[], columns: number): ChannelPlaces {
+    const scales = `${name}.scales`;
+    const out = rows(parts);
+    return {
+      codes: this.#place(name, { parts, store: "channels", scales }, "int8", [columns + foldedRows(columns), out]),
+      scales: this.#place(scales, undefined, "float32", [out]),
+    };
+  }
+
   /** The bytes of a place under another name and shape. */
   again(name: string, place: WeightPlace, shape: readonly number[]): WeightPlace {
     const again = { ...place, shape };
@@ -89,7 +112,7 @@ export class WeightPlan {
   #place(
     name: string,
     source: WeightSource | undefined,
-    type: ActivationType | "uint8",
+    type: ActivationType | "uint8" | "int8",
     shape: readonly number[],
   ): WeightPlace {
     const known = this.places.get(name);

@@ -6,6 +6,7 @@ import type { Checkpoint } from "./checkpoint.js";
 import { placeWriter, writeFully } from "./place-writer.js";
 import { quantiseRows } from "./quantise.js";
 import { quantiseRows4 } from "./quantise-4.js";
+import { quantiseChannels } from "./quantise-channels.js";
 import { transposeRows } from "./transpose.js";
 import { UnfitWeights } from "./unfit-weights.js";
 import { partColumns, partRows, readPart, storedRows } from "./weight-part.js";
@@ -36,7 +37,7 @@ export async function writeWeights(
     ftruncateSync(fd, plan.bytes);
     for (const [name, source] of plan.sources) {
       writeOne(fd, name, source, plan, checkpoint, unfit);
-      const { offset, bytes } = placeOf(plan, source.blocks?.minima ?? source.blocks?.scales ?? name);
+      const { offset, bytes } = placeOf(plan, source.blocks?.minima ?? source.blocks?.scales ?? source.scales ?? name);
       onProgress((offset + bytes) / plan.bytes);
       await new Promise(setImmediate);
     }
@@ -112,6 +113,20 @@ function rowSink(fd: number, name: string, source: WeightSource, plan: WeightPla
   if (source.store === "transposed") {
     const panel = columnWriter(fd, place);
     return { packed, values: (values, rows) => panel.add(values, rows), flush: () => panel.flush() };
+  }
+  if (source.scales !== undefined) {
+    const scalePlace = placeOf(plan, source.scales);
+    const panel = columnWriter(fd, place);
+    return {
+      packed,
+      values: (values, rows, columns) => {
+        const { codes, scales } = quantiseChannels(values, rows, columns);
+        panel.add(codes, rows);
+        writeFully(fd, scales, scalePlace.offset + 4 * row);
+        row += rows;
+      },
+      flush: () => panel.flush(),
+    };
   }
   const write = placeWriter(fd, place);
   const values = (found: Float32Array, rows: number, columns: number): void => {

@@ -1,5 +1,5 @@
 import type { TokenBytesData } from "../../models/tokenizer/token-bytes.js";
-import type { Precision } from "../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../models/weights/block-format.js";
 import type { DeviceChoice } from "../contract/device-choice.js";
 import type { FeatureDescription } from "../contract/features.js";
 import type { ModelCard, SequenceRequest } from "../contract/generation.js";
@@ -11,7 +11,7 @@ import type { Fault } from "./thread-fault.js";
 export interface EngineThreadOptions {
   readonly path: string;
   readonly id: string;
-  readonly precision: Precision | "auto";
+  readonly precision: AskedPrecision;
   readonly cacheRoot: string;
   readonly window: number | undefined;
   readonly sinks: number | undefined;

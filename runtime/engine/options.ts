@@ -1,6 +1,6 @@
 import { basename, resolve } from "node:path";
 import { cacheRoot } from "../../models/cache/compile-cache.js";
-import type { Precision } from "../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../models/weights/block-format.js";
 import type { DeviceChoice } from "../contract/device-choice.js";
 import type { EngineThreadOptions } from "./messages.js";
 
@@ -20,7 +20,7 @@ export interface LocalEngineOptions {
   readonly ortLibrary?: string | undefined;
   /** On a GPU, decode steps are recorded and replayed (CUDA graphs); default: yes. */
   readonly cudaGraphs?: boolean | undefined;
-  readonly precision: Precision | "auto";
+  readonly precision: AskedPrecision;
   /** Sequences that run at once; left out: 16, or fewer where memory is short. */
   readonly parallel?: number | undefined;
   /** Sequences that may wait besides, before another request is taken; it may bring more. */

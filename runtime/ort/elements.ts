@@ -3,6 +3,7 @@ import { narrowBF16, narrowF16, widenBF16, widenF16 } from "../../models/weights
 const ELEMENT = {
   float32: { onnx: 1, bytes: 4, array: Float32Array },
   uint8: { onnx: 2, bytes: 1, array: Uint8Array },
+  int8: { onnx: 3, bytes: 1, array: Int8Array },
   int32: { onnx: 6, bytes: 4, array: Int32Array },
   int64: { onnx: 7, bytes: 8, array: BigInt64Array },
   bool: { onnx: 9, bytes: 1, array: Uint8Array },
@@ -18,7 +19,7 @@ const HALF = {
 
 export type ElementType = keyof typeof ELEMENT;
 type HalfType = keyof typeof HALF;
-export type Elements = Float32Array | Uint8Array | Uint16Array | Int32Array | BigInt64Array;
+export type Elements = Float32Array | Uint8Array | Int8Array | Uint16Array | Int32Array | BigInt64Array;
 
 export const isHalf = (type: ElementType): type is HalfType => type in HALF;
 

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { PRECISIONS } from "../../models/weights/block-format.js";
+import { ASKED_PRECISIONS } from "../../models/weights/block-format.js";
 import { type DeviceChoice, parseDevice } from "../../runtime/contract/device-choice.js";
 import { BOUNDS } from "../../runtime/contract/request-bounds.js";
 import { flag } from "./flags.js";
@@ -89,9 +89,9 @@ const engine = {
     "ONNX Runtime's library built for CUDA, or its folder; default: found (lambdatap doctor says where)",
   ),
   precision: value(
-    z.enum(["auto", ...PRECISIONS]).default("auto"),
-    ["auto", ...PRECISIONS].join("|"),
-    "precision of the weights, f16 and bf16 of the cache too; auto: the file's own blocks where it has some, else f32, on a GPU its own 16 bits",
+    z.enum(ASKED_PRECISIONS).default("auto"),
+    ASKED_PRECISIONS.join("|"),
+    "precision of the weights, f16 and bf16 of the cache too; int8, q8-block: 8 bits with a scale for each output, or each block; auto: the file's own blocks where it has some, else f32, on a GPU its own 16 bits",
   ),
   sae: flag(SaeFolders.optional(), {
     kind: "list",

@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
-import type { Precision } from "../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../models/weights/block-format.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { type Contestant, fullContestant, lambdaContestant, type Text } from "./attention-contestants.js";
 import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
@@ -138,7 +138,7 @@ function openAll(
   };
 }
 
-function show(precision: Precision, phase: Phase, length: number, { ms, ratios }: Times): void {
+function show(precision: AskedPrecision, phase: Phase, length: number, { ms, ratios }: Times): void {
   const shown = (each = 0) => (phase === "decode" ? `${each.toFixed(1)} ms/token` : `${(each / 1000).toFixed(1)} s`);
   for (const [i, window] of WINDOWS.entries())
     compare(

@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
-import type { Precision } from "../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../models/weights/block-format.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { type Figure, median, percentile, timed } from "./report.js";
 
@@ -18,7 +18,7 @@ export async function bareSteps(
     model: path,
     precision,
     cacheDir,
-  }: { readonly model: string; readonly precision: Precision; readonly cacheDir: string },
+  }: { readonly model: string; readonly precision: AskedPrecision; readonly cacheDir: string },
   steps: number,
 ): Promise<Figure> {
   const model = await compileModel({ path, precision, cacheRoot: cacheDir });

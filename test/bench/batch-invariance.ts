@@ -22,7 +22,7 @@ import { argument, type Figure, report } from "./report.js";
  * Compares, bit for bit, the logits of a row alone with those among 2 to 16 rows and in longer buffers, and the keys, values
  * and later logits of a prompt cut in different places. Nothing is timed.
  *
- * --model smollm2,embedded,wide,odd,golden or a path  --precision f32,q8,q4  --threads 1,2
+ * --model smollm2,embedded,wide,odd,golden or a path  --precision f32,q8-block,int8,q4  --threads 1,2
  * --rows 2,3,4,5,8,12,16  --parts rows,windows,slots,cuts,evicting,singles
  */
 const list = (name: string, usual: string): string[] => (argument(name) ?? usual).split(",");
@@ -67,7 +67,7 @@ const STEPS = 4;
 const rows = numbers("rows", "2,3,4,5,8,12,16");
 const threads = numbers("threads", "1,2");
 const parts = new Set(list("parts", "rows,windows,slots,cuts,evicting,singles"));
-const asked = new Set(list("precision", "f32,q8,q4"));
+const asked = new Set(list("precision", "f32,q8-block,int8,q4"));
 const figures: Figure[] = [];
 
 for (const name of list("model", "embedded,smollm2"))

@@ -5,14 +5,14 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { compileModel } from "../../models/compile.js";
-import type { Precision } from "../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../models/weights/block-format.js";
 import type { LlamaSizes } from "../models/random-model.js";
 import { randomLlama, SMOLLM2 } from "./bench-model.js";
 import { argument, type Figure, report } from "./report.js";
 
 /** What compiling takes of memory beyond what the process had before: a model of 540 MB beside one of 2 MB. */
 const TINY: LlamaSizes = { layers: 2, hidden: 64, heads: 2, kvHeads: 1, headDim: 32, intermediate: 128, vocab: 4096 };
-const precisions: readonly Precision[] = ["f32", "q8"];
+const precisions: readonly AskedPrecision[] = ["f32", "q8"];
 const Measured = z.object({ before: z.number(), peak: z.number(), compiled: z.number() });
 
 const child = argument("child");
@@ -40,7 +40,7 @@ function figuresOf(sizes: LlamaSizes): Figure[] {
   });
 }
 
-async function compileAndMeasure(folder: string, precision: Precision): Promise<void> {
+async function compileAndMeasure(folder: string, precision: AskedPrecision): Promise<void> {
   const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-bench-"));
   const before = peakRss();
   const { weights } = await compileModel({ path: folder, precision, cacheRoot });

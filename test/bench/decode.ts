@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { type CompiledModel, compileModel } from "../../models/compile.js";
-import type { Precision } from "../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../models/weights/block-format.js";
 import type { LambdaCache } from "../../runtime/cache/lambda-cache.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { benchFolder, randomLlama, SMOLLM2 } from "./bench-model.js";
@@ -15,15 +15,15 @@ const WINDOW = 1024;
 const SINKS = 10;
 const ROUNDS = Number(argument("rounds") ?? 12);
 const STEPS = 12;
-const GOAL: Readonly<Partial<Record<Precision, number>>> = { f32: 0.8, q8: 0.6 };
+const GOAL: Readonly<Partial<Record<AskedPrecision, number>>> = { f32: 0.8, q8: 0.6 };
 
 const threads = Number(argument("threads") ?? availableParallelism());
 const folder = randomLlama(SMOLLM2);
-const precisions: readonly Precision[] = ["f32", "q8"];
+const precisions: readonly AskedPrecision[] = ["f32", "q8"];
 const figures: Figure[] = [];
 
 interface Running {
-  readonly precision: Precision;
+  readonly precision: AskedPrecision;
   readonly runner: Runner;
   readonly cache: LambdaCache;
   readonly bytes: number;

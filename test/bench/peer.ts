@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
-import type { Precision } from "../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../models/weights/block-format.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { benchFolder, SMOLLM2 } from "./bench-model.js";
 import { type LlamaCpp, openLlamaCpp } from "./llama-cpp.js";
@@ -18,13 +18,14 @@ const STEPS = 24;
 const PROMPT = 512;
 
 interface Contest {
-  readonly precision: Precision;
+  readonly precision: AskedPrecision;
   readonly types: GgufTypes;
   readonly goal: number;
 }
 const CONTESTS: readonly Contest[] = [
   { precision: "f32", types: { layers: "F32", embedding: "F32" }, goal: 2 },
-  { precision: "q8", types: { layers: "Q8_0", embedding: "Q8_0" }, goal: 1.5 },
+  { precision: "q8-block", types: { layers: "Q8_0", embedding: "Q8_0" }, goal: 1.5 },
+  { precision: "int8", types: { layers: "Q8_0", embedding: "Q8_0" }, goal: 1.5 },
   { precision: "q4", types: { layers: "Q4_1", embedding: "Q8_0" }, goal: 2 },
 ];
 
@@ -59,7 +60,7 @@ report("beside llama.cpp: SmolLM2-135M shape, random weights", figures, [
   "4 bit: Q4_1 layers, Q8_0 embedding and head, as published; 8 bit: all Q8_0; keys and values f32 here, f16 there",
 ]);
 
-async function openRunner(path: string, precision: Precision): Promise<Runner> {
+async function openRunner(path: string, precision: AskedPrecision): Promise<Runner> {
   const model = await compileModel({ path, precision, cacheRoot: benchFolder("cache") });
   return new Runner(model, { window: CONTEXT, threads });
 }

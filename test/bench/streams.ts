@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
-import type { Precision } from "../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../models/weights/block-format.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { Candidates } from "../../runtime/sampling/candidates.js";
 import { Sampler } from "../../runtime/sampling/sampler.js";
@@ -15,7 +15,7 @@ import { argument, type Figure, median, processorClock, report } from "./report.
  * Tokens per second of 1 to 16 texts that are written at once, in the engine's loop, beside llama.cpp with as many
  * sequences in one context: the same GGUF file and threads, in turns within one run.
  *
- * --rounds 4  --steps 12  --streams 1,2,4,8,16  --precision f32,q8,q4  --threads 2  --alone: without llama.cpp
+ * --rounds 4  --steps 12  --streams 1,2,4,8,16  --precision f32,q8-block,int8,q4  --threads 2  --alone: without llama.cpp
  * --processor-time: that of the process instead of the clock's, on one thread, for a machine that is shared
  */
 const WINDOW = 1024;
@@ -26,7 +26,7 @@ const LONGEST = 512;
 const ROUNDS = Number(argument("rounds") ?? 4);
 const STEPS = Number(argument("steps") ?? 12);
 const counts = (argument("streams") ?? "1,2,4,8,16").split(",").map(Number);
-const asked = new Set((argument("precision") ?? "f32,q8,q4").split(","));
+const asked = new Set((argument("precision") ?? "f32,q8-block,int8,q4").split(","));
 const shared = process.argv.includes("--processor-time");
 const clock = shared ? processorClock : () => performance.now();
 const threads = shared ? 1 : Number(argument("threads") ?? availableParallelism());
@@ -34,14 +34,15 @@ if (CONTEXT + (ROUNDS + 1) * (STEPS + 2) > LONGEST)
   throw new RangeError(`--rounds times --steps do not fit into ${LONGEST} tokens`);
 
 interface Contest {
-  readonly precision: Precision;
+  readonly precision: AskedPrecision;
   readonly types: GgufTypes;
   /** Of 16 streams, in those of one. */
   readonly goal?: number;
 }
 const CONTESTS: readonly Contest[] = [
   { precision: "f32", types: { layers: "F32", embedding: "F32" }, goal: 4.5 },
-  { precision: "q8", types: { layers: "Q8_0", embedding: "Q8_0" }, goal: 3 },
+  { precision: "q8-block", types: { layers: "Q8_0", embedding: "Q8_0" }, goal: 3 },
+  { precision: "int8", types: { layers: "Q8_0", embedding: "Q8_0" }, goal: 3 },
   { precision: "q4", types: { layers: "Q4_1", embedding: "Q8_0" } },
 ];
 /** Largest share of sampling in a step. */

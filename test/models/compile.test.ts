@@ -17,7 +17,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { listEntries, prune } from "../../models/cache/cache-entry.js";
 import { CacheError } from "../../models/cache/cache-error.js";
 import { type CompiledModel, compileModel } from "../../models/compile.js";
-import type { Precision } from "../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../models/weights/block-format.js";
 import { maxDifference } from "../golden-tensors.js";
 import { writeRandomLlama } from "./random-model.js";
 import { runTokens } from "./run-tokens.js";
@@ -44,7 +44,11 @@ interface Compilation {
   readonly shares: readonly number[];
 }
 
-async function compileAndRun(folder: string, cacheRoot: string, precision: Precision = "f32"): Promise<Compilation> {
+async function compileAndRun(
+  folder: string,
+  cacheRoot: string,
+  precision: AskedPrecision = "f32",
+): Promise<Compilation> {
   const shares: number[] = [];
   const model = await compileModel({ path: folder, cacheRoot, precision, onProgress: (share) => shares.push(share) });
   return { model, logits: runTokens(model), shares };
@@ -92,7 +96,7 @@ describe("a model that is compiled", () => {
       listEntries(cacheRoot)
         .map(({ precision }) => precision)
         .sort(),
-    ).toEqual(["f32", "q8"]);
+    ).toEqual(["f32", "q8-block"]);
     expect(rounded.model.weights.bytes).toBeLessThan(exact.model.weights.bytes / 2);
     expect(maxDifference(exact.logits, rounded.logits)).toBeLessThan(0.2);
     expect(maxDifference(exact.logits, rounded.logits)).toBeGreaterThan(0);

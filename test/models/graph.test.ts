@@ -97,7 +97,7 @@ describe("a graph file", () => {
   const model = describeModel(readConfig(goldenFolder("lm-infinite")));
   const options = {
     sinks: 4,
-    precision: "q8" as const,
+    precision: "q8-block" as const,
     dtypes: new Map(),
     taps: new Set<never>(),
     edits: new Set<never>(),

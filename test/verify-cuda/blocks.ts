@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { compileModel } from "../../models/compile.js";
-import type { Precision } from "../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../models/weights/block-format.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { compareLogits, type LogitDifference } from "../logit-difference.js";
 import type { Cell, Goal } from "./findings.js";
@@ -15,7 +15,7 @@ const OWN_BLOCKS = 1e-3;
 
 interface Case {
   readonly path: string;
-  readonly precision: Precision | "auto";
+  readonly precision: AskedPrecision;
   /** Blocks that are made here round the weights: how far, percent of the logits' rms. */
   readonly rounding: number | null;
 }

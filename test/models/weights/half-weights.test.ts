@@ -3,7 +3,13 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ModelFormatError } from "../../../models/errors.js";
 import type { ActivationType } from "../../../models/onnx/graph.js";
-import { activationsOf, ownPrecision, type Precision, precisionProblem } from "../../../models/weights/block-format.js";
+import {
+  activationsOf,
+  type Machine,
+  type Precision,
+  precisionProblem,
+  resolvePrecision,
+} from "../../../models/weights/block-format.js";
 import { openCheckpoint } from "../../../models/weights/checkpoint.js";
 import { WeightPlan } from "../../../models/weights/weight-plan.js";
 import { writeWeights } from "../../../models/weights/weights-file.js";
@@ -88,6 +94,7 @@ describe("numbers that float16 has no room for", () => {
 });
 
 describe("the precision of a file's own", () => {
+  const own = (dtypes: readonly string[], machine?: Machine) => resolvePrecision("auto", dtypes, machine);
   it.each<[string[], Precision, Precision]>([
     [["F32"], "f32", "f32"],
     [["BF16", "F32", "BF16"], "f32", "bf16"],
@@ -95,10 +102,10 @@ describe("the precision of a file's own", () => {
     [["F32", "F32", "F32", "BF16"], "f32", "f32"],
     [["F32", "F16", "BOOL"], "f32", "f32"],
     [["F16", "BF16"], "f32", "bf16"],
-    [["F16", "Q8_0"], "q8", "q8"],
+    [["F16", "Q8_0"], "q8-block", "q8-block"],
     [["F32", "Q4_K", "Q6_K"], "q4", "q4"],
   ])("%j is %s on a CPU and %s on a GPU", (dtypes, onCpu, onGpu) => {
-    expect([ownPrecision(dtypes), ownPrecision(dtypes, "cpu"), ownPrecision(dtypes, "cuda")]).toEqual([
+    expect([own(dtypes), own(dtypes, { device: "cpu" }), own(dtypes, { device: "cuda" })]).toEqual([
       onCpu,
       onCpu,
       onGpu,
@@ -106,8 +113,8 @@ describe("the precision of a file's own", () => {
   });
 
   it("is f32 on a GPU that does not compute in bf16, and f16 where the file has that", () => {
-    expect(ownPrecision(["BF16", "BF16", "F32"], "cuda", false)).toBe("f32");
-    expect(ownPrecision(["F16", "F16", "F32"], "cuda", false)).toBe("f16");
+    expect(own(["BF16", "BF16", "F32"], { device: "cuda", bfloat16: false })).toBe("f32");
+    expect(own(["F16", "F16", "F32"], { device: "cuda", bfloat16: false })).toBe("f16");
     expect(precisionProblem("bf16", "cuda", false)).toMatch(/compute capability 8\.0: take --precision f16 or f32$/);
     expect(precisionProblem("bf16", "cpu")).toMatch(/add --device cuda/);
     expect([precisionProblem("bf16", "cuda"), precisionProblem("auto", "cpu")]).toEqual([null, null]);
@@ -117,7 +124,8 @@ describe("the precision of a file's own", () => {
     ["f32", "float32"],
     ["f16", "float16"],
     ["bf16", "bfloat16"],
-    ["q8", "float32"],
+    ["int8", "float32"],
+    ["q8-block", "float32"],
     ["q4", "float32"],
   ])("%s computes in %s", (precision, type) => expect(activationsOf(precision)).toBe(type));
 });

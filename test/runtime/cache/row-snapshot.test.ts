@@ -4,7 +4,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
-import type { Precision } from "../../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../../models/weights/block-format.js";
 import type { LambdaCache, LambdaGeometry } from "../../../runtime/cache/lambda-cache.js";
 import { checkIdentity, modelIdentity } from "../../../runtime/cache/model-identity.js";
 import { readRow, restoreRow, saveRow } from "../../../runtime/cache/row-snapshot.js";
@@ -25,7 +25,7 @@ const WINDOW = 48;
 const LAMBDA = { window: 32, sinks: 4 };
 const IDS = Array.from({ length: 400 }, (_, i) => 3 + ((i * i * 31 + i * 17 + (i >> 3)) % 90));
 
-async function open(name: string, precision: Precision = "f32", window = WINDOW) {
+async function open(name: string, precision: AskedPrecision = "f32", window = WINDOW) {
   const model = await compileModel({ path: goldenFolder(name), precision, cacheRoot });
   const runner = new Runner(model, { window, threads: 1 });
   runners.push(runner);
@@ -73,7 +73,7 @@ function restored({ runner, model, shape }: Server, bytes: Uint8Array, tokens: n
 }
 
 describe("a row goes on from its bytes as it would have, bit for bit, in another runner's cache", () => {
-  it.each<[string, Precision, LambdaGeometry]>([
+  it.each<[string, AskedPrecision, LambdaGeometry]>([
     ["lm-infinite", "f32", LAMBDA],
     ["lm-infinite", "q8", LAMBDA],
     ["lm-infinite", "f16", LAMBDA],
@@ -147,7 +147,7 @@ function rewritten(bytes: Uint8Array, change: (header: Record<string, unknown>) 
 }
 
 describe("a row is refused", () => {
-  it.each<[string, string, Precision, number, RegExp]>([
+  it.each<[string, string, AskedPrecision, number, RegExp]>([
     [
       "of another model",
       "architectures/llama",
@@ -155,7 +155,7 @@ describe("a row is refused", () => {
       WINDOW,
       /another model \([0-9a-f]{12}; this one is [0-9a-f]{12}\)/,
     ],
-    ["of the model in another precision", "lm-infinite", "q8", WINDOW, /in f32, and it is served in q8$/],
+    ["of the model in another precision", "lm-infinite", "q8", WINDOW, /in f32, and it is served in q8-block$/],
   ])("%s", async (_, name, precision, window, sentence) => {
     const { bytes } = saved(await open("lm-infinite"), 40);
     const { model, shape } = await open(name, precision, window);

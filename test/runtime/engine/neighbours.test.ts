@@ -57,7 +57,7 @@ function generated(runner: Runner, requests: readonly SequenceRequest[]): Genera
   return events;
 }
 
-it.each(["f32", "q8", "q4"] as const)(
+it.each(["f32", "q8-block", "int8", "q4"] as const)(
   "greedy and seeded texts in %s are alone what they are among others",
   async (precision) => {
     const model = await compileModel({ path: goldenFolder("lm-infinite"), precision, cacheRoot });

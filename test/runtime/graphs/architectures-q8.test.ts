@@ -12,11 +12,14 @@ afterAll(() => rmSync(cacheRoot, { recursive: true }));
 const rms = (values: ArrayLike<number>): number =>
   Math.sqrt(Array.from(values).reduce((sum, value) => sum + value ** 2, 0) / values.length);
 
-it.each(goldenArchitectures())("$name in 8 bit is near transformers' logits in f32", async ({ name, expectedFrom }) => {
+const FORMS = ["q8-block", "int8"] as const;
+const cases = goldenArchitectures().flatMap((each) => FORMS.map((precision) => ({ ...each, precision })));
+
+it.each(cases)("$name in $precision is near transformers' logits in f32", async ({ name, expectedFrom, precision }) => {
   const path = goldenFolder(`architectures/${name}`);
   const [ids = []] = goldenSequences(`architectures/${name}`);
   const want = expectedTensors(`architectures/${expectedFrom}`).get("seq0.logits")?.values ?? new Float32Array();
-  using runner = new Runner(await compileModel({ path, precision: "q8", cacheRoot }), { window: 64, threads: 1 });
+  using runner = new Runner(await compileModel({ path, precision, cacheRoot }), { window: 64, threads: 1 });
   const cache = runner.openCache({ window: 64, sinks: 2 });
   const row = cache.allocate();
   const decoded = ids.flatMap((id) => [...runner.decode(cache, row, [id])]);

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
-import type { Precision } from "../../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../../models/weights/block-format.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
 import { compareLogits } from "../../logit-difference.js";
 import { expectedOf, goldenGguf } from "../../models/gguf/golden-gguf.js";
@@ -13,7 +13,7 @@ afterAll(() => rmSync(cacheRoot, { recursive: true }));
 
 const VOCAB = 320;
 
-async function logits(name: string, precision: Precision | "auto", phase: "prefill" | "decode") {
+async function logits(name: string, precision: AskedPrecision, phase: "prefill" | "decode") {
   const model = await compileModel({ path: goldenGguf(`${name}.gguf`), precision, cacheRoot });
   using expected = expectedOf(name);
   const ids = expected.ids();
@@ -30,11 +30,11 @@ async function logits(name: string, precision: Precision | "auto", phase: "prefi
 
 /** The bounds of the golden's README for activations rounded to 8 bits, the weights being the file's own. */
 describe.each([
-  ["llama-tiny", "q8"],
+  ["llama-tiny", "q8-block"],
   ["llama-tiny-q4_1", "q4"],
   ["llama-tiny-llama3", "q4"],
 ] as const)("%s in its own blocks", (name, own) => {
-  it.each(["auto", "q8", "q4"] as const)("as %s, prefilled and token by token", async (precision) => {
+  it.each(["auto", "q8-block", "q4"] as const)("as %s, prefilled and token by token", async (precision) => {
     for (const phase of ["prefill", "decode"] as const) {
       const found = await logits(name, precision, phase);
       expect(found.precision).toBe(precision === "auto" ? own : precision);

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
-import type { Precision } from "../../../models/weights/block-format.js";
+import type { AskedPrecision } from "../../../models/weights/block-format.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
 import { goldenFolder } from "../../golden-tensors.js";
 import { overflowing } from "../../models/overflowing-model.js";
@@ -13,7 +13,7 @@ const folder = mkdtempSync(join(tmpdir(), "lambdatap-"));
 const cacheRoot = join(folder, "cache");
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const open = async (path: string, precision: Precision = "f32", threads = 1): Promise<Runner> =>
+const open = async (path: string, precision: AskedPrecision = "f32", threads = 1): Promise<Runner> =>
   new Runner(await compileModel({ path, precision, cacheRoot }), { window: 300, threads });
 
 /** Logits behind each run of each text, bit by bit. */
@@ -41,8 +41,8 @@ function fitting(runner: Runner): ScheduledText[] {
 describe("a text is bitwise the same alone and among texts of other windows and lengths that run or wait", () => {
   const cases = [
     { name: "lm-infinite", precisions: ["f32"], sinks: [0, 4, 10], threads: 2 },
-    { name: "lm-infinite", precisions: ["q8", "q4"], sinks: [10], threads: 1 },
-    { name: "lm-infinite-alibi", precisions: ["f32", "q8"], sinks: [4], threads: 1 },
+    { name: "lm-infinite", precisions: ["q8", "int8", "q4"], sinks: [10], threads: 1 },
+    { name: "lm-infinite-alibi", precisions: ["f32", "q8", "int8"], sinks: [4], threads: 1 },
     { name: "architectures/gemma2", precisions: ["f32"], sinks: [4], threads: 1 },
     { name: "architectures/gpt2", precisions: ["f32"], sinks: [4], threads: 1 },
   ] as const;
