@@ -152,6 +152,12 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
+  /**
+   * Prompt tokens that were computed for another prompt, which began alike; null where it was cancelled
+   */
+  prompt_tokens_details: {
+    cached_tokens: number;
+  } | null;
 }
 /**
  * The last frame of a choice that failed, or the answer to a refused message
@@ -259,6 +265,7 @@ export interface GenerateMessage {
       }[]
     | null;
   edits_from?: ("prompt" | "generation") | null;
+  cache_salt?: string | null;
   /**
    * Text, token ids, or several of either
    */

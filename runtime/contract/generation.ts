@@ -86,6 +86,8 @@ export interface SequenceRequest {
   readonly edits: readonly FeatureEdit[];
   /** Where edits begin: at the first token, or at the last of the prompt, whose pass gives the first generated token. */
   readonly editsFrom: "prompt" | "generation";
+  /** What was computed of a prompt serves prompts with the same salt, or none likewise. */
+  readonly cacheSalt?: string | undefined;
 }
 
 /** A token's log-probability under the raw logits, and the most likely alternatives, best first. */
@@ -136,6 +138,8 @@ export type GenerationEvent =
       readonly text: string;
       readonly promptTokens: number;
       readonly completionTokens: number;
+      /** Prompt tokens that were not computed for this request: another prompt began alike. */
+      readonly cachedTokens: number;
     }
   /** This sequence failed (not-a-number logits, stalled reader, memory); the others go on. */
   | { readonly type: "error"; readonly index: number; readonly error: GenerationFault };
@@ -231,6 +235,8 @@ export interface Engine {
   readonly failure: string | null;
   /** Sequences running and waiting. */
   load(): { running: number; waiting: number };
+  /** Bytes of keys and values that are kept for prompts that begin alike. */
+  readonly prefixBytes: number;
   /** Stops taking requests; resolves when the last one has ended. */
   drain(): Promise<void>;
   /** Ends everything now; running requests end with ShuttingDown. */

@@ -1,5 +1,6 @@
 import { Archive } from "../cache/archive.js";
 import type { LambdaCache, LambdaGeometry } from "../cache/lambda-cache.js";
+import { restorePrefix } from "../cache/prefix-block.js";
 import { archivedTokens } from "../cache/retrieval.js";
 import { restoreRow, type StoredRow, storeRow } from "../cache/row-snapshot.js";
 import type { Runner } from "../graphs/runner.js";
@@ -41,7 +42,7 @@ export class CachePool implements Disposable {
         const tokens = archivedTokens(member.options.asked, member.sequence.promptLength);
         archive = new Archive(shape, { ...geometry, retrieval, tokens, activations }, this.runner.device);
       }
-      const row = member.stored === null ? cache.allocate(geometry.window) : restoreRow(cache, member.stored);
+      const row = rowFor(member, cache);
       this.#owners.get(cache)?.push(member.sequence);
       member.stored = null;
       member.sequence.place = { cache, row, archive };
@@ -119,4 +120,11 @@ export class CachePool implements Disposable {
     this.#owners.delete(cache);
     this.runner.closeCache(cache);
   }
+}
+
+/** A new row, with what was stored of the text or is known of its prompt. @throws OrtError. */
+function rowFor({ stored, prefilled, options: { geometry, prefix } }: Member, cache: LambdaCache): number {
+  if (stored !== null) return restoreRow(cache, stored);
+  if (prefix === null || prefilled === 0) return cache.allocate(geometry.window);
+  return restorePrefix(cache, geometry.window, prefilled, prefix.take());
 }

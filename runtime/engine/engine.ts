@@ -31,6 +31,7 @@ export class LocalEngine implements Engine {
   /** Tokens that the archives of all requests may come to hold at once. */
   #archived = 0;
   #requests = 0;
+  #prefixBytes = 0;
   #draining = false;
   #drained: (() => void)[] = [];
   #closed: Promise<void> | undefined;
@@ -46,6 +47,7 @@ export class LocalEngine implements Engine {
   ) {
     worker.on("message", (message: EngineReport) => {
       if (message.type === "lost") this.#break(new DeviceLost(message.message));
+      if (message.type === "prefixes") this.#prefixBytes = message.bytes;
       if (message.type === "events")
         for (const { request, events } of message.outbox) this.#streams.get(request)?.push(events);
       if (message.type !== "description" && message.type !== "not-described") return;
@@ -183,6 +185,10 @@ export class LocalEngine implements Engine {
   load(): { running: number; waiting: number } {
     const running = Math.min(this.#outstanding, this.card.parallel);
     return { running, waiting: this.#outstanding - running };
+  }
+
+  get prefixBytes(): number {
+    return this.#prefixBytes;
   }
 
   async drain(): Promise<void> {

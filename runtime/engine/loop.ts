@@ -1,6 +1,8 @@
 import type { ActivationType } from "../../models/onnx/graph.js";
 import type { TokenBytes } from "../../models/tokenizer/token-bytes.js";
 import type { LambdaGeometry } from "../cache/lambda-cache.js";
+import { type ModelIdentity, modelIdentity } from "../cache/model-identity.js";
+import { PrefixStore } from "../cache/prefix-store.js";
 import { toRetrieval } from "../cache/retrieval.js";
 import { DeviceLost } from "../contract/errors.js";
 import type { GenerationEvent, GenerationFault, LambdaOptions, SequenceRequest } from "../contract/generation.js";
@@ -14,7 +16,8 @@ import { NoTokenLeft, NotFiniteLogits } from "../sampling/finite-logits.js";
 import { type CacheKind, CachePool } from "./cache-pool.js";
 import { Member, readPromptAlike } from "./member.js";
 import { type PlannedSequence, plan } from "./plan.js";
-import { promptGrid } from "./prompt-grid.js";
+import { type PromptGrid, promptGrid } from "./prompt-grid.js";
+import { PromptPrefix } from "./prompt-prefix.js";
 import { type Outbox, Requests } from "./requests.js";
 import { type StepResult, StepRunner } from "./run.js";
 import { Sequence } from "./sequence.js";
@@ -30,6 +33,8 @@ export interface EngineLoopOptions extends LambdaGeometry {
   readonly tokens: TokenBytes | null;
   /** Longest text in `mode: full`, whose cache grows with it. */
   readonly fullLength: number;
+  /** Bytes of keys and values that are kept for prompts that begin alike; left out: none. */
+  readonly prefixBytes?: number;
   readonly saes: AttachedSaes;
 }
 
@@ -44,6 +49,8 @@ export class EngineLoop implements Disposable {
   readonly #caches: CachePool;
   readonly #runner: StepRunner;
   readonly #candidates: Candidates;
+  readonly #prefixes: PrefixStore;
+  readonly #identity: ModelIdentity;
   #ids = 0;
   #steps = 0;
 
@@ -57,6 +64,8 @@ export class EngineLoop implements Disposable {
     runner.warmUp(options);
     this.#runner = new StepRunner(runner, options.saes, this.#caches);
     this.#candidates = new Candidates(runner.model.shape.vocabSize);
+    this.#prefixes = new PrefixStore(options.prefixBytes ?? 0);
+    this.#identity = modelIdentity(runner.model, options.window);
   }
 
   /** Queues the sequences of a request. */
@@ -88,8 +97,10 @@ export class EngineLoop implements Disposable {
 
   /** Returns whether there was anything to do. @throws DeviceLost for all of them. */
   step(): boolean {
+    const inSight = this.#inSight();
+    for (const each of inSight) each.lookForPrefix();
     const planned = plan({
-      sequences: this.#inSight().map((each) => this.#planned(each)),
+      sequences: inSight.map((each) => this.#planned(each)),
       parallel: this.options.parallel,
       parking: this.options.parking,
       costs: this.#runner.costs,
@@ -109,7 +120,12 @@ export class EngineLoop implements Disposable {
     this.#sendOutbox();
   }
 
-  /** Bytes of keys and values, archives and parked rows included. */
+  /** Bytes of keys and values that are kept for prompts that begin alike. */
+  get prefixBytes(): number {
+    return this.#prefixes.bytes;
+  }
+
+  /** Bytes of keys and values of texts, archives and parked rows included. */
   get cacheBytes(): number {
     const parked = new Set([...this.#members.values()].flatMap(({ stored }) => stored ?? []));
     return [...parked].reduce((sum, { payload }) => sum + payload.length, this.#caches.bytes);
@@ -135,8 +151,29 @@ export class EngineLoop implements Disposable {
     const compared =
       asked.editsFrom === "prompt" ? comparisons(asked.edits, (id) => this.options.saes.editable(id)) : 0;
     const start = () => this.#sequence(request, index, asked, geometry);
-    const options = { request, index, asked, geometry, kind, retrieval, ...grid, comparisons: compared, start };
+    const prefix = this.#prefix(asked, geometry, grid);
+    const options = { request, index, asked, geometry, kind, retrieval, prefix, ...grid, comparisons: compared, start };
     return new Member(this.#ids++, options);
+  }
+
+  /** null where a prompt is read anew: each of its tokens is asked for, or an archive needs its key. */
+  #prefix(asked: SequenceRequest, geometry: LambdaGeometry, grid: PromptGrid): PromptPrefix | null {
+    const { prompt, lambda, features, promptLogprobs, edits, editsFrom, cacheSalt } = asked;
+    const isAnew = promptLogprobs !== null || features?.prompt === true || lambda.retrieve !== undefined;
+    if (isAnew || this.#prefixes.capacity === 0) return null;
+    const windows = this.runner.model.shape.geometries.map(({ window }) =>
+      window === "lambda" ? geometry.window : window,
+    );
+    return new PromptPrefix({
+      ...grid,
+      store: this.#prefixes,
+      model: this.#identity,
+      geometry,
+      edits: editsFrom === "prompt" ? edits : [],
+      salt: cacheSalt,
+      ids: prompt.subarray(0, -1),
+      reach: Math.max(...windows),
+    });
   }
 
   #sequence(request: number, index: number, asked: SequenceRequest, geometry: LambdaGeometry): Sequence {
@@ -215,8 +252,7 @@ export class EngineLoop implements Disposable {
     const followers = leader.dismissFollowers();
     if (followers.length === 0 || place === null) return;
     try {
-      const stored = this.#caches.store(place);
-      for (const each of followers) each.stored = stored;
+      leader.handOver(this.#caches.store(place), followers);
     } catch {
       // Without memory for a copy each reads the prompt for itself.
     }

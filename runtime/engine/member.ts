@@ -3,6 +3,7 @@ import type { Retrieval } from "../cache/retrieval.js";
 import type { StoredRow } from "../cache/row-snapshot.js";
 import type { GenerationEvent, SequenceRequest } from "../contract/generation.js";
 import type { CacheKind } from "./cache-pool.js";
+import type { PromptPrefix } from "./prompt-prefix.js";
 import type { Sequence } from "./sequence.js";
 
 /** What a sequence needs before it has a turn. */
@@ -14,6 +15,8 @@ export interface MemberOptions {
   readonly geometry: LambdaGeometry;
   readonly kind: CacheKind;
   readonly retrieval: Retrieval | null;
+  /** What is known of its prompt; null: it is read anew. */
+  readonly prefix: PromptPrefix | null;
   /** As of `PlannedSequence`. */
   readonly free: number;
   readonly grid: number;
@@ -30,6 +33,8 @@ export class Member {
   #since: number | null = null;
   /** What its row held; of a parked one, and of a new one whose prompt another has read. */
   stored: StoredRow | null = null;
+  /** Prompt tokens that the one that has read its prompt had not to read; null: nobody reads it for this one. */
+  #cachedByLeader: number | null = null;
   /** Has the same prompt, and reads it for this one, too; null: nobody does. */
   leader: Member | null = null;
   /** Whose prompt it reads. */
@@ -53,6 +58,7 @@ export class Member {
     if (this.#started === null) {
       const started = this.options.start();
       started.prefilled = this.prefilled;
+      started.cachedTokens = this.#cachedByLeader ?? this.options.prefix?.tokens ?? 0;
       this.#started = started;
     }
     return this.#started;
@@ -60,7 +66,7 @@ export class Member {
 
   /** Prompt tokens that are in its row, or will be once it has one. */
   get prefilled(): number {
-    return this.#started?.prefilled ?? this.stored?.count ?? 0;
+    return this.#started?.prefilled ?? this.stored?.count ?? this.options.prefix?.tokens ?? 0;
   }
 
   /** Prompt tokens that are still to be prefilled: all but the last, whose logits come from the decode graph. */
@@ -68,6 +74,11 @@ export class Member {
     const { prompt, maxTokens, promptLogprobs, features } = this.options.asked;
     const isRead = maxTokens !== 0 || promptLogprobs !== null || features?.prompt === true;
     return isRead ? prompt.length - 1 - this.prefilled : 0;
+  }
+
+  /** Looks what is known of its prompt, for as long as nothing of it is read. */
+  lookForPrefix(): void {
+    if (this.standing === "new" && this.stored === null && this.left > 0) this.options.prefix?.look();
   }
 
   /** Milliseconds since it was parked, or since it first ran on its row. */
@@ -112,6 +123,14 @@ export class Member {
   follow(leader: Member): void {
     this.leader = leader;
     leader.followers.push(this);
+  }
+
+  /** Those whose prompt it has read begin with what its row holds. */
+  handOver(stored: StoredRow, followers: readonly Member[]): void {
+    for (const each of followers) {
+      each.stored = stored;
+      each.#cachedByLeader = this.sequence.cachedTokens;
+    }
   }
 
   /** Those whose prompt it reads go on by themselves. */

@@ -28,6 +28,10 @@ export interface EngineThreadOptions {
   readonly stallTimeoutMs: number;
   /** Memory that archives may take, bytes. */
   readonly archiveBytes: number;
+  /** Memory for prompts that begin alike, bytes; left out: a share of what is left. */
+  readonly prefixBytes: number | undefined;
+  /** Models that share the machine. */
+  readonly models: number;
   readonly saes: SaeChoice;
   readonly hasChatTemplate: boolean;
 }
@@ -64,4 +68,6 @@ export type EngineReport =
   | { readonly type: "description"; readonly request: number; readonly description: FeatureDescription }
   | { readonly type: "not-described"; readonly request: number; readonly fault: Fault }
   /** What a step has brought for the requests it served. */
-  | { readonly type: "events"; readonly outbox: Outbox };
+  | { readonly type: "events"; readonly outbox: Outbox }
+  /** Bytes that are kept for prompts that begin alike, when they have changed. */
+  | { readonly type: "prefixes"; readonly bytes: number };

@@ -28,6 +28,10 @@ export interface LocalEngineOptions {
   readonly stallTimeoutMs: number;
   /** Memory that archives of texts that retrieve may take together, bytes; default: 1 GiB. */
   readonly archiveBytes?: number | undefined;
+  /** Memory for keys and values of prompts, so that those that begin alike are read once; default: a share of what is left. */
+  readonly prefixBytes?: number | undefined;
+  /** Models that share the machine, this one included; default: 1. */
+  readonly models?: number | undefined;
   /** Sparse autoencoders to attach; left out: those in the folder `saes` of the model's. */
   readonly saes?: readonly { readonly id?: string | undefined; readonly folder: string }[] | undefined;
   readonly saePrecision?: "f32" | "q8" | undefined;
@@ -64,6 +68,8 @@ export function threadOptions(
     parallel: options.parallel,
     stallTimeoutMs: options.stallTimeoutMs,
     archiveBytes: options.archiveBytes ?? ARCHIVE_BYTES,
+    prefixBytes: options.prefixBytes,
+    models: options.models ?? 1,
     saes: {
       folders: options.saes?.map(({ id, folder }) => ({ id, folder: resolve(folder) })),
       precision: options.saePrecision ?? "f32",

@@ -10,6 +10,8 @@ const PARALLEL = 16;
 const SHARE_IN_USE = 1 / 4;
 /** Share of the host's memory that is left then, which parked rows may take. */
 const SHARE_PARKED = 1 / 4;
+/** Share of the same that is kept for prompts that begin alike, of all models of the machine together. */
+const SHARE_OF_PREFIXES = 1 / 10;
 /** Rows that are parked at once. */
 const MOST_PARKED = 256;
 
@@ -18,6 +20,8 @@ export interface Places {
   readonly parallel: number;
   /** Sequences whose rows may be parked at once, in the host's memory. */
   readonly parking: number;
+  /** Bytes of the host's memory for keys and values of prompts that others may begin like. */
+  readonly prefixBytes: number;
 }
 
 export interface PlacesOptions {
@@ -30,9 +34,13 @@ export interface PlacesOptions {
   readonly weightBytes: number;
   /** Rows that the user wants; undefined: as many as are worth it. */
   readonly asked: number | undefined;
+  /** Bytes that the user wants for prompts that begin alike; undefined: as many as are left over. */
+  readonly prefixBytes: number | undefined;
+  /** Models that share the machine. */
+  readonly models: number;
 }
 
-/** How many texts have rows at once. @throws SetupError where the machine has no memory for as many as are asked for. */
+/** What texts have of the memory. @throws SetupError where the machine has none for as many, or as much, as is asked for. */
 export function placesOf({ asked, memoryBytes, hostBytes, weightBytes, ...options }: PlacesOptions): Places {
   const row = rowBytes(options);
   if (asked !== undefined && weightBytes + asked * row > memoryBytes) {
@@ -44,9 +52,23 @@ export function placesOf({ asked, memoryBytes, hostBytes, weightBytes, ...option
   const fitting = Math.floor((SHARE_IN_USE * (memoryBytes - weightBytes)) / row);
   const parallel = asked ?? Math.max(1, Math.min(PARALLEL, fitting));
   const left = hostBytes === memoryBytes ? hostBytes - weightBytes - parallel * row : hostBytes;
+  const prefixBytes = prefixesOf(options, Math.max(0, left), parallel);
   // One array holds what is parked of a row.
-  const parked = row > LARGEST_SNAPSHOT ? 0 : Math.floor((SHARE_PARKED * left) / row);
-  return { parallel, parking: Math.max(0, Math.min(MOST_PARKED, parked)) };
+  const parked = row > LARGEST_SNAPSHOT ? 0 : Math.floor((SHARE_PARKED * (left - prefixBytes)) / row);
+  return { parallel, parking: Math.max(0, Math.min(MOST_PARKED, parked)), prefixBytes };
+}
+
+/** @param left of the host's memory beside weights and rows in use, bytes */
+function prefixesOf(
+  { prefixBytes: asked, models }: Pick<PlacesOptions, "prefixBytes" | "models">,
+  left: number,
+  parallel: number,
+): number {
+  if (asked !== undefined && asked > left)
+    throw new SetupError(
+      `--prefix-mb ${Math.round((asked * models) / 2 ** 20)} takes ${gigabytes(asked)} GB${models > 1 ? ` for each of ${models} models` : ""}, and there is room for ${gigabytes(left)} beside the model's weights and the keys and values of ${parallel} texts: choose less, or 0.`,
+    );
+  return asked ?? Math.floor((SHARE_OF_PREFIXES * left) / models);
 }
 
 /** Bytes of keys and values of one row whose window is full. */

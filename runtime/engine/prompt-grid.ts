@@ -7,10 +7,15 @@ const LARGEST_ON_DEVICE = 1024;
 /** Bytes of weights times tokens of a chunk: about what takes a seventh of a second on two cores. */
 const WORK = 4e10;
 
+/** Tokens of a block of a prompt at most. */
+const LARGEST_BLOCK = 256;
+
 /** Where a prompt may be cut into chunks, as of `PlannedSequence`. */
 export interface PromptGrid {
   readonly free: number;
   readonly grid: number;
+  /** Tokens of a block whose keys and values are kept for other prompts: so many times the grid's, or a part of them. */
+  readonly block: number;
 }
 
 /**
@@ -27,9 +32,11 @@ export function promptGrid(
   const fitting = 2 ** Math.floor(Math.log2(WORK / weights.bytes));
   const whole = isHost ? Math.min(LARGEST, Math.max(SMALLEST, fitting)) : LARGEST_ON_DEVICE;
   const windows = shape.geometries.map((geometry) => (geometry.window === "lambda" ? window : geometry.window));
-  const grid = Math.min(whole, ...windows);
+  const finest = Math.min(whole, ...windows);
+  const grid = finest <= LARGEST_BLOCK ? finest : Math.floor(finest / LARGEST_BLOCK) * LARGEST_BLOCK;
   const evicting = Math.min(...windows);
   // The last line of the grid before anything is evicted.
   const free = Number.isFinite(evicting) ? Math.floor(evicting / grid) * grid : evicting;
-  return { free: isHost ? free : 0, grid };
+  const block = grid <= LARGEST ? Math.floor(LARGEST / grid) * grid : Math.min(grid, LARGEST_BLOCK);
+  return { free: isHost ? free : 0, grid, block };
 }

@@ -125,6 +125,7 @@ export class StepRunner {
       features === null
         ? { result: run(), read: [] }
         : runTapped(this.runner.device, run, (residuals) => this.saes.read(features, residuals));
+    member.options.prefix?.keep(cache, row, start, ids.length);
     this.#measured(features === null ? "promptToken" : "readToken", (performance.now() - began) / ids.length);
     return [{ type: "chunk", member, start, tokens: ids.length, logits, readings }];
   }
@@ -135,6 +136,7 @@ export class StepRunner {
     const [{ place }] = reading;
     const chunks = reading.map(({ place: { row }, ids }) => ({ row, ids, wanted: [] }));
     this.runner.prefillTogether(place.cache, chunks);
+    for (const { member, place, ids } of reading) member.options.prefix?.keep(place.cache, place.row, 0, ids.length);
     const computed = reading.length * Math.max(...reading.map(({ ids }) => ids.length));
     this.#measured("promptToken", (performance.now() - began) / computed);
     const nothing = { logits: new Float32Array(), readings: [] };

@@ -26,6 +26,8 @@ export interface SequenceState {
   readonly prompt: Int32Array<ArrayBuffer>;
   /** Prompt tokens whose keys are in the cache. */
   readonly prefilled: number;
+  /** Those of them that were not computed for this request. */
+  readonly cachedTokens: number;
   /** The token that the next decode step takes. */
   readonly lastToken: number;
   readonly generated: number;
@@ -45,6 +47,7 @@ export function firstState({ prompt, ...asked }: SequenceRequest, context: Seque
     promptLength: prompt.length,
     prompt,
     prefilled: 0,
+    cachedTokens: 0,
     lastToken,
     generated: 0,
     held: null,

@@ -39,6 +39,8 @@ export class Sequence {
   place: Place | null = null;
   /** Prompt tokens whose keys are in the cache. */
   prefilled: number;
+  /** Prompt tokens that were not computed for this request, because others began alike. */
+  cachedTokens: number;
   ended = false;
   /** The token that the next decode step takes. */
   lastToken: number;
@@ -74,6 +76,7 @@ export class Sequence {
     this.#prompt = state.prompt;
     this.#promptStart = state.prefilled;
     this.prefilled = state.prefilled;
+    this.cachedTokens = state.cachedTokens;
     this.lastToken = state.lastToken;
     this.#generated = state.generated;
     this.#held = held && { token: { ...held.token, index }, end: held.end && { ...held.end, index } };
@@ -91,6 +94,7 @@ export class Sequence {
       promptLength: this.promptLength,
       prompt: this.promptIds(this.prefilled, this.promptLength).slice(),
       prefilled: this.prefilled,
+      cachedTokens: this.cachedTokens,
       lastToken: this.lastToken,
       generated: this.#generated,
       held: this.#held,
@@ -244,6 +248,7 @@ export class Sequence {
       text: released + rest,
       promptTokens: this.promptLength,
       completionTokens: this.#generated,
+      cachedTokens: this.cachedTokens,
     };
   }
 }

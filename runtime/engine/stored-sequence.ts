@@ -70,6 +70,7 @@ const asked: z.ZodType<AskedSequence> = z.object({
   features: features.nullable(),
   edits: z.array(edit),
   editsFrom: z.enum(["prompt", "generation"]),
+  cacheSalt: z.string().optional(),
 });
 
 const logprobs = z.object({
@@ -98,6 +99,7 @@ const held = z.object({
       text: z.string(),
       promptTokens: count,
       completionTokens: count,
+      cachedTokens: count,
     })
     .nullable(),
 });
@@ -110,6 +112,7 @@ export const storedSequence = (vocabSize: number): z.ZodType<SequenceState> =>
       promptLength: count.min(1),
       prompt: idsBelow(vocabSize),
       prefilled: count,
+      cachedTokens: count,
       lastToken: count.max(vocabSize - 1),
       generated: count,
       held: held.nullable(),

@@ -88,6 +88,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const tokens = first.tokens === null ? null : new TokenBytes(first.tokens);
   const places = placesOf({
     ...{ shape, geometry: { window, sinks }, activations: model.activations, asked: asked.parallel },
+    ...{ prefixBytes: asked.prefixBytes, models: asked.models },
     ...{ memoryBytes: device.memoryBytes, hostBytes: CPU.memoryBytes, weightBytes: model.weights.bytes },
   });
   const options = { ...asked, ...places, window, sinks, eosTokenIds, fullLength, tokens, saes };
@@ -168,6 +169,7 @@ function folderNames(folder: string): string[] {
 
 function listen(loop: EngineLoop, runner: Runner, saes: AttachedSaes, stallTimeoutMs: number): void {
   let stepping = false;
+  let prefixBytes = 0;
   /** Whatever is done when the GPU is lost, everybody is told. */
   const guarded = (work: () => void): void => {
     try {
@@ -183,6 +185,8 @@ function listen(loop: EngineLoop, runner: Runner, saes: AttachedSaes, stallTimeo
   const step = (): void =>
     guarded(() => {
       stepping = loop.step();
+      if (loop.prefixBytes !== prefixBytes) report({ type: "prefixes", bytes: loop.prefixBytes });
+      prefixBytes = loop.prefixBytes;
       if (stepping) setImmediate(step);
     });
   const wake = (): void => {

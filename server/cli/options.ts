@@ -150,6 +150,11 @@ export const ServeOptions = z.object({
     "MB",
     "memory of each model for keys that requests with lm_infinite.retrieve keep",
   ),
+  prefixMb: value(
+    number.pipe(z.number().min(0)).optional(),
+    "MB",
+    "memory of all models for prompts, so that those that begin alike are read once; 0: none; default: a tenth of what is left",
+  ),
   maxTokensLimit: value(integer(1).optional(), "tokens", "largest max_tokens of a request; default: no limit"),
   defaultMaxTokens: value(
     integer(1).optional(),

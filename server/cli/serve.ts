@@ -17,6 +17,7 @@ export async function serve(options: ServeOptions): Promise<number> {
     queueLimit: options.queueLimit,
     stallTimeoutMs: options.stallTimeout * 1000,
     archiveBytes: options.archiveMb * 2 ** 20,
+    prefixBytes: options.prefixMb === undefined ? undefined : options.prefixMb * 2 ** 20,
     onNotice: once((line) => logger.warn(line)),
   });
   try {

@@ -30,11 +30,13 @@ export function planModels(options: ServeOptions, env: Readonly<Record<string, s
   return models.map((each) => ({ ...options, ...each, threads, sae: saes.get(each.name) }));
 }
 
-/** Loads one after the other. Where one cannot be, those before it are closed. */
+/** Loads one after the other; memory for prompts is split evenly. Where one cannot be loaded, those before it are closed. */
 export async function startModels(models: readonly Planned[], load: EngineLoad): Promise<Engine[]> {
   const engines: Engine[] = [];
+  const { length } = models;
+  const prefixBytes = load.prefixBytes === undefined ? undefined : Math.floor(load.prefixBytes / length);
   try {
-    for (const model of models) engines.push(await startEngine(model, load));
+    for (const model of models) engines.push(await startEngine(model, { ...load, prefixBytes, models: length }));
     return engines;
   } catch (error) {
     await Promise.all(engines.map((engine) => engine.close()));

@@ -14,11 +14,15 @@ export interface EngineLoad {
   readonly stallTimeoutMs: number;
   /** Memory for keys that `lm_infinite.retrieve` keeps, bytes; left out: the engine's own default. */
   readonly archiveBytes?: number;
+  /** Memory for prompts that begin alike, bytes; left out: the engine's own default. */
+  readonly prefixBytes?: number | undefined;
+  /** Models that share the machine; left out: this one. */
+  readonly models?: number;
   /** Is given lines for the log; left out: they go to stderr. */
   readonly onNotice?: (line: string) => void;
 }
 
-const ALONE: EngineLoad = { parallel: 1, queueLimit: 0, stallTimeoutMs: 3_600_000 };
+const ALONE: EngineLoad = { parallel: 1, queueLimit: 0, stallTimeoutMs: 3_600_000, prefixBytes: 0 };
 
 /** The model that is there without any. */
 export const embeddedModel = (): string => join(packageRoot(), "models", "default");

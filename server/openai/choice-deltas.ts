@@ -25,6 +25,8 @@ export interface ChoiceDelta<L> {
 export interface Tally {
   promptTokens: number;
   completionTokens: number;
+  /** Prompt tokens of choices that have ended which were not computed for this request. */
+  cachedTokens: number;
 }
 
 /**
@@ -64,6 +66,8 @@ export async function* choiceDeltas<L>(
       yield choice.token(event);
     } else {
       open -= 1;
+      // The first choice of a prompt reads it for the others.
+      if (event.index % (request.n ?? 1) === 0) tally.cachedTokens += event.cachedTokens;
       yield {
         ...nothing(event.index),
         text: event.text,

@@ -96,6 +96,7 @@ export async function toChoices(
     lambda: toLambdaOptions(request.lm_infinite),
     features,
     editsFrom: request.edits_from ?? "generation",
+    cacheSalt: request.cache_salt ?? undefined,
   });
 }
 

@@ -32,7 +32,7 @@ export function chatCompletions(models: ModelRegistry, settings: CompletionSetti
       model: name,
       system_fingerprint: settings.systemFingerprint,
     });
-    const tally: Tally = { promptTokens: work.promptTokens, completionTokens: 0 };
+    const tally: Tally = { promptTokens: work.promptTokens, completionTokens: 0, cachedTokens: 0 };
     const reply = replyTo(c, settings.pingMs, () => ({ model: name, ...tally }));
     const events = engine.generate(work.sequences, reply.signal); // refuses here, while a status can still say so
     const deltas = choiceDeltas(withoutTurnEnds(events, work), request, work, engine, chatLogprobs, tally);

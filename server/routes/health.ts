@@ -5,22 +5,24 @@ import type { TraceLoad } from "../traces/trace-server.js";
 
 /**
  * GET /health: 200 while requests are taken, 503 while the server drains, or once a model's engine has failed (then with the
- * reasons); sequences of all models, trace sockets and the bytes that wait for their readers, and the memory of the process
+ * reasons); sequences of all models, the bytes of prompts that are kept, trace sockets and the bytes that wait for their readers, and the memory of the process
  * (rss: resident, in bytes).
  */
 export function health(models: ModelRegistry, isDraining: () => boolean, traceLoad?: () => TraceLoad): Hono<AppEnv> {
   return new Hono<AppEnv>().get("/health", (c) => {
     let running = 0;
     let waiting = 0;
+    let prefixes = 0;
     for (const engine of models.engines()) {
       const load = engine.load();
       running += load.running;
       waiting += load.waiting;
+      prefixes += engine.prefixBytes;
     }
     const draining = isDraining();
     const traces = traceLoad?.();
     const sockets = traces && { sockets: traces.sockets, queued_bytes: traces.queuedBytes };
-    const memory = { rss: process.memoryUsage.rss() };
+    const memory = { rss: process.memoryUsage.rss(), prefixes };
     const failures = models.engines().flatMap(({ failure }) => failure ?? []);
     const status = failures.length > 0 ? "failed" : draining ? "draining" : "ok";
     const body = { status, ...(failures.length > 0 ? { failures } : {}), running, waiting, ...sockets, memory };

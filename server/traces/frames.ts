@@ -45,7 +45,15 @@ export const ReadingFrame = z
 const saes = z.array(ReadingFrame).describe("In the order of the start frame");
 
 export const Usage = z
-  .strictObject({ prompt_tokens: z.int().min(0), completion_tokens: z.int().min(0), total_tokens: z.int().min(0) })
+  .strictObject({
+    prompt_tokens: z.int().min(0),
+    completion_tokens: z.int().min(0),
+    total_tokens: z.int().min(0),
+    prompt_tokens_details: z
+      .strictObject({ cached_tokens: z.int().min(0) })
+      .nullable()
+      .describe("Prompt tokens that were computed for another prompt, which began alike; null where it was cancelled"),
+  })
   .meta({ id: "Usage", description: "Of this choice" });
 
 export const ErrorObject = z

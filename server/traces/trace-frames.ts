@@ -37,7 +37,7 @@ export function endFrame(id: string, event: EndEvent): ServerFrame {
 }
 
 export function cancelledFrame(id: string, index: number, promptTokens: number, completionTokens: number): ServerFrame {
-  const usage = toUsage({ promptTokens, completionTokens });
+  const usage = toUsage({ promptTokens, completionTokens, cachedTokens: null });
   return { type: "end", id, index, finish_reason: "cancelled", stop_reason: null, text: "", usage };
 }
 

@@ -41,7 +41,7 @@ describe("POST /v1/chat/completions", () => {
           stop_reason: null,
         },
       ],
-      usage: { prompt_tokens: 4, completion_tokens: 3, total_tokens: 7 },
+      usage: { prompt_tokens: 4, completion_tokens: 3, total_tokens: 7, prompt_tokens_details: { cached_tokens: 0 } },
     });
   });
 

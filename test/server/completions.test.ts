@@ -12,7 +12,7 @@ describe("a completion", () => {
     expect(response.status).toBe(200);
     const body = await completionOf(response);
     expect(body.model).toBe("org/words");
-    expect(body.usage).toEqual({ prompt_tokens: 5, completion_tokens: 16, total_tokens: 21 });
+    expect(body.usage).toMatchObject({ prompt_tokens: 5, completion_tokens: 16, total_tokens: 21 });
     expect(body.choices).toHaveLength(1);
     expect(body.choices[0]).toMatchObject({ index: 0, finish_reason: "length", logprobs: null });
   });
@@ -56,7 +56,7 @@ describe("a completion", () => {
     const prompt = ["Once upon", [2, 3, 4]];
     const body = await completionOf(await complete(appOf(engine), { prompt, n: 3, seed: -5, max_tokens: 2 }));
     expect(body.choices.map(({ index }) => index)).toEqual([0, 1, 2, 3, 4, 5]);
-    expect(body.usage).toEqual({ prompt_tokens: 6, completion_tokens: 12, total_tokens: 18 });
+    expect(body.usage).toMatchObject({ prompt_tokens: 6, completion_tokens: 12, total_tokens: 18 });
     const sequences = engine.requests[0] ?? [];
     expect(sequences.map((sequence) => sequence.prompt.length)).toEqual([3, 3, 3, 3, 3, 3]);
     expect(sequences.map(({ prompt: ids }) => ids[0])).toEqual([0, 0, 0, 2, 2, 2]);
@@ -199,7 +199,7 @@ describe("echo", () => {
     const body = await completionOf(
       await complete(appOf(scriptedEngine()), { prompt: [5, 6, 7], echo: true, logprobs: 1, max_tokens: 0 }),
     );
-    expect(body.usage).toEqual({ prompt_tokens: 3, completion_tokens: 0, total_tokens: 3 });
+    expect(body.usage).toMatchObject({ prompt_tokens: 3, completion_tokens: 0, total_tokens: 3 });
     expect(body.choices[0]).toMatchObject({
       text: " w5 w6 w7",
       finish_reason: "length",

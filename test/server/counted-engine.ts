@@ -21,6 +21,9 @@ export function countedEngine(engine: Engine): { readonly engine: Engine; readon
       return engine.failure;
     },
     load: () => engine.load(),
+    get prefixBytes() {
+      return engine.prefixBytes;
+    },
     drain: () => engine.drain(),
     close: () => engine.close(),
   };

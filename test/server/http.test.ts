@@ -42,6 +42,7 @@ test("draining refuses new connections and lets a running stream end", async () 
         text: "",
         promptTokens: 1,
         completionTokens: 2,
+        cachedTokens: 0,
       };
     },
   });

@@ -94,7 +94,7 @@ describe("GET /health", () => {
     const busy = await app.request("/health");
     expect([busy.status, await busy.json()]).toEqual([
       200,
-      { status: "ok", running: 3, waiting: 0, memory: { rss: expect.any(Number) } },
+      { status: "ok", running: 3, waiting: 0, memory: { rss: expect.any(Number), prefixes: 0 } },
     ]);
     await stream.body?.cancel();
     draining = true;
@@ -118,7 +118,7 @@ describe("GET /health", () => {
 
 test("GET /health tells the memory of the process in bytes", async () => {
   const { memory } = z
-    .object({ memory: z.strictObject({ rss: z.int() }) })
+    .object({ memory: z.strictObject({ rss: z.int(), prefixes: z.int() }) })
     .parse(await (await appOf(scriptedEngine()).request("/health")).json());
   const now = process.memoryUsage.rss();
   expect(memory.rss).toBeGreaterThan(now / 2);

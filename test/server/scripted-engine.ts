@@ -118,6 +118,7 @@ export function scriptedEngine({ card = {}, script = words, room = 1000 }: Scrip
     describeFeature: async (sae, feature, top) => description(engine.card, sae, feature, top),
     failure: null,
     load: () => ({ running, waiting: 0 }),
+    prefixBytes: 0,
     async drain() {
       draining = true;
     },
@@ -234,7 +235,7 @@ export function endEvent(
   stopReason: string | number | null = null,
 ): GenerationEvent {
   const promptTokens = sequence.prompt.length;
-  return { type: "end", index, finishReason, stopReason, text: "", promptTokens, completionTokens };
+  return { type: "end", index, finishReason, stopReason, text: "", promptTokens, completionTokens, cachedTokens: 0 };
 }
 
 function logprobsOf(tokenId: number, top: number): TokenLogprobs {

@@ -37,7 +37,7 @@ describe.each(SUBPROTOCOLS)("over %s a generation", (subprotocol) => {
         finish_reason: "length",
         stop_reason: null,
         text: "",
-        usage: { prompt_tokens: 3, completion_tokens: 3, total_tokens: 6 },
+        usage: { prompt_tokens: 3, completion_tokens: 3, total_tokens: 6, prompt_tokens_details: { cached_tokens: 0 } },
       });
       expect(
         rest.map(({ type, seq, pos, token_id, text, logprob }) => [type, seq, pos, token_id, text, logprob]),

@@ -28,7 +28,12 @@ const Choice = z.strictObject({
   token_ids: z.array(z.number()).optional(),
   features: z.array(TokenFeatures).optional(),
 });
-const Usage = z.strictObject({ prompt_tokens: z.number(), completion_tokens: z.number(), total_tokens: z.number() });
+const Usage = z.strictObject({
+  prompt_tokens: z.number(),
+  completion_tokens: z.number(),
+  total_tokens: z.number(),
+  prompt_tokens_details: z.strictObject({ cached_tokens: z.int().min(0) }),
+});
 export const WireCompletion = z.strictObject({
   id: z.string().startsWith("cmpl-"),
   object: z.literal("text_completion"),

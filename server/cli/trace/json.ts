@@ -15,7 +15,7 @@ export function jsonView({ card, sequence }: Trace): TraceView {
     end(ending) {
       if (ending === null) return "";
       const { finishReason, stopReason, text, completionTokens } = ending;
-      const usage = toUsage({ promptTokens, completionTokens });
+      const usage = toUsage({ promptTokens, completionTokens, cachedTokens: 0 });
       return jsonLine({ type: "end", finish_reason: finishReason, stop_reason: stopReason, text, usage });
     },
   };

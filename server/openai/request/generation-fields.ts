@@ -78,6 +78,8 @@ export const generationFields = {
   features: FeatureFields.nullish(),
   edits: Edits.nullish(),
   edits_from: z.enum(["prompt", "generation"]).nullish(),
+  /** vLLM: what was computed of a prompt serves requests with the same salt, or none likewise. */
+  cache_salt: z.string().min(1, { error: "expected a string of one character or more" }).nullish(),
 };
 
 const GenerationFields = z.object(generationFields);

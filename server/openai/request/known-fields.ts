@@ -146,7 +146,7 @@ export const HARMLESS_FIELDS: ReadonlySet<string> = new Set([
   ..."metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention".split(" "),
   ..."prompt_cache_options parallel_tool_calls prediction".split(" "),
   // vLLM
-  ..."request_id session_id priority cache_salt return_token_offsets return_mm_kwargs".split(" "),
+  ..."request_id session_id priority return_token_offsets return_mm_kwargs".split(" "),
   // llama.cpp
   ..."cache_prompt id_slot n_cache_reuse sse_ping_interval backend_sampling".split(" "),
   ..."speculative.n_max speculative.n_min speculative.p_min".split(" "),

@@ -20,6 +20,7 @@ const end = (index = 0): GenerationEvent => ({
   text: "",
   promptTokens: 1,
   completionTokens: 1,
+  cachedTokens: 0,
 });
 const failure: GenerationEvent = { type: "error", index: 0, error: { kind: "internal", message: "" } };
 

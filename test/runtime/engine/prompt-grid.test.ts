@@ -9,21 +9,23 @@ const grid = (bytes: number, window: number, isHost = true, trained?: number) =>
 };
 
 it("lines are as far apart as the model is quick, and prompts are free until something is evicted", () => {
-  expect(grid(1e7, 1000)).toEqual({ grid: 64, free: 960 });
-  expect(grid(5e8, 1024)).toEqual({ grid: 64, free: 1024 });
-  expect(grid(1e10, 1024)).toEqual({ grid: 8, free: 1024 });
-  expect(grid(1e7, 20)).toEqual({ grid: 20, free: 20 });
+  expect(grid(1e7, 1000)).toEqual({ grid: 64, free: 960, block: 64 });
+  expect(grid(5e8, 1024)).toEqual({ grid: 64, free: 1024, block: 64 });
+  expect(grid(1e10, 1024)).toEqual({ grid: 8, free: 1024, block: 64 });
+  expect(grid(1e7, 20)).toEqual({ grid: 20, free: 20, block: 60 });
 });
 
 it("layers with a trained window evict before the others", () => {
-  expect(grid(1e7, 1024, true, 200)).toEqual({ grid: 64, free: 192 });
-  expect(grid(1e7, 1024, true, 16)).toEqual({ grid: 16, free: 16 });
+  expect(grid(1e7, 1024, true, 200)).toEqual({ grid: 64, free: 192, block: 64 });
+  expect(grid(1e7, 1024, true, 16)).toEqual({ grid: 16, free: 16, block: 64 });
 });
 
 it("a text that keeps all keys is free to its end", () => {
-  expect(grid(1e7, Number.POSITIVE_INFINITY)).toEqual({ grid: 64, free: Number.POSITIVE_INFINITY });
+  expect(grid(1e7, Number.POSITIVE_INFINITY)).toEqual({ grid: 64, free: Number.POSITIVE_INFINITY, block: 64 });
 });
 
 it("on a GPU all prompts are cut on the grid, in what keeps it busy", () => {
-  expect(grid(5e9, 4096, false)).toEqual({ grid: 1024, free: 0 });
+  expect(grid(5e9, 4096, false)).toEqual({ grid: 1024, free: 0, block: 256 });
+  expect(grid(5e9, 1000, false)).toEqual({ grid: 768, free: 0, block: 256 });
+  expect(grid(5e9, 100, false)).toEqual({ grid: 100, free: 0, block: 100 });
 });

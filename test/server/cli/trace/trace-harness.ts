@@ -60,7 +60,7 @@ export function saying(tokens: readonly Said[], saes: readonly SaeCard[] = CARD.
       const event = { type: "token", index, seq, pos, tokenId: FIRST + seq, text } as const;
       yield { ...event, logprobs: { logprob: -0.5, top: [] }, features: readings } satisfies GenerationEvent;
     }
-    const usage = { promptTokens: sequence.prompt.length, completionTokens: tokens.length };
+    const usage = { promptTokens: sequence.prompt.length, completionTokens: tokens.length, cachedTokens: 0 };
     yield { type: "end", index, finishReason: "length", stopReason: null, text: heldBack, ...usage };
   };
   const engine = scriptedEngine({ card: { saes }, script });

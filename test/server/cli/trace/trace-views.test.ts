@@ -34,7 +34,12 @@ describe("the JSON of a trace", () => {
       finish_reason: "length",
       stop_reason: null,
       text: "",
-      usage: { prompt_tokens: 5, completion_tokens: 12, total_tokens: 17 },
+      usage: {
+        prompt_tokens: 5,
+        completion_tokens: 12,
+        total_tokens: 17,
+        prompt_tokens_details: { cached_tokens: 0 },
+      },
     });
     expect(frames[1]).toMatchObject({ type: "prompt", pos: 1, text: "Once" });
     expect(frames[5]).toMatchObject({ type: "token", seq: 0, pos: 5, token_id: 100, text: " w100", logprob: -0.1 });
