@@ -106,7 +106,8 @@ const seeded = { ...sequenceRequest({}).sampling, temperature: 1, seed: 5 };
 
 describe.each<[string, Served, Precision]>([
   ["lm-infinite", { window: 32, sinks: 4 }, "f32"],
-  ["lm-infinite", { window: 160, sinks: 70 }, "q8"],
+  ["lm-infinite", { window: 160, sinks: 70 }, "q8-block"],
+  ["lm-infinite", { window: 160, sinks: 10 }, "int8"],
   ["lm-infinite", { window: 45, sinks: 0 }, "q4"],
   ["lm-infinite-alibi", { window: 96, sinks: 4 }, "f32"],
   ["architectures/gemma3_text", { window: 100, sinks: 4 }, "f32"],
