@@ -1,6 +1,7 @@
 import { BATCH, type RotaryInputs } from "./graph-interface.js";
+import { type KvFormat, kvElement, kvType, kvWidth } from "./kv-format.js";
 import type { Geometry, ModelShape, Positions } from "./model-shape.js";
-import type { ActivationType, Dimension, GraphBuilder, OpenSize, Value } from "./onnx/graph.js";
+import type { ActivationType, Dimension, ElementType, GraphBuilder, OpenSize, Value } from "./onnx/graph.js";
 
 /** The lowest finite number of float16. */
 const LOWEST_F16 = -65504;
@@ -36,11 +37,17 @@ export interface LayerAttention {
 export interface CacheShape
   extends Pick<ModelShape, "layers" | "kvHeads" | "headDim" | "geometries" | "layerGeometries"> {
   readonly sinks: number;
+  /** How keys and values are kept as integers; null: as numbers of the activations' type. */
+  readonly kv: KvFormat | null;
 }
 
-/** How many layers have a geometry. */
-export const layersOf = ({ layerGeometries }: Pick<CacheShape, "layerGeometries">, geometry: number): number =>
-  layerGeometries.filter((each) => each === geometry).length;
+/** The layers that have a geometry. */
+export const layersWith = ({ layerGeometries }: Pick<CacheShape, "layerGeometries">, geometry: number): number[] =>
+  [...layerGeometries.keys()].filter((layer) => layerGeometries[layer] === geometry);
+
+/** How many they are. */
+export const layersOf = (shape: Pick<CacheShape, "layerGeometries">, geometry: number): number =>
+  layersWith(shape, geometry).length;
 
 /** The geometry of a layer, and which of that geometry's layers it is. */
 export function placeOf({ layerGeometries }: CacheShape, layer: number): { geometry: number; nth: number } {
@@ -72,13 +79,14 @@ export const slotsOf = (geometry: number): OpenSize => `g${geometry}.slots`;
 /** A layer's buffers in the cache. */
 export function cacheInputs(
   graph: GraphBuilder,
-  { kvHeads, headDim }: CacheShape,
+  { kvHeads, headDim, kv }: CacheShape,
   layer: number,
   geometry: number,
-): { readonly keys: Value; readonly values: Value; readonly shape: readonly Dimension[] } {
-  const shape = [BATCH, kvHeads, slotsOf(geometry), headDim];
-  const buffer = (name: string): Value => graph.input(`${name}.${layer}`, graph.activations, shape);
-  return { keys: buffer("keys"), values: buffer("values"), shape };
+): { readonly keys: Value; readonly values: Value; readonly type: ElementType; readonly shape: readonly Dimension[] } {
+  const kept = kvType(kv, graph.activations);
+  const [type, shape] = [kvElement(kept), [BATCH, kvHeads, slotsOf(geometry), kvWidth(kept, headDim)]];
+  const buffer = (name: string): Value => graph.input(`${name}.${layer}`, type, shape);
+  return { keys: buffer("keys"), values: buffer("values"), type, shape };
 }
 
 /** Unrotated keys of the starting tokens in all layers of a geometry. */

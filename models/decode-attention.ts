@@ -5,7 +5,7 @@ import {
   type CacheShape,
   cacheInputs,
   type LayerAttention,
-  layersOf,
+  layersWith,
   placeOf,
   type QueryKeyValue,
   rotaryInputs,
@@ -16,6 +16,7 @@ import {
   turnsSinks,
 } from "./attention.js";
 import { BATCH, type DecodeInterface } from "./graph-interface.js";
+import { KvCodes, type KvPlace } from "./kv-codes.js";
 import type { MiddleRetrieval } from "./middle-retrieval.js";
 import type { Geometry } from "./model-shape.js";
 import type { GraphBuilder, Value } from "./onnx/graph.js";
@@ -26,7 +27,8 @@ type DecodeGeometry = DecodeInterface["geometries"][number];
  * Attention of one token per row, on a cache of [sinks | ring] slots (arXiv 2308.16137, section 3). Ring keys stand
  * rotated at their own positions; the starting tokens are rotated anew to max(s, t - W) and written over their slots, so
  * that one ordinary attention over the slots in use has every key at its right distance. Keys of layers without rotation,
- * or with a trained window, are read as they stand.
+ * or with a trained window, are read as they stand. Keys and values that are kept as integers are written as such, and made
+ * numbers again as a whole, which only a text that retrieves is given the time for.
  */
 export class DecodeAttention implements LayerAttention {
   readonly geometries: readonly DecodeGeometry[];
@@ -34,12 +36,14 @@ export class DecodeAttention implements LayerAttention {
   /** Per geometry: the turned starting tokens of each of its layers, and what ALiBi adds to the scores. */
   readonly #turned: readonly (readonly Value[])[];
   readonly #biases: readonly (Value | null)[];
+  readonly #codes: KvCodes | null;
 
   constructor(
     readonly graph: GraphBuilder,
     readonly cache: CacheShape,
     readonly retrieval: MiddleRetrieval | null = null,
   ) {
+    this.#codes = cache.kv === null ? null : new KvCodes(graph, cache, cache.kv);
     this.geometries = cache.geometries.map((geometry, i) => this.#inputs(geometry, i));
     this.#turned = this.geometries.map(({ sinks }, i) => this.#turn(sinks, i));
     this.#biases = this.geometries.map(({ distances }, i) => {
@@ -59,36 +63,56 @@ export class DecodeAttention implements LayerAttention {
     const { heads, kvHeads, headDim } = sizes;
     const { geometry, nth } = placeOf(cache, layer);
     const { writeIndex } = this.geometries[geometry]!;
-    const { keys, values, shape } = cacheInputs(graph, cache, layer, geometry);
+    const { keys, values, type, shape } = cacheInputs(graph, cache, layer, geometry);
     const keyOutputs: Value[] = [];
     const scatter = (buffer: Value, update: Value, at: Value | null, name: string): Value => {
       graph.op("TensorScatter", at === null ? [buffer, update] : [buffer, update, at], { axis: -2 }, name);
-      return graph.output(name, graph.activations, shape);
+      return graph.output(name, type, shape);
     };
+    const [ofKeys, ofValues]: [KvPlace, KvPlace] = [
+      { of: "keys", layers: [layer] },
+      { of: "values", layers: [layer] },
+    ];
     let current = keys;
     const turned = this.#turned[geometry]?.[nth];
     if (turned !== undefined) {
       current = scatter(current, turned, null, `keys.${layer}.sinks`);
       keyOutputs.push(current);
     }
-    current = scatter(current, this.#rotate(key, geometry), writeIndex, `keys.${layer}.out`);
+    current = scatter(current, this.#kept(this.#rotate(key, geometry), ofKeys), writeIndex, `keys.${layer}.out`);
     keyOutputs.push(current);
-    const valueOutput = scatter(values, value, writeIndex, `values.${layer}.out`);
+    const valueOutput = scatter(values, this.#kept(value, ofValues), writeIndex, `values.${layer}.out`);
+    const seen = { key: this.#read(current, ofKeys), value: this.#read(valueOutput, ofValues) };
     const rotated = this.#rotate(query, geometry);
     const retrieval = this.retrieval?.covers(geometry) ? this.retrieval : null;
     const { attended, archive = null } =
-      retrieval?.attend(layer, sizes, { query, key: current, value: valueOutput }, rotated) ??
-      this.#attendToSlots(geometry, sizes, { query: rotated, key: current, value: valueOutput });
+      retrieval?.attend(layer, sizes, { query, ...seen }, rotated) ??
+      this.#attendToSlots(geometry, sizes, { query: rotated, ...seen });
     const keepsRaw =
-      turned !== undefined || (retrieval !== null && cache.geometries[geometry]?.positions.kind === "rotary");
+      turned !== undefined ||
+      (retrieval !== null && (this.#codes !== null || cache.geometries[geometry]?.positions.kind === "rotary"));
     this.layers.push({
       geometry,
       keys: { input: keys, outputs: keyOutputs },
       values: { input: values, outputs: [valueOutput] },
-      rawKey: keepsRaw ? graph.output(key, graph.activations, [BATCH, kvHeads, 1, headDim]) : null,
+      rawKey: keepsRaw ? { output: graph.output(key, graph.activations, [BATCH, kvHeads, 1, headDim]), at: 0 } : null,
+      rawValue:
+        archive === null || this.#codes === null ? null : graph.output(value, "float32", [BATCH, kvHeads, 1, headDim]),
       archive,
     });
     return graph.op("Reshape", [attended, graph.constant("int64", [3], [0, 1, heads * headDim])]);
+  }
+
+  /** As elements of the cache. */
+  #kept(x: Value, place: KvPlace): Value {
+    const codes = this.#codes;
+    return codes === null ? x : codes.packed(codes.of(x, place));
+  }
+
+  /** Elements of the cache as numbers. */
+  #read(buffer: Value, place: KvPlace): Value {
+    const codes = this.#codes;
+    return codes === null ? buffer : codes.values(codes.unpacked(buffer), place);
   }
 
   #attendToSlots(
@@ -129,6 +153,7 @@ export class DecodeAttention implements LayerAttention {
             }
           : null,
       writeIndex: graph.input(`${prefix}write_index`, "int64", [BATCH]),
+      appended: null,
       length: alibi || middle !== null ? null : graph.input(`${prefix}length`, "int64", [BATCH]),
       distances: alibi ? graph.input(`${prefix}distances`, "float32", [BATCH, 1, 1, slotsOf(i)]) : null,
       middle,
@@ -139,9 +164,10 @@ export class DecodeAttention implements LayerAttention {
   #turn(sinks: DecodeGeometry["sinks"], geometry: number): Value[] {
     const positions = this.cache.geometries[geometry]?.positions;
     if (sinks === null || positions?.kind !== "rotary") return [];
+    const layers = layersWith(this.cache, geometry);
     const turned = rotate(this.graph, sinks.keys, sinks.rotary, positions, this.cache.headDim);
-    const layers = layersOf(this.cache, geometry);
-    return this.graph.multi("Split", [turned], layers, { axis: 1, num_outputs: layers });
+    const kept = this.#kept(turned, { of: "keys", layers });
+    return this.graph.multi("Split", [kept], layers.length, { axis: 1, num_outputs: layers.length });
   }
 
   #rotate(x: Value, geometry: number): Value {

@@ -103,6 +103,23 @@ interface Names {
 /** A distance that no score survives, with the smallest slopes there are. */
 export const UNSEEN = 1e30;
 
+/** What tokens need that are appended to the rows of a cache, each behind those that its row has. */
+export interface AppendInputs {
+  /** Slots of each row that are in use before. */
+  readonly past: Value;
+  /** All slots of a row, read on the host. */
+  readonly slots: Value;
+  /** Where attention rotates queries and keys itself: the row of `rotary` that each row of the batch takes. Else null. */
+  readonly rotations: { readonly size: OpenSize; readonly rows: Value } | null;
+}
+
+/** A token's unrotated key, [kvHeads, headDim], within an output [batch, ...]. */
+export interface RawKeyOutput {
+  readonly output: Value;
+  /** Its first element in each row of the output. */
+  readonly at: number;
+}
+
 /** Names of the decode graph: one token per row; keys and values are written into the cache in place. */
 export interface DecodeInterface extends Names {
   readonly phase: "decode";
@@ -115,9 +132,10 @@ export interface DecodeInterface extends Names {
     readonly rotary: RotaryInputs | null;
     /** Where each starting token stands now, and their unrotated keys; null where none are turned. */
     readonly sinks: { readonly rotary: RotaryInputs; readonly keys: Value } | null;
-    /** Slot the token's key and value go to. */
-    readonly writeIndex: Value;
-    /** Slots in use after the write; null where `distances` or `middle` says it. */
+    /** Slot the token's key and value go to; null where they are appended. */
+    readonly writeIndex: Value | null;
+    readonly appended: AppendInputs | null;
+    /** Slots in use after the write; null where `appended`, `distances` or `middle` says it. */
     readonly length: Value | null;
     /** ALiBi: of the token in each slot, UNSEEN in slots that are not in use; else null. */
     readonly distances: Value | null;
@@ -131,8 +149,10 @@ export interface DecodeInterface extends Names {
     /** The cache's buffers; every output is the input's own memory. */
     readonly keys: { readonly input: Value; readonly outputs: readonly Value[] };
     readonly values: { readonly input: Value; readonly outputs: readonly Value[] };
-    /** The token's unrotated key; null where nobody keeps it, or it is not rotated. */
-    readonly rawKey: Value | null;
+    /** null where nobody keeps the token's unrotated key, or it is not rotated. */
+    readonly rawKey: RawKeyOutput | null;
+    /** The token's value, where the cache's own is a code that an archive has no use for; else null. */
+    readonly rawValue: Value | null;
     /** null where nothing is retrieved. */
     readonly archive: ArchiveInputs | null;
   }[];
@@ -185,6 +205,8 @@ export interface PrefillInterface extends Names {
     readonly values: { readonly input: Value; readonly output: Value };
     /** The chunk's unrotated keys; null where nobody keeps them, or they are not rotated. */
     readonly rawKey: Value | null;
+    /** The chunk's values, where those for the cache are codes that an archive has no use for; else null. */
+    readonly rawValue: Value | null;
   }[];
 }
 

@@ -10,7 +10,9 @@ import {
   TOKENS,
   WANTED,
 } from "./graph-interface.js";
+import { GroupedQueryAttention } from "./grouped-query-attention.js";
 import type { HookName } from "./hooks.js";
+import type { KvFormat } from "./kv-format.js";
 import { MiddleRetrieval } from "./middle-retrieval.js";
 import { type DeviceKind, GraphBuilder, type Value } from "./onnx/graph.js";
 import { PrefillAttention } from "./prefill-attention.js";
@@ -34,6 +36,8 @@ export interface GraphOptions {
   readonly cuttingSaes?: readonly CuttingSae[];
   /** Keys that have left the window can be retrieved; a prefill graph returns what an archive keeps. Default: no. */
   readonly retrieval?: boolean;
+  /** How keys and values are kept as integers, which only a CPU can; null or left out: as the activations are. */
+  readonly kv?: KvFormat | null;
   readonly weightsFile: string;
 }
 
@@ -53,9 +57,13 @@ export function buildDecode(
 ): BuiltGraph<DecodeInterface> {
   const graph = new GraphBuilder(activationsOf(options.precision), options.device);
   const ids = graph.input("ids", "int64", [BATCH, 1]);
-  const cache = { ...model.shape, sinks: options.sinks };
+  const kv = options.kv ?? null;
+  const cache = { ...model.shape, sinks: options.sinks, kv };
   const retrieval = options.retrieval ? new MiddleRetrieval(graph, cache) : null;
-  const attention = new DecodeAttention(graph, cache, retrieval);
+  const attention =
+    kv !== null && retrieval === null
+      ? new GroupedQueryAttention(graph, { ...cache, kv })
+      : new DecodeAttention(graph, cache, retrieval);
   const { taps, edits, hooks, positions } = run(model, plan, options, graph, attention, ids, null);
   const { geometries, layers } = attention;
   const retrieved = retrieval?.count ?? null;
@@ -79,7 +87,7 @@ export function buildPrefill(
   const wanted = graph.input("wanted", "int64", [WANTED]);
   const attention = new PrefillAttention(
     graph,
-    { ...model.shape, sinks: options.sinks },
+    { ...model.shape, sinks: options.sinks, kv: options.kv ?? null },
     options.far,
     options.retrieval,
   );
@@ -101,7 +109,7 @@ export function buildLens(
 ): { readonly interface: LensInterface; readonly bytes: Uint8Array } {
   const activations = activationsOf(options.precision);
   const whole = new GraphBuilder(activations, options.device);
-  const attention = new DecodeAttention(whole, { ...model.shape, sinks: options.sinks });
+  const attention = new DecodeAttention(whole, { ...model.shape, sinks: options.sinks, kv: null });
   const { head } = run(model, plan, options, whole, attention, whole.input("ids", "int64", [BATCH, 1]), null);
   if (head === null) throw new RangeError(`${model.modelType} has no output matrix`);
   const graph = new GraphBuilder(activations, options.device);

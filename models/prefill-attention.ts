@@ -29,6 +29,7 @@ import {
   TOKENS,
   UNSEEN,
 } from "./graph-interface.js";
+import { KvCodes } from "./kv-codes.js";
 import type { Geometry } from "./model-shape.js";
 import type { Dimension, GraphBuilder, OpenSize, Value } from "./onnx/graph.js";
 
@@ -55,12 +56,14 @@ interface ChunkInputs {
  * Attention of a chunk: over [cache as it was before | the chunk], masked by position. With `far`, queries of the chunk
  * stand at different distances from the starting tokens that are turned: within W they meet them where they were written,
  * else at distance exactly W. These few scores are computed apart and enter the one softmax through the mask, in columns
- * whose keys are zero.
+ * whose keys are zero. Of keys and values that are kept as integers the chunk's are made integers first, so that its tokens
+ * see of each other what later ones will; the scales stand on the queries and on what comes out, which are fewer.
  */
 export class PrefillAttention implements LayerAttention {
   readonly layers: PrefillInterface["layers"][number][] = [];
   readonly #inputs: readonly ChunkInputs[];
   readonly #noKeys: Value;
+  readonly #codes: KvCodes | null;
 
   constructor(
     readonly graph: GraphBuilder,
@@ -69,6 +72,7 @@ export class PrefillAttention implements LayerAttention {
     /** Unrotated keys are outputs also where no starting tokens are turned. */
     readonly keepsKeys = false,
   ) {
+    this.#codes = cache.kv === null ? null : new KvCodes(graph, cache, cache.kv);
     this.#inputs = cache.geometries.map((geometry, i) => this.#geometryInputs(geometry, i));
     const shape = [1, cache.kvHeads, cache.sinks, cache.headDim];
     const apart = this.#inputs.some(({ sinks }) => sinks !== null);
@@ -100,31 +104,37 @@ export class PrefillAttention implements LayerAttention {
     const { geometry, nth } = placeOf(cache, layer);
     const inputs = this.#inputs[geometry]!;
     const chunk: Dimension[] = [BATCH, kvHeads, TOKENS, headDim];
-    const { keys, values } = cacheInputs(graph, cache, layer, geometry);
+    const codes = this.#codes;
+    const { keys, values, type, shape } = cacheInputs(graph, cache, layer, geometry);
+    const kept: Dimension[] = [BATCH, kvHeads, TOKENS, shape[3] ?? headDim];
     const turned = (x: Value): Value =>
       inputs.rotary === null ? x : rotate(graph, x, inputs.rotary.inputs, inputs.rotary.positions, headDim);
-    const newKeys = turned(key);
+    const rotated = turned(key);
     const queries = turned(query);
+    const newKeys = codes?.of(rotated, { of: "keys", layers: [layer] }) ?? rotated;
+    const newValues = codes?.of(value, { of: "values", layers: [layer] }) ?? value;
     const sinks = inputs.sinkKeys[nth];
+    const numbers = (x: Value): Value => codes?.unpacked(x) ?? x;
     const sinkValues =
-      sinks === undefined ? [] : [this.#firstSlots(values, graph.constant("int64", [1], [cache.sinks]))];
-    const past = (x: Value): Value => this.#firstSlots(x, inputs.pastEnd);
+      sinks === undefined ? [] : [numbers(this.#firstSlots(values, graph.constant("int64", [1], [cache.sinks])))];
+    const past = (x: Value): Value => numbers(this.#firstSlots(x, inputs.pastEnd));
     const k = this.#concat([past(keys), newKeys, ...(sinks === undefined ? [] : [this.#noKeys])]);
-    const v = this.#concat([past(values), value, ...sinkValues]);
+    const v = this.#concat([past(values), newValues, ...sinkValues]);
     if (sinks !== undefined) this.#scoreSinks(layer, inputs, sizes, { query, queries }, sinks);
-    const attended = attention(graph, [queries, k, v, inputs.mask], sizes);
-    graph.output(newKeys, graph.activations, chunk);
-    graph.output(value, graph.activations, chunk);
+    const scaledQueries = codes?.scaled(queries, "keys", layer, heads) ?? queries;
+    const attended = attention(graph, [scaledQueries, k, v, inputs.mask], sizes);
     const { window, positions } = cache.geometries[geometry]!;
-    const archived = this.keepsKeys && window === "lambda" && positions.kind === "rotary";
+    const archived = this.keepsKeys && window === "lambda" && (codes !== null || positions.kind === "rotary");
     const keepsRaw = archived || turnsSinks({ window, positions }, cache.sinks);
     this.layers.push({
       geometry,
-      keys: { input: keys, output: newKeys },
-      values: { input: values, output: value },
+      keys: { input: keys, output: graph.output(codes?.packed(newKeys) ?? newKeys, type, kept) },
+      values: { input: values, output: graph.output(codes?.packed(newValues) ?? newValues, type, kept) },
       rawKey: keepsRaw ? graph.output(key, graph.activations, chunk) : null,
+      rawValue: archived && codes !== null ? graph.output(value, graph.activations, chunk) : null,
     });
-    const byToken = graph.op("Transpose", [attended], { perm: [0, 2, 1, 3] });
+    const out = codes?.scaled(attended, "values", layer, heads) ?? attended;
+    const byToken = graph.op("Transpose", [out], { perm: [0, 2, 1, 3] });
     return graph.op("Reshape", [byToken, graph.constant("int64", [3], [0, 0, heads * headDim])]);
   }
 

@@ -92,6 +92,12 @@ export class GraphBuilder {
     return name;
   }
 
+  /** The same under a name of its own, for as many values as there may be. */
+  table(name: string, type: ElementType, shape: readonly number[], values: readonly number[]): Value {
+    if (!this.#initializers.has(name)) this.#initializers.set(name, constantTensor(name, type, shape, values));
+    return name;
+  }
+
   /** Names of the tensors kept outside the graph file. */
   get weights(): readonly Value[] {
     return [...this.#initializers].filter(([, { externalData }]) => externalData.length > 0).map(([name]) => name);
@@ -157,14 +163,19 @@ export class GraphBuilder {
     });
   }
 
+  /** A tensor in another type. */
+  cast(x: Value, type: ElementType): Value {
+    return this.op("Cast", [x], { to: ONNX_TYPE[type] });
+  }
+
   /** A float32 tensor in the type of the activations: itself where that is float32; cast once, however often it is asked for. */
   toActivations(x: Value): Value {
-    return this.#cast(x, this.activations);
+    return this.#castOnce(x, this.activations);
   }
 
   /** A tensor of activations in float32, likewise. */
   toFloat32(x: Value): Value {
-    return this.#cast(x, "float32");
+    return this.#castOnce(x, "float32");
   }
 
   /**
@@ -216,12 +227,12 @@ export class GraphBuilder {
     );
   }
 
-  #cast(x: Value, type: ActivationType): Value {
+  #castOnce(x: Value, type: ActivationType): Value {
     if (this.activations === "float32") return x;
     const key = `${type} ${x}`;
     const known = this.#casts.get(key);
     if (known !== undefined) return known;
-    const cast = this.op("Cast", [x], { to: ONNX_TYPE[type] });
+    const cast = this.cast(x, type);
     this.#casts.set(key, cast);
     return cast;
   }
@@ -245,7 +256,18 @@ export class GraphBuilder {
   }
 
   get #parts(): GraphParts {
-    return { nodes: this.#nodes, initializers: [...this.#initializers.values()], signature: this.signature };
+    return { nodes: this.#needed(), initializers: [...this.#initializers.values()], signature: this.signature };
+  }
+
+  /** Nodes that an output depends on. */
+  #needed(): NodeProto[] {
+    const read = new Set<Value>(this.#outputs.keys());
+    const needed = this.#nodes.toReversed().filter((node) => {
+      if (!node.output.some((output) => read.has(output))) return false;
+      for (const input of inputsOf(node)) read.add(input);
+      return true;
+    });
+    return needed.reverse();
   }
 
   #add(
@@ -264,3 +286,9 @@ export class GraphBuilder {
     return `${this.prefix}t${this.#temporaries++}`;
   }
 }
+
+/** What a node reads, and what the nodes of its branches do. */
+const inputsOf = ({ input, attribute }: NodeProto): Value[] => [
+  ...input,
+  ...attribute.flatMap(({ g }) => g?.node.flatMap(inputsOf) ?? []),
+];

@@ -1,16 +1,16 @@
 import { turnsSinks } from "../../models/attention.js";
+import { isQuantised, type KvType, kvElement, kvWidth } from "../../models/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
-import type { ActivationType } from "../../models/onnx/graph.js";
-import { activationBytes } from "../../models/weights/block-format.js";
 import { checkRoom } from "../ort/available-memory.js";
 import type { Device } from "../ort/device.js";
+import { type ElementType, elementWidth } from "../ort/elements.js";
 import type { Tensor } from "../ort/tensor.js";
 import { type Resizing, RowBuffer } from "./row-buffer.js";
 
 /** Per layer [1, kvHeads, tokens, headDim]; null in layers that do not turn their starting tokens. */
 export type RawKeys = readonly (Tensor | null)[];
 
-/** Keys, values and unrotated keys of a chunk, per layer [1, kvHeads, tokens, headDim]. */
+/** Of a chunk, per layer: keys and values as the cache keeps them, and unrotated keys, [1, kvHeads, tokens, ..]. */
 export interface ChunkKeyValues {
   readonly keys: readonly Tensor[];
   readonly values: readonly Tensor[];
@@ -25,7 +25,7 @@ export interface BufferSize {
 
 /** The tensors of a cache. Rows and slots are places in them; which token stands where is the cache's affair. */
 export class CacheBuffers implements Disposable {
-  /** Per layer, [rows, kvHeads, slots, headDim]. */
+  /** Per layer, [rows, kvHeads, slots, width]. */
   keys: readonly Tensor[] = [];
   values: readonly Tensor[] = [];
   /** Per geometry: unrotated keys of the starting tokens, [rows, its layers * kvHeads, sinks, headDim]; null where none are turned. */
@@ -35,17 +35,27 @@ export class CacheBuffers implements Disposable {
   generation = 0;
   /** Keys of all layers, their values, and the starting tokens' keys of the geometries that turn them. */
   readonly #buffers: readonly RowBuffer[];
+  readonly #element: ElementType;
+  readonly #sinkElement: ElementType;
+  /** Elements that a head's key or value takes. */
+  readonly #width: number;
 
   constructor(
     readonly shape: ModelShape,
     readonly sinks: number,
-    readonly activations: ActivationType,
+    readonly kv: KvType,
     readonly device: Device,
   ) {
+    this.#element = kvElement(kv);
+    this.#sinkElement = isQuantised(kv) ? "float32" : kv;
+    this.#width = kvWidth(kv, shape.headDim);
     this.size = { rows: 0, slots: shape.geometries.map(() => 0) };
     const turned = shape.geometries.filter((geometry) => turnsSinks(geometry, sinks));
-    const count = 2 * shape.layerGeometries.length + turned.length;
-    this.#buffers = Array.from({ length: count }, () => new RowBuffer(device, activations));
+    const ofLayers = 2 * shape.layerGeometries.length;
+    this.#buffers = Array.from(
+      { length: ofLayers + turned.length },
+      (_, i) => new RowBuffer(device, i < ofLayers ? this.#element : this.#sinkElement),
+    );
   }
 
   /** Bytes of all tensors, had they this size. */
@@ -56,7 +66,8 @@ export class CacheBuffers implements Disposable {
       return own !== undefined && turnsSinks(own, this.sinks);
     });
     const tokens = layerGeometries.reduce((sum, geometry) => sum + 2 * (slots[geometry] ?? 0), 0);
-    return rows * kvHeads * headDim * (tokens + turned.length * this.sinks) * activationBytes(this.activations);
+    const sinkBytes = turned.length * this.sinks * headDim * elementWidth(this.#sinkElement);
+    return rows * kvHeads * (tokens * this.#width * elementWidth(this.#element) + sinkBytes);
   }
 
   /**
@@ -65,7 +76,7 @@ export class CacheBuffers implements Disposable {
    */
   resize(size: BufferSize, used: number): void {
     const { kvHeads, headDim, layerGeometries, geometries } = this.shape;
-    const ofLayers = layerGeometries.map((geometry) => [size.rows, kvHeads, size.slots[geometry] ?? 0, headDim]);
+    const ofLayers = layerGeometries.map((geometry) => [size.rows, kvHeads, size.slots[geometry] ?? 0, this.#width]);
     const ofSinks = geometries.flatMap((geometry, i) =>
       turnsSinks(geometry, this.sinks) ? [[size.rows, this.#layersOf(i).length * kvHeads, this.sinks, headDim]] : [],
     );
@@ -106,16 +117,29 @@ export class CacheBuffers implements Disposable {
 
   /** Zeroes a slot of a row in the layers of a geometry. */
   zeroSlot(row: number, geometry: number, slot: number): void {
-    const { kvHeads, headDim } = this.shape;
+    const [width, slots] = [this.#width, this.size.slots[geometry] ?? 0];
     for (const layer of this.#layersOf(geometry))
       for (const buffer of [this.keys[layer], this.values[layer]])
-        for (let head = 0; head < kvHeads; head++)
-          buffer?.fill(0, ((row * kvHeads + head) * (buffer.shape[2] ?? 0) + slot) * headDim, headDim);
+        for (let head = 0; head < this.shape.kvHeads; head++)
+          buffer?.fill(0, ((row * this.shape.kvHeads + head) * slots + slot) * width, width);
+  }
+
+  /** Copies a slot of a row to another one in the layers of a geometry. */
+  copySlot(row: number, geometry: number, from: number, to: number): void {
+    const { kvHeads } = this.shape;
+    const [width, slots] = [this.#width, this.size.slots[geometry] ?? 0];
+    const stride = slots * width;
+    const first = row * kvHeads * stride;
+    const heads = { count: kvHeads, length: width, sourceStride: stride, stride };
+    for (const layer of this.#layersOf(geometry))
+      for (const buffer of [this.keys[layer], this.values[layer]])
+        buffer?.copyWithin({ ...heads, sourceOffset: first + from * width, offset: first + to * width });
   }
 
   /** Copies tokens [from, from + length) of a chunk to slots [slot, slot + length) of a row in the layers of a geometry. */
   store(row: number, geometry: number, slot: number, chunk: ChunkKeyValues, from: number, length: number): void {
-    const { kvHeads, headDim } = this.shape;
+    const { kvHeads } = this.shape;
+    const width = this.#width;
     const slots = this.size.slots[geometry] ?? 0;
     for (const layer of this.#layersOf(geometry)) {
       for (const [buffer, part] of [
@@ -125,11 +149,11 @@ export class CacheBuffers implements Disposable {
         if (buffer === undefined || part === undefined) continue;
         buffer.copyStretches(part, {
           count: kvHeads,
-          length: length * headDim,
-          sourceOffset: from * headDim,
-          sourceStride: (part.shape[2] ?? 0) * headDim,
-          offset: (row * kvHeads * slots + slot) * headDim,
-          stride: slots * headDim,
+          length: length * width,
+          sourceOffset: from * width,
+          sourceStride: (part.shape[2] ?? 0) * width,
+          offset: (row * kvHeads * slots + slot) * width,
+          stride: slots * width,
         });
       }
     }

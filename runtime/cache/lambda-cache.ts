@@ -1,5 +1,5 @@
+import { isQuantised, type KvType } from "../../models/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
-import type { ActivationType } from "../../models/onnx/graph.js";
 import { CPU, type Device } from "../ort/device.js";
 import { OrtError } from "../ort/library.js";
 import type { Tensor } from "../ort/tensor.js";
@@ -19,6 +19,8 @@ interface Row {
   /** Per geometry. */
   readonly rings: readonly Ring[];
   count: number;
+  /** The newest token was appended, and stands where the next one will where the row is full. */
+  appended: boolean;
   /** Tokens that room has been made for. */
   reserved: number;
   /** The slot of the row's next token may hold what a run wrote there for a token that the row did not keep. */
@@ -30,7 +32,7 @@ const WORTH_SHRINKING = 4;
 
 /**
  * The constant-size cache of LM-Infinite (arXiv 2308.16137, section 3). Per layer one key and one value buffer
- * [rows, kvHeads, slots, headDim]. A row belongs to one sequence and has a window of its own, whose rings say which token
+ * [rows, kvHeads, slots, width]. A row belongs to one sequence and has a window of its own, whose rings say which token
  * stands in which slot. All rows have as many slots as the longest needs; slots grow in steps until its window is full.
  */
 export class LambdaCache implements Disposable {
@@ -45,7 +47,7 @@ export class LambdaCache implements Disposable {
     readonly shape: ModelShape,
     { window, sinks }: LambdaGeometry,
     /** What keys and values are kept in. */
-    readonly activations: ActivationType = "float32",
+    readonly kv: KvType = "float32",
     /** Where the buffers lie. */
     readonly device: Device = CPU,
     /** Whether steps on it are recorded, where they are at all. */
@@ -53,11 +55,11 @@ export class LambdaCache implements Disposable {
   ) {
     this.window = window;
     this.sinks = sinks;
-    this.#buffers = new CacheBuffers(shape, sinks, activations, device);
+    this.#buffers = new CacheBuffers(shape, sinks, kv, device);
     this.#growth = device.isHost ? SMALL_STEPS : DOUBLING;
   }
 
-  /** Per layer, [rows, kvHeads, slots, headDim]. */
+  /** Per layer, [rows, kvHeads, slots, width]: see `kvElement` and `kvWidth`. */
   get keys(): readonly Tensor[] {
     return this.#buffers.keys;
   }
@@ -129,7 +131,14 @@ export class LambdaCache implements Disposable {
   allocate(window = this.window): number {
     if (!(window >= 1 && window <= this.window))
       throw new RangeError(`a row's window must be between 1 and ${this.window}, not ${window}`);
-    const row = this.#add({ window, rings: this.#rings(window), count: 0, reserved: 1, scribbled: false });
+    const row = this.#add({
+      window,
+      rings: this.#rings(window),
+      count: 0,
+      appended: false,
+      reserved: 1,
+      scribbled: false,
+    });
     this.zero(row);
     return row;
   }
@@ -173,13 +182,27 @@ export class LambdaCache implements Disposable {
    * unless the row advances: the slot is not in use, or its token has left the window.
    */
   scribble(row: number): void {
+    this.settle(row);
     this.#row(row).scribbled = true;
+  }
+
+  /** Moves a newest token that was appended to a full row out of the way of the next one. */
+  settle(row: number): void {
+    const own = this.#row(row);
+    if (!own.appended) return;
+    const newest = own.count - 1;
+    for (const [geometry, ring] of own.rings.entries()) {
+      const [from, to] = [ring.writtenTo(newest), ring.slotOf(newest)];
+      if (from !== to) this.#buffers.copySlot(row, geometry, from, to);
+    }
+    own.appended = false;
   }
 
   /** Counts a token that a decode step has written in place. */
   advance(row: number): void {
     const own = this.#row(row);
     own.count++;
+    own.appended = true;
     own.scribbled = false;
   }
 
@@ -187,6 +210,7 @@ export class LambdaCache implements Disposable {
   adopt(row: number, count: number): void {
     const own = this.#row(row);
     own.count = count;
+    own.appended = false;
     own.scribbled = false;
   }
 
@@ -195,9 +219,11 @@ export class LambdaCache implements Disposable {
    * that is not finite would come through as 0 * NaN.
    */
   wipe(row: number): void {
+    this.settle(row);
     const own = this.#row(row);
     if (!own.scribbled) return;
-    for (const [geometry, ring] of own.rings.entries()) this.#buffers.zeroSlot(row, geometry, ring.slotOf(own.count));
+    for (const [geometry, ring] of own.rings.entries())
+      this.#buffers.zeroSlot(row, geometry, ring.writtenTo(own.count));
     own.scribbled = false;
   }
 
@@ -214,10 +240,9 @@ export class LambdaCache implements Disposable {
     this.#storeSinks(row, chunk.rawKeys, tokens);
     for (const [geometry, ring] of rings.entries()) {
       // A chunk may be longer than a trained window. Then only its last tokens are kept.
-      for (let done = Math.max(0, tokens - ring.full); done < tokens; ) {
-        const slot = ring.slotOf(start + done);
-        const length = Math.min(tokens - done, ring.full - slot);
-        this.#buffers.store(row, geometry, slot, chunk, done, length);
+      for (let done = Math.max(0, tokens - ring.kept(tokens)); done < tokens; ) {
+        const length = Math.min(tokens - done, ring.together(start + done));
+        this.#buffers.store(row, geometry, ring.slotOf(start + done), chunk, done, length);
         done += length;
       }
     }
@@ -236,7 +261,9 @@ export class LambdaCache implements Disposable {
   }
 
   #rings(window: number): Ring[] {
-    return this.shape.geometries.map((geometry) => new Ring(geometry, { window, sinks: this.sinks }));
+    return this.shape.geometries.map(
+      (geometry) => new Ring(geometry, { window, sinks: this.sinks }, isQuantised(this.kv)),
+    );
   }
 
   #storeSinks(row: number, rawKeys: RawKeys, tokens: number): void {

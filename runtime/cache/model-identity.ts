@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { CompiledModel } from "../../models/compile.js";
+import { type KvFormat, kvType } from "../../models/kv-format.js";
 import { takesLongFactors } from "../../models/rope.js";
 import { PRECISIONS } from "../../models/weights/block-format.js";
 import { SnapshotError } from "../contract/errors.js";
@@ -14,24 +15,29 @@ export const ModelIdentity = z.object({
   /** Of the weights. */
   precision: z.enum(PRECISIONS),
   /** Of keys and values. */
-  elements: z.enum(["float32", "float16", "bfloat16"]),
-  /** Hash of what else keys and values are made with: positions, which depend on the server's window with longrope. */
+  elements: z.enum(["float32", "float16", "bfloat16", "q8", "q4"]),
+  /**
+   * Hash of what else keys and values are made with: positions, which depend on the server's window with longrope, and what
+   * codes stand for.
+   */
   keys: sha256,
 });
 export type ModelIdentity = z.infer<typeof ModelIdentity>;
 
-/** @param window the server's */
+/** @param window the server's; @param kv how it keeps keys and values as integers, or null */
 export function modelIdentity(
   { content, precision, activations, shape }: CompiledModel,
   window: number,
+  kv: KvFormat | null = null,
 ): ModelIdentity {
   const positions = shape.geometries.map(({ window: own, positions }) =>
     positions.kind === "rotary"
       ? { ...positions, long: takesLongFactors(positions.rope, own === "lambda" ? window : own) }
       : positions,
   );
-  const keys = createHash("sha256").update(JSON.stringify(positions)).digest("hex");
-  return { content, precision, elements: activations, keys };
+  const keys = createHash("sha256").update(JSON.stringify(positions));
+  for (const ranges of kv === null ? [] : [...kv.ranges.keys, ...kv.ranges.values]) keys.update(ranges);
+  return { content, precision, elements: kvType(kv, activations), keys: keys.digest("hex") };
 }
 
 /** @throws SnapshotError where what one model has computed means something else to the other. */
@@ -44,7 +50,9 @@ export function checkIdentity(stored: ModelIdentity, own: ModelIdentity): void {
   if (stored.elements !== own.elements)
     throw differs(`keys and values in ${stored.elements}, and they are kept in ${own.elements}`);
   if (stored.keys !== own.keys)
-    throw differs("the model with other positions: longrope takes other factors with this server's window");
+    throw differs(
+      "the model with other positions (longrope takes other factors with this server's window) or other ranges of keys and values",
+    );
 }
 
 const short = (hash: string): string => hash.slice(0, 12);

@@ -23,15 +23,25 @@ const GROUP = 16;
 /**
  * Which token of a row stands in which slot of the buffers of one geometry: slots 0..G-1 hold the starting tokens, the rest
  * is a ring of the last W. A geometry with a trained window has that window and no starting tokens, whatever the row has.
+ *
+ * Where tokens are appended behind those in use, a full row's newest token stands in the last slot, and the ring is of the
+ * W - 1 before it. It moves to its place in the ring before the next one is written.
  */
 export class Ring {
   readonly window: number;
   readonly sinks: number;
+  /** Tokens of the ring. */
+  readonly #length: number;
 
-  constructor(geometry: Geometry, lambda: { readonly window: number; readonly sinks: number }) {
+  constructor(
+    geometry: Geometry,
+    lambda: { readonly window: number; readonly sinks: number },
+    readonly appends = false,
+  ) {
     const trained = geometry.window !== "lambda";
     this.window = geometry.window === "lambda" ? lambda.window : geometry.window;
     this.sinks = trained ? 0 : lambda.sinks;
+    this.#length = appends ? Math.max(1, this.window - 1) : this.window;
   }
 
   /** Slots in use when all are. */
@@ -39,20 +49,45 @@ export class Ring {
     return this.sinks + this.window;
   }
 
-  /** Slot of the token with index `n` in the text. */
+  /** Tokens of a text of `count` that the next token finds in their slots. */
+  kept(count: number): number {
+    return Math.min(count, this.sinks + this.#length);
+  }
+
+  /** Slot of the token with index `n` in the text, once the next one is written. */
   slotOf(n: number): number {
-    return n < this.full ? n : this.sinks + ((n - this.sinks) % this.window);
+    return n < this.sinks + this.#length ? n : this.sinks + ((n - this.sinks) % this.#length);
+  }
+
+  /** How many tokens from `n` on stand in neighbouring slots. */
+  together(n: number): number {
+    return this.sinks + this.#length - this.slotOf(n);
+  }
+
+  /** Slot that token `n` is written to when it is decoded. */
+  writtenTo(n: number): number {
+    return this.appends ? Math.min(n, this.full - 1) : this.slotOf(n);
+  }
+
+  /** Index of the token in each slot that the token with index `n` sees when it is decoded, its own among them. */
+  seenBy(n: number): Float64Array {
+    if (!this.appends) return this.tokensInSlots(n + 1, 0, Math.min(n + 1, this.full));
+    const own = this.writtenTo(n);
+    const tokens = new Float64Array(own + 1);
+    tokens.set(this.tokensInSlots(n, 0, own));
+    tokens[own] = n;
+    return tokens;
   }
 
   /** Index of the token in each slot [start, end) of a row that has seen `count` tokens. */
   tokensInSlots(count: number, start: number, end: number): Float64Array {
     const newest = count - 1;
     const newestSlot = this.slotOf(newest);
-    const wrapped = count > this.full;
+    const wrapped = count > this.sinks + this.#length;
     return Float64Array.from({ length: Math.max(0, end - start) }, (_, i) => {
       const slot = start + i;
       if (!wrapped || slot < this.sinks) return slot;
-      return newest - ((newestSlot - slot + this.window) % this.window);
+      return newest - ((newestSlot - slot + this.#length) % this.#length);
     });
   }
 

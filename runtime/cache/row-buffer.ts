@@ -1,6 +1,5 @@
-import type { ActivationType } from "../../models/onnx/graph.js";
 import type { Device } from "../ort/device.js";
-import { elementWidth } from "../ort/elements.js";
+import { type ElementType, elementWidth } from "../ort/elements.js";
 import type { Tensor } from "../ort/tensor.js";
 
 /** In the host's memory a buffer has room for so many times its elements. */
@@ -24,7 +23,7 @@ export class RowBuffer implements Disposable {
 
   constructor(
     readonly device: Device,
-    readonly type: ActivationType,
+    readonly type: ElementType,
   ) {}
 
   get tensor(): Tensor {

@@ -1,8 +1,10 @@
 import { z } from "zod";
 import { turnsSinks } from "../../models/attention.js";
+import { isQuantised, type KvType, kvElement, kvWidth } from "../../models/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
 import { SnapshotError } from "../contract/errors.js";
 import { elementWidth } from "../ort/elements.js";
+import type { Tensor } from "../ort/tensor.js";
 import type { LambdaCache } from "./lambda-cache.js";
 import { checkIdentity, ModelIdentity } from "./model-identity.js";
 import { Ring } from "./ring.js";
@@ -32,7 +34,7 @@ export interface StoredRow extends RowHeader {
 /** What a row holds, apart from its cache, for the same process to restore. */
 export function storeRow(cache: LambdaCache, row: number): StoredRow {
   const header = headerOf(cache, row);
-  const payload = new Uint8Array(bytesOf(cache.shape, header, cache.activations));
+  const payload = new Uint8Array(bytesOf(cache.shape, header, cache.kv));
   fill(payload, cache, row, header);
   return { ...header, payload, more: null };
 }
@@ -62,7 +64,7 @@ const headerOf = (cache: LambdaCache, row: number): RowHeader => ({
 });
 
 function fill(payload: Uint8Array, cache: LambdaCache, row: number, header: RowHeader): void {
-  // The cache that it is restored into does not know that a run has scribbled into its next slot.
+  // The cache that it is restored into knows neither where its newest token stands nor that a run has scribbled.
   cache.wipe(row);
   copy(cache, row, header, (tensor, offset, at, bytes) => tensor.readBytes(payload.subarray(at, at + bytes), offset));
 }
@@ -124,8 +126,8 @@ interface Part {
 }
 
 /** In the order of their bytes. */
-function partsOf({ kvHeads, geometries, layerGeometries }: ModelShape, row: RowHeader): Part[] {
-  const used = geometries.map((geometry) => Math.min(row.count, new Ring(geometry, row).full));
+function partsOf({ kvHeads, geometries, layerGeometries }: ModelShape, row: RowHeader, kv: KvType): Part[] {
+  const used = geometries.map((geometry) => new Ring(geometry, row, isQuantised(kv)).kept(row.count));
   const layers = layerGeometries.flatMap((geometry, nth): Part[] =>
     (["keys", "values"] as const).map((of) => ({ of, nth, heads: kvHeads, tokens: used[geometry] ?? 0 })),
   );
@@ -137,9 +139,16 @@ function partsOf({ kvHeads, geometries, layerGeometries }: ModelShape, row: RowH
   return [...layers, ...sinks];
 }
 
-function bytesOf(shape: ModelShape, row: RowHeader, elements: ModelIdentity["elements"]): number {
-  const tokens = partsOf(shape, row).reduce((sum, part) => sum + part.heads * part.tokens, 0);
-  return tokens * shape.headDim * elementWidth(elements);
+function bytesOf(shape: ModelShape, row: RowHeader, kv: KvType): number {
+  const { headDim } = shape;
+  const bytes = {
+    kept: kvWidth(kv, headDim) * elementWidth(kvElement(kv)),
+    sinkKeys: headDim * (isQuantised(kv) ? elementWidth("float32") : elementWidth(kv)),
+  };
+  return partsOf(shape, row, kv).reduce(
+    (sum, { of, heads, tokens }) => sum + heads * tokens * bytes[of === "sinkKeys" ? of : "kept"],
+    0,
+  );
 }
 
 /** Calls `move` for each stretch of a row: where it begins in its tensor, elements, and in the payload, bytes. */
@@ -147,15 +156,14 @@ function copy(
   cache: LambdaCache,
   row: number,
   header: RowHeader,
-  move: (tensor: NonNullable<LambdaCache["sinkKeys"][number]>, offset: number, at: number, bytes: number) => void,
+  move: (tensor: Tensor, offset: number, at: number, bytes: number) => void,
 ): void {
   let at = 0;
-  for (const { of, nth, heads, tokens } of partsOf(cache.shape, header)) {
+  for (const { of, nth, heads, tokens } of partsOf(cache.shape, header, cache.kv)) {
     const tensor = cache[of][nth];
     if (!tensor) throw new RangeError(`the cache has no ${of}[${nth}]`);
-    const { headDim } = cache.shape;
-    const bytes = tokens * headDim * elementWidth(tensor.type);
-    for (let head = 0; head < heads; head++, at += bytes)
-      move(tensor, (row * heads + head) * (tensor.shape[2] ?? 0) * headDim, at, bytes);
+    const [, , slots = 0, width = 0] = tensor.shape;
+    const bytes = tokens * width * elementWidth(tensor.type);
+    for (let head = 0; head < heads; head++, at += bytes) move(tensor, (row * heads + head) * slots * width, at, bytes);
   }
 }

@@ -38,7 +38,7 @@ export class CachePool implements Disposable {
     let archive: Archive | null = null;
     try {
       if (retrieval !== null) {
-        const { shape, activations } = cache;
+        const { shape, activations } = this.runner.model;
         const tokens = archivedTokens(member.options.asked, member.sequence.promptLength);
         archive = new Archive(shape, { ...geometry, retrieval, tokens, activations }, this.runner.device);
       }

@@ -1,5 +1,5 @@
+import type { KvType } from "../../models/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
-import type { ActivationType } from "../../models/onnx/graph.js";
 import { LambdaCache, type LambdaGeometry } from "../cache/lambda-cache.js";
 import { LARGEST_SNAPSHOT } from "../cache/snapshot.js";
 import { SetupError } from "../contract/errors.js";
@@ -27,7 +27,7 @@ export interface Places {
 export interface PlacesOptions {
   readonly shape: ModelShape;
   readonly geometry: LambdaGeometry;
-  readonly activations: ActivationType;
+  readonly kv: KvType;
   /** Of what the model runs on, of the host, and of the weights, bytes. */
   readonly memoryBytes: number;
   readonly hostBytes: number;
@@ -72,8 +72,8 @@ function prefixesOf(
 }
 
 /** Bytes of keys and values of one row whose window is full. */
-function rowBytes({ shape, geometry, activations }: Pick<PlacesOptions, "shape" | "geometry" | "activations">): number {
-  using cache = new LambdaCache(shape, geometry, activations);
+function rowBytes({ shape, geometry, kv }: Pick<PlacesOptions, "shape" | "geometry" | "kv">): number {
+  using cache = new LambdaCache(shape, geometry, kv);
   return cache.bytesFor(1, geometry.sinks + geometry.window);
 }
 

@@ -3,15 +3,17 @@ import { availableParallelism } from "node:os";
 import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { compileModel } from "../../models/compile.js";
+import { kvElement, kvWidth } from "../../models/kv-format.js";
 import { NO_FRAME } from "../../models/tokenizer/text-frame.js";
 import { TokenBytes } from "../../models/tokenizer/token-bytes.js";
-import { activationBytes, precisionProblem } from "../../models/weights/block-format.js";
+import { precisionProblem } from "../../models/weights/block-format.js";
 import { archivedBytes, retrievingLayers } from "../cache/archive.js";
 import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "../contract/default-geometry.js";
 import { DeviceLost, OutOfMemory, SetupError } from "../contract/errors.js";
 import type { ModelCard } from "../contract/generation.js";
 import { Runner } from "../graphs/runner.js";
 import { CPU, type Device } from "../ort/device.js";
+import { elementWidth } from "../ort/elements.js";
 import { gpuFailure } from "../ort/gpu-failure.js";
 import { openDevice } from "../ort/open-device.js";
 import type { HostNode } from "../ort/placement.js";
@@ -77,17 +79,18 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const sinks = asked.sinks ?? DEFAULT_SINKS;
   const eosTokenIds = generation.eosTokenIds ?? shape.eosTokenIds;
   const growing = shape.layerGeometries.filter((geometry) => shape.geometries[geometry]?.window === "lambda").length;
-  const bytesPerToken = Math.max(1, growing) * shape.kvHeads * shape.headDim * activationBytes(model.activations) * 2;
-  const fullLength = Math.floor((device.memoryBytes * FULL_MODE_SHARE) / bytesPerToken);
   const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : availableParallelism());
   const names = [id, ...folderNames(path)].filter((name) => name !== "");
   const where = { threads, spin, device, replays: asked.cudaGraphs };
   const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, ...where });
   const runner = new Runner(model, { window, ...where, taps: saes.hooks, cuttingSaes: saes.cutting });
   runner.load({ window, sinks });
+  const elementBytes = kvWidth(runner.kv, shape.headDim) * elementWidth(kvElement(runner.kv));
+  const bytesPerToken = Math.max(1, growing) * shape.kvHeads * elementBytes * 2;
+  const fullLength = Math.floor((device.memoryBytes * FULL_MODE_SHARE) / bytesPerToken);
   const tokens = first.tokens === null ? null : new TokenBytes(first.tokens);
   const places = placesOf({
-    ...{ shape, geometry: { window, sinks }, activations: model.activations, asked: asked.parallel },
+    ...{ shape, geometry: { window, sinks }, kv: runner.kv, asked: asked.parallel },
     ...{ prefixBytes: asked.prefixBytes, models: asked.models },
     ...{ memoryBytes: device.memoryBytes, hostBytes: CPU.memoryBytes, weightBytes: model.weights.bytes },
   });

@@ -32,7 +32,7 @@ export function planChunk(cache: LambdaCache, row: number, tokens: number): Chun
  * @param length of the run: the chunk, or the longest that runs with it
  */
 export function chunkKeys(ring: Ring, { start }: Chunk, scoredApart: boolean, length: number): ChunkKeys {
-  const past = Math.min(start, ring.full);
+  const past = ring.kept(start);
   const apart = scoredApart ? ring.sinks : 0;
   return { past, apart, keys: past + length + apart };
 }
@@ -69,12 +69,10 @@ export function keyPlaces(ring: Ring, { start, tokens }: Chunk, { past, keys }: 
   return places;
 }
 
-/** For ALiBi, [slots]: min(t - s, W) of the token in each slot from the newest token t, UNSEEN in empty slots. */
-export function slotDistances(ring: Ring, slots: number, count: number): Float32Array {
-  const used = Math.min(count, ring.full);
+/** For ALiBi, [slots]: min(t - s, W) of the token in each slot from token t, which is decoded; UNSEEN in empty slots. */
+export function slotDistances(ring: Ring, slots: number, t: number): Float32Array {
   const distances = new Float32Array(slots).fill(UNSEEN);
-  for (const [slot, token] of ring.tokensInSlots(count, 0, used).entries())
-    distances[slot] = Math.min(count - 1 - token, ring.window);
+  for (const [slot, token] of ring.seenBy(t).entries()) distances[slot] = Math.min(t - token, ring.window);
   return distances;
 }
 

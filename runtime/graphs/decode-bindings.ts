@@ -103,12 +103,25 @@ export class DecodeBindings implements Disposable {
       [TOKENS, 1],
       [WANTED, rows],
       ...names.geometries.map(({ slots }, g) => [slots, cache.slots(g)] as const),
+      ...names.geometries.flatMap(({ appended }, g) =>
+        // The kernel wants a table of at least as many rows as a row has slots.
+        appended?.rotations ? [[appended.rotations.size, Math.max(cache.slots(g), rows)] as const] : [],
+      ),
     ]);
     try {
       this.#bindCache(tensors, cache, first);
       bindEdits(tensors, names.edits, edits, this.#resources);
       if (archive !== null) this.#bindArchive(tensors, archive);
       tensors.complete(tapped ? [] : names.taps.map(({ output }) => output));
+      for (const [g, { appended }] of names.geometries.entries()) {
+        if (appended === null) continue;
+        tensors.write(appended.slots, [cache.slots(g)]);
+        if (appended.rotations !== null)
+          tensors.write(
+            appended.rotations.rows,
+            Array.from({ length: rows }, (_, row) => row),
+          );
+      }
       const binding = tensors.binding(this.#session);
       return {
         generation: cache.generation,

@@ -2,13 +2,15 @@ import { HIDDEN } from "../../models/attention.js";
 import type { CompiledGraph } from "../../models/compile.js";
 import type { DecodeInterface, RotaryInputs } from "../../models/graph-interface.js";
 import type { Archive } from "../cache/archive.js";
+import { rowSize } from "../cache/cache-buffers.js";
 import type { LambdaCache } from "../cache/lambda-cache.js";
 import type { HostNode } from "../ort/placement.js";
 import { Session } from "../ort/session.js";
+import type { Tensor } from "../ort/tensor.js";
 import { slotDistances } from "./chunk.js";
 import { DecodeBindings } from "./decode-bindings.js";
 import type { GraphResources } from "./graph-resources.js";
-import { type GraphTensors, rowsOf } from "./graph-tensors.js";
+import type { GraphTensors } from "./graph-tensors.js";
 import type { ResidualEdits } from "./residual-edits.js";
 import { blockAround, type RowRange } from "./row-block.js";
 import { type Residuals, readTaps, type TapRows } from "./tap-outputs.js";
@@ -95,7 +97,10 @@ export class DecodeGraph implements Disposable {
         rows.map(({ token, count }) => (token === null ? 0 : count)),
       );
     if (archive !== null && this.#names.retrieved !== null) write(this.#names.retrieved, [archive.retrieval.k]);
-    for (const [g, { rotary, sinks, writeIndex, length, distances, middle }] of this.#names.geometries.entries()) {
+    for (const [
+      g,
+      { rotary, sinks, writeIndex, appended, length, distances, middle },
+    ] of this.#names.geometries.entries()) {
       const slots = cache.slots(g);
       if (archive !== null && middle !== null) {
         const { full } = cache.ring(first, g);
@@ -107,9 +112,10 @@ export class DecodeGraph implements Disposable {
       }
       for (const [i, { known, count: n }] of rows.entries()) {
         const ring = cache.ring(known, g);
-        write(writeIndex, [ring.slotOf(n)], i);
+        if (writeIndex !== null) write(writeIndex, [ring.writtenTo(n)], i);
+        if (appended !== null) write(appended.past, [ring.writtenTo(n)], i);
         if (length !== null) write(length, [Math.min(n + 1, ring.full)], i);
-        if (distances !== null) write(distances, slotDistances(ring, slots, n + 1), i * slots);
+        if (distances !== null) write(distances, slotDistances(ring, slots, n), i * slots);
         if (rotary !== null) this.#rotate(tensors, g, rotary, i, [origin + n]);
         if (sinks === null) continue;
         const nearest = n - ring.window;
@@ -159,9 +165,16 @@ export class DecodeGraph implements Disposable {
 
   #keepSink(cache: LambdaCache, first: number, i: number, tensors: GraphTensors): void {
     if (cache.count(first + i) >= cache.sinks) return;
-    const own = this.#names.layers.map(({ rawKey }) => (rawKey === null ? null : rowsOf(tensors.output(rawKey), i, 1)));
+    const own = this.#names.layers.map(({ rawKey }) =>
+      rawKey === null ? null : this.#rawKey(cache, tensors.output(rawKey.output), i, rawKey.at),
+    );
     cache.keepSink(first + i, own);
     for (const tensor of own) tensor?.[Symbol.dispose]();
+  }
+
+  /** Of row i of an output [rows, ...], from element `at` on, over its memory: [1, kvHeads, 1, headDim]. */
+  #rawKey({ shape: { kvHeads, headDim } }: LambdaCache, output: Tensor, i: number, at: number): Tensor {
+    return output.alias([1, kvHeads, 1, headDim], i * rowSize(output) + at);
   }
 
   /** Readies an archive for the token with index `t`. Bindings hold its old memory, so they are freed before it grows. */
@@ -176,14 +189,15 @@ export class DecodeGraph implements Disposable {
     const n = cache.count(row);
     archive.store(n, 1, (layer) => {
       const geometry = cache.shape.layerGeometries[layer] ?? 0;
-      const inCache = row * cache.shape.kvHeads * cache.slots(geometry) + cache.ring(row, geometry).slotOf(n);
-      const rawKey = this.#names.layers[layer]?.rawKey ?? null;
+      const inCache = row * cache.shape.kvHeads * cache.slots(geometry) + cache.ring(row, geometry).writtenTo(n);
+      const { rawKey = null, rawValue = null } = this.#names.layers[layer] ?? {};
       return {
         ...(rawKey === null
           ? { keys: cache.keys[layer]!, keysAt: inCache }
-          : { keys: tensors.output(rawKey), keysAt: 0 }),
-        values: cache.values[layer]!,
-        valuesAt: inCache,
+          : { keys: tensors.output(rawKey.output), keysAt: 0 }),
+        ...(rawValue === null
+          ? { values: cache.values[layer]!, valuesAt: inCache }
+          : { values: tensors.output(rawValue), valuesAt: 0 }),
       };
     });
   }

@@ -217,10 +217,11 @@ export class PrefillGraph implements Disposable {
         values: layers.map(({ values }) => made(values.output)),
         rawKeys: layers.map(({ rawKey }) => (rawKey === null ? null : made(rawKey))),
       };
+      const rawValues = layers.map(({ rawValue }) => (rawValue === null ? null : made(rawValue)));
       archive?.store(chunk.start, chunk.tokens, (layer) => ({
         keys: stored.rawKeys[layer] ?? stored.keys[layer]!,
         keysAt: 0,
-        values: stored.values[layer]!,
+        values: rawValues[layer] ?? stored.values[layer]!,
         valuesAt: 0,
       }));
       for (const [layer, keys] of stored.keys.entries()) keysAndValues?.(layer, keys, stored.values[layer]!);

@@ -1,5 +1,6 @@
 import type { CompiledModel, GraphChoice } from "../../models/compile.js";
 import type { HookName } from "../../models/hooks.js";
+import { isQuantised, type KvFormat, type KvType, kvType } from "../../models/kv-format.js";
 import type { Archive } from "../cache/archive.js";
 import { LambdaCache, type LambdaGeometry } from "../cache/lambda-cache.js";
 import { CPU, type Device } from "../ort/device.js";
@@ -25,6 +26,8 @@ export interface RunnerOptions {
    * each cache, number of rows and size of its buffers a recording.
    */
   readonly replays?: boolean;
+  /** How keys and values are kept as integers, which only a CPU can; null, the default: as the activations are. */
+  readonly kv?: KvFormat | null;
   /** Hooks that can be read and edited. */
   readonly taps?: ReadonlySet<HookName>;
   /** SAEs there whose own cuts edits can ask for; they outlive the runner. */
@@ -44,12 +47,15 @@ export class Runner implements Disposable {
   readonly #prefill = new Map<string, PrefillGraph>();
   #lens: LensGraph | undefined;
   readonly #taps: ReadonlySet<HookName>;
+  readonly #kv: KvFormat | null;
 
   constructor(
     readonly model: CompiledModel,
-    { window, threads, spin = true, device = CPU, replays = false, taps = new Set(), cuttingSaes = [] }: RunnerOptions,
+    options: RunnerOptions,
   ) {
+    const { window, threads, spin = true, device = CPU, replays = false, taps = new Set(), cuttingSaes = [] } = options;
     this.#taps = taps;
+    this.#kv = options.kv ?? null;
     this.#resources = {
       model,
       device,
@@ -83,7 +89,12 @@ export class Runner implements Disposable {
    */
   openCache(geometry: LambdaGeometry, { recorded = true } = {}): LambdaCache {
     this.load(geometry);
-    return new LambdaCache(this.model.shape, geometry, this.model.activations, this.device, recorded);
+    return new LambdaCache(this.model.shape, geometry, this.kv, this.device, recorded);
+  }
+
+  /** What keys and values are kept in. */
+  get kv(): KvType {
+    return kvType(this.#kv, this.model.activations);
   }
 
   get device(): Device {
@@ -194,8 +205,9 @@ export class Runner implements Disposable {
     this.#forgetStale(cache);
     const far = runs.some(({ chunk }) => chunk.far);
     const edited = runs.some(({ edits = null }) => edits !== null);
-    // With starting tokens the graph returns the keys that an archive keeps anyway.
-    const keepsKeys = runs.some(({ archive = null }) => archive !== null) && cache.sinks === 0;
+    const archived = runs.some(({ archive = null }) => archive !== null);
+    // With starting tokens the graph returns the keys that an archive keeps anyway, and values where they are no codes.
+    const keepsKeys = archived && (cache.sinks === 0 || isQuantised(cache.kv));
     return this.#settled(() => this.#prefillGraph(cache.sinks, far, edited, keepsKeys));
   }
 
@@ -216,12 +228,12 @@ export class Runner implements Disposable {
 
   #decodeGraph(sinks: number, edited: boolean, retrieval = false): DecodeGraph {
     const make = () =>
-      new DecodeGraph(this.#resources, this.model.decode({ sinks, retrieval, ...this.#hooks(edited) }));
+      new DecodeGraph(this.#resources, this.model.decode({ sinks, retrieval, kv: this.#kv, ...this.#hooks(edited) }));
     return remembered(this.#decode, `${sinks}${edited}${retrieval}`, make);
   }
 
   #prefillGraph(sinks: number, far: boolean, edited: boolean, retrieval = false): PrefillGraph {
-    const choice = { sinks, far, retrieval, ...this.#hooks(edited) };
+    const choice = { sinks, far, retrieval, kv: this.#kv, ...this.#hooks(edited) };
     const make = () => new PrefillGraph(this.#resources, this.model.prefill(choice));
     return remembered(this.#prefill, `${sinks}${far}${edited}${retrieval}`, make);
   }

@@ -178,6 +178,25 @@ export class Tensor implements Disposable {
     copyRows(to, from, length * width, count);
   }
 
+  /** The same within this tensor, where stretches may be many and short. */
+  copyWithin(stretches: Stretches): void {
+    if (this.#memory !== null || this.bytes > constants.MAX_LENGTH) {
+      this.copyStretches(this, stretches);
+      return;
+    }
+    const { count, length, sourceOffset, sourceStride, offset, stride } = stretches;
+    if (count === 0 || length === 0) return;
+    for (const last of [0, count - 1]) {
+      this.#checkRange(sourceOffset + last * sourceStride, length);
+      this.#checkWrite(offset + last * stride, length);
+    }
+    const elements = this.#elements();
+    for (let i = 0; i < count; i++) {
+      const from = sourceOffset + i * sourceStride;
+      elements.copyWithin(offset + i * stride, from, from + length);
+    }
+  }
+
   [Symbol.dispose](): void {
     this.#view = undefined;
     this.#handle[Symbol.dispose]();

@@ -24,7 +24,7 @@ const shape: ModelShape = {
 
 const places = (gigabytes: number, asked?: number, window = 1024, host = gigabytes, prefixes = {}) =>
   placesOf({
-    ...{ shape, geometry: { window, sinks: 10 }, activations: "float32", asked },
+    ...{ shape, geometry: { window, sinks: 10 }, kv: "float32", asked },
     ...{ memoryBytes: gigabytes * 1e9, hostBytes: host * 1e9, weightBytes: 5.4e8 },
     ...{ prefixBytes: undefined, models: 1, ...prefixes },
   });

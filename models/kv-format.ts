@@ -1,0 +1,37 @@
+import type { KvRanges } from "./kv-ranges.js";
+import type { ActivationType, ElementType } from "./onnx/graph.js";
+
+/** What keys and values can be kept in: numbers of the activations' type, or integers of 8 or 4 bits. */
+export type KvType = ActivationType | "q8" | "q4";
+
+/**
+ * Keys and values as integers: code = round(x / scale), limited to what the bits hold. The scale of a channel is what makes
+ * the largest code of its range.
+ */
+export interface KvFormat {
+  readonly bits: 8 | 4;
+  readonly ranges: KvRanges;
+}
+
+/** null: numbers of the activations' type. */
+export const kvType = (format: KvFormat | null, activations: ActivationType): KvType =>
+  format === null ? activations : format.bits === 8 ? "q8" : "q4";
+
+export const isQuantised = (type: KvType): type is "q8" | "q4" => type === "q8" || type === "q4";
+
+/** The elements of a cache's buffers. Two codes of 4 bits are one element. */
+export const kvElement = (type: KvType): ElementType => (type === "q8" ? "int8" : type === "q4" ? "uint8" : type);
+
+/** Elements that a head's key or value takes. */
+export const kvWidth = (type: KvType, headDim: number): number => (type === "q4" ? headDim / 2 : headDim);
+
+/** The smallest and the largest code. */
+export const codeLimits = ({ bits }: KvFormat): readonly [number, number] => (bits === 8 ? [-128, 127] : [-8, 7]);
+
+/** What a code of each channel stands for, [kvHeads * headDim]. */
+export function kvScales(format: KvFormat, of: keyof KvRanges, layer: number): Float32Array {
+  const ranges = format.ranges[of][layer];
+  if (ranges === undefined) throw new RangeError(`there are no ranges for ${of} of layer ${layer}`);
+  const [, largest] = codeLimits(format);
+  return ranges.map((range) => range / largest);
+}
