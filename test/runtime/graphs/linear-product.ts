@@ -40,6 +40,7 @@ export async function linear(
     sinks: 0,
     geometries: [],
     layerGeometries: [],
+    kv: null,
   });
   const pass = new Forward(graph, plan, attention, "", null, {
     precision,
