@@ -10,8 +10,9 @@ import { checkIdentity, modelIdentity } from "../../../runtime/cache/model-ident
 import { readRow, restoreRow, saveRow } from "../../../runtime/cache/row-snapshot.js";
 import { packSnapshot, unpackSnapshot } from "../../../runtime/cache/snapshot.js";
 import { SnapshotError, type SnapshotProblem } from "../../../runtime/contract/errors.js";
-import { Runner } from "../../../runtime/graphs/runner.js";
+import type { Runner } from "../../../runtime/graphs/runner.js";
 import { goldenFolder } from "../../golden-tensors.js";
+import { codedRunner, type KvBits } from "../graphs/coded-runner.js";
 
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
 const runners: Runner[] = [];
@@ -25,11 +26,11 @@ const WINDOW = 48;
 const LAMBDA = { window: 32, sinks: 4 };
 const IDS = Array.from({ length: 400 }, (_, i) => 3 + ((i * i * 31 + i * 17 + (i >> 3)) % 90));
 
-async function open(name: string, precision: AskedPrecision = "f32", window = WINDOW) {
-  const model = await compileModel({ path: goldenFolder(name), precision, cacheRoot });
-  const runner = new Runner(model, { window, threads: 1 });
+async function open(name: string, precision: AskedPrecision = "f32", window = WINDOW, bits: KvBits = null) {
+  const source = { path: goldenFolder(name), precision, cacheRoot };
+  const { runner, kv } = await codedRunner(source, bits, { window, threads: 1 });
   runners.push(runner);
-  return { runner, model: modelIdentity(model, window), shape: model.shape };
+  return { runner, model: modelIdentity(runner.model, window, kv), shape: runner.model.shape };
 }
 
 type Server = Awaited<ReturnType<typeof open>>;
@@ -73,7 +74,7 @@ function restored({ runner, model, shape }: Server, bytes: Uint8Array, tokens: n
 }
 
 describe("a row goes on from its bytes as it would have, bit for bit, in another runner's cache", () => {
-  it.each<[string, AskedPrecision, LambdaGeometry]>([
+  it.each<[string, AskedPrecision, LambdaGeometry, KvBits?]>([
     ["lm-infinite", "f32", LAMBDA],
     ["lm-infinite", "q8", LAMBDA],
     ["lm-infinite", "f16", LAMBDA],
@@ -82,8 +83,11 @@ describe("a row goes on from its bytes as it would have, bit for bit, in another
     ["lm-infinite-alibi", "f32", LAMBDA],
     ["architectures/gemma3_text", "f32", LAMBDA],
     ["architectures/mistral", "f32", LAMBDA],
-  ])("%s in %s, %o", async (name, precision, geometry) => {
-    const [one, other] = [await open(name, precision), await open(name, precision)];
+    ["lm-infinite", "q8", LAMBDA, 8],
+    ["lm-infinite", "f32", { window: 20, sinks: 0 }, 8],
+    ["architectures/gemma3_text", "f32", LAMBDA, 4],
+  ])("%s in %s, %o, keys and values of %s bits", async (name, precision, geometry, bits = null) => {
+    const [one, other] = [await open(name, precision, WINDOW, bits), await open(name, precision, WINDOW, bits)];
     for (const tokens of [0, 3, 30, 150]) {
       const { bytes, after } = saved(one, tokens, geometry);
       expect(restored(other, bytes, tokens), `after ${tokens} tokens`).toEqual(after);
@@ -169,7 +173,7 @@ describe("a row is refused", () => {
     const geometries = shape.geometries.map((geometry) => ({ ...geometry, window: "lambda" as const }));
     const identity = (window: number) => modelIdentity({ ...model, shape: { ...shape, geometries } }, window);
     const [short, long] = [identity(64), identity(65)];
-    expect(() => checkIdentity(long, short)).toThrow(/other positions: longrope takes other factors/);
+    expect(() => checkIdentity(long, short)).toThrow(/other positions \(longrope takes other factors/);
     expect(problemOf(() => checkIdentity(long, short))).toBe("model");
     expect(identity(10)).toEqual(short);
   });

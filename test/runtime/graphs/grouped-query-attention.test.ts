@@ -26,6 +26,8 @@ interface Case {
   readonly positions: Positions;
   readonly bits: 8 | 4;
   readonly softcap?: number;
+  /** W; 6 where it is left out. */
+  readonly window?: number;
   /** Queries, keys and values reach attention one by one, as where heads are normed. */
   readonly apart?: true;
 }
@@ -37,7 +39,6 @@ const rotary = (rotaryDim: number, interleaved?: true): Positions => ({
   rotaryDim,
   ...(interleaved ? { interleaved } : {}),
 });
-const WINDOW = 6;
 const SINKS = 3;
 /** Tokens of each row. */
 const LENGTHS = [25, 4, 13];
@@ -46,6 +47,7 @@ const LARGEST = 2.5;
 const CASES: readonly Case[] = [
   { heads: 4, kvHeads: 2, headDim: 16, positions: rotary(16), bits: 8 },
   { heads: 4, kvHeads: 2, headDim: 16, positions: rotary(16), bits: 4 },
+  { heads: 4, kvHeads: 2, headDim: 16, positions: rotary(16), bits: 8, window: 1 },
   { heads: 4, kvHeads: 1, headDim: 32, positions: rotary(16), bits: 8 },
   { heads: 2, kvHeads: 2, headDim: 16, positions: rotary(16, true), bits: 8 },
   { heads: 4, kvHeads: 2, headDim: 8, positions: rotary(8), bits: 8 },
@@ -58,8 +60,8 @@ const CASES: readonly Case[] = [
 
 const named = CASES.map((each) => ({ name: JSON.stringify(each), ...each }));
 
-describe("attention over codes is that of what they stand for, in rows of different lengths, G = 3, W = 6", () => {
-  it.each(named)("$name", ({ heads, kvHeads, headDim, positions, bits, softcap = null, apart = false }) => {
+describe("attention over codes is that of what they stand for, in rows of different lengths", () => {
+  it.each(named)("$name", ({ heads, kvHeads, headDim, positions, bits, softcap = null, window = 6, apart = false }) => {
     const width = (heads + 2 * kvHeads) * headDim;
     const ranges = (seed: number) => [randomWeights(kvHeads * headDim, seed, 0.5).map((x) => LARGEST + x)];
     const kv: KvFormat = { bits, ranges: { keys: ranges(1), values: ranges(2) } };
@@ -79,9 +81,9 @@ describe("attention over codes is that of what they stand for, in rows of differ
     const path = join(folder, "attention.onnx");
     writeFileSync(path, graph.serialize("attention"));
     using session = Session.load(path, { threads: 1, spin: false });
-    using cache = new LambdaCache(shape, { window: WINDOW, sinks: SINKS }, kvType(kv, "float32"));
+    using cache = new LambdaCache(shape, { window, sinks: SINKS }, kvType(kv, "float32"));
     const rows = LENGTHS.map(() => ({ row: cache.allocate(), raw: [] as Float32Array[], values: [] as number[][] }));
-    const table = positions.kind === "rotary" ? new RotaryTable(positions.rope, positions.rotaryDim, WINDOW) : null;
+    const table = positions.kind === "rotary" ? new RotaryTable(positions.rope, positions.rotaryDim, window) : null;
     const scales = { keys: kvScales(kv, "keys", 0), values: kvScales(kv, "values", 0) };
     const coded = (x: number, channel: number, of: "keys" | "values"): number => {
       const [least, most] = codeLimits(kv);
@@ -116,7 +118,7 @@ describe("attention over codes is that of what they stand for, in rows of differ
         if (names.distances) tensors.write(names.distances, slotDistances(ring, slots, n), i * slots);
         if (names.rotary) table?.write(tensors.input(names.rotary.cos), tensors.input(names.rotary.sin), i, [n]);
         if (names.sinks) {
-          const standing = Array.from({ length: SINKS }, (_, s) => Math.max(s, n - WINDOW));
+          const standing = Array.from({ length: SINKS }, (_, s) => Math.max(s, n - window));
           table?.write(tensors.input(names.sinks.rotary.cos), tensors.input(names.sinks.rotary.sin), i, standing);
         }
       }
@@ -135,17 +137,17 @@ describe("attention over codes is that of what they stand for, in rows of differ
           cache.keepSink(row, [rawKey]);
         }
         cache.advance(row);
-        const seen = [...raw.keys()].filter((s) => s < SINKS || n - s < WINDOW);
+        const seen = [...raw.keys()].filter((s) => s < SINKS || n - s < window);
         for (let head = 0; head < heads; head++) {
           const group = Math.floor((head * kvHeads) / heads);
           const at = group * headDim;
           const q = rotated([...own.slice(head * headDim, (head + 1) * headDim)], positions, n);
           const scores = seen.map((s) => {
-            const place = s < SINKS ? Math.max(s, n - WINDOW) : s;
+            const place = s < SINKS ? Math.max(s, n - window) : s;
             const k = rotated([...raw[s]!.slice(at, at + headDim)], positions, place);
             const score = scale * q.reduce((sum, x, d) => sum + x * coded(k[d]!, at + d, "keys"), 0);
             const limited = softcap === null ? score : softcap * Math.tanh(score / softcap);
-            return positions.kind === "alibi" ? limited - positions.slopes[head]! * Math.min(n - s, WINDOW) : limited;
+            return positions.kind === "alibi" ? limited - positions.slopes[head]! * Math.min(n - s, window) : limited;
           });
           const most = Math.max(...scores);
           const weights = scores.map((score) => Math.exp(score - most));
@@ -185,7 +187,7 @@ function evenly(x: number): number {
 function rotated(x: number[], positions: Positions, position: number): number[] {
   if (positions.kind !== "rotary") return x;
   const { rotaryDim, interleaved } = positions;
-  const { inverseFrequencies } = ropeFrequencies(positions.rope, rotaryDim, { window: WINDOW });
+  const { inverseFrequencies } = ropeFrequencies(positions.rope, rotaryDim, { window: 1 });
   const out = [...x];
   for (let i = 0; i < rotaryDim / 2; i++) {
     const [a, b] = interleaved ? [2 * i, 2 * i + 1] : [i, i + rotaryDim / 2];

@@ -2,19 +2,23 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { compileModel } from "../../../models/compile.js";
 import type { AskedPrecision } from "../../../models/weights/block-format.js";
-import { Runner } from "../../../runtime/graphs/runner.js";
+import type { Runner } from "../../../runtime/graphs/runner.js";
 import { goldenFolder } from "../../golden-tensors.js";
 import { overflowing } from "../../models/overflowing-model.js";
+import { codedRunner, type KvBits } from "./coded-runner.js";
 import { alone, IDS, type ScheduledText, steps, TEXTS, together } from "./text-schedule.js";
 
 const folder = mkdtempSync(join(tmpdir(), "lambdatap-"));
 const cacheRoot = join(folder, "cache");
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const open = async (path: string, precision: AskedPrecision = "f32", threads = 1): Promise<Runner> =>
-  new Runner(await compileModel({ path, precision, cacheRoot }), { window: 300, threads });
+const open = async (
+  path: string,
+  precision: AskedPrecision = "f32",
+  threads = 1,
+  bits: KvBits = null,
+): Promise<Runner> => (await codedRunner({ path, precision, cacheRoot }, bits, { window: 300, threads })).runner;
 
 /** Logits behind each run of each text, bit by bit. */
 function expectSame(got: readonly Float32Array[][], want: readonly Float32Array[][]): void {
@@ -40,24 +44,29 @@ function fitting(runner: Runner): ScheduledText[] {
 
 describe("a text is bitwise the same alone and among texts of other windows and lengths that run or wait", () => {
   const cases = [
-    { name: "lm-infinite", precisions: ["f32"], sinks: [0, 4, 10], threads: 2 },
-    { name: "lm-infinite", precisions: ["q8", "int8", "q4"], sinks: [10], threads: 1 },
-    { name: "lm-infinite-alibi", precisions: ["f32", "q8", "int8"], sinks: [4], threads: 1 },
-    { name: "architectures/gemma2", precisions: ["f32"], sinks: [4], threads: 1 },
-    { name: "architectures/gpt2", precisions: ["f32"], sinks: [4], threads: 1 },
+    { name: "lm-infinite", precisions: ["f32"], bits: [null], sinks: [0, 4, 10], threads: 2 },
+    // More threads than heads.
+    { name: "lm-infinite", precisions: ["q8"], bits: [8, 4], sinks: [0, 10], threads: 6 },
+    { name: "lm-infinite", precisions: ["q8", "int8", "q4"], bits: [null], sinks: [10], threads: 1 },
+    { name: "lm-infinite", precisions: ["int8"], bits: [8], sinks: [10], threads: 1 },
+    { name: "lm-infinite-alibi", precisions: ["f32", "q8", "int8"], bits: [null], sinks: [4], threads: 1 },
+    { name: "lm-infinite-alibi", precisions: ["f32"], bits: [8], sinks: [4], threads: 1 },
+    { name: "architectures/gemma2", precisions: ["f32"], bits: [null, 8], sinks: [4], threads: 1 },
+    { name: "architectures/gpt2", precisions: ["f32"], bits: [null, 8], sinks: [4], threads: 1 },
   ] as const;
-  it.each(cases.flatMap(({ precisions, ...each }) => precisions.map((precision) => ({ ...each, precision }))))(
-    "$name in $precision",
-    async ({ name, precision, sinks, threads }) => {
-      using runner = await open(goldenFolder(name), precision, threads);
-      const texts = fitting(runner);
-      for (const kept of sinks)
-        expectSame(
-          together(runner, kept, texts, 7),
-          texts.map((text) => alone(runner, kept, text)),
-        );
-    },
-  );
+  it.each(
+    cases.flatMap(({ precisions, bits, ...each }) =>
+      precisions.flatMap((precision) => bits.map((kv) => ({ ...each, precision, kv }))),
+    ),
+  )("$name in $precision, keys and values of $kv bits", async ({ name, precision, kv, sinks, threads }) => {
+    using runner = await open(goldenFolder(name), precision, threads, kv);
+    const texts = fitting(runner);
+    for (const kept of sinks)
+      expectSame(
+        together(runner, kept, texts, 7),
+        texts.map((text) => alone(runner, kept, text)),
+      );
+  });
 });
 
 // Rows that wait compute with id 0.
@@ -133,16 +142,19 @@ describe("a step", () => {
     runner.closeCache(cache);
   });
 
-  it("that fails is run again as if it had never begun, and rows outside of it are untouched", async () => {
-    using runner = await open(goldenFolder("lm-infinite"));
-    const texts = [24, 16, 32].map((window, i) => ({ window, ids: IDS.slice(i), runs: [12, 3, ...steps(40)] }));
-    const want = texts.map((text) => alone(runner, 4, text));
-    // A token that the model does not know fails in the middle of a run, as whatever else may.
-    const failing = together(runner, 4, texts, 5, (cache) => {
-      const counts = texts.map((_, row) => cache.count(row));
-      expect(() => runner.decode(cache, 0, [3, 1 << 20])).toThrow(/indices element out of data bounds/);
-      expect(texts.map((_, row) => cache.count(row))).toEqual(counts);
-    });
-    expectSame(failing, want);
-  });
+  it.each([null, 8] as const)(
+    "that fails is run again as if it had never begun, and rows outside of it are untouched, %s bits",
+    async (bits) => {
+      using runner = await open(goldenFolder("lm-infinite"), "f32", 1, bits);
+      const texts = [24, 16, 32].map((window, i) => ({ window, ids: IDS.slice(i), runs: [12, 3, ...steps(40)] }));
+      const want = texts.map((text) => alone(runner, 4, text));
+      // A token that the model does not know fails in the middle of a run, as whatever else may.
+      const failing = together(runner, 4, texts, 5, (cache) => {
+        const counts = texts.map((_, row) => cache.count(row));
+        expect(() => runner.decode(cache, 0, [3, 1 << 20])).toThrow(/indices element out of data bounds/);
+        expect(texts.map((_, row) => cache.count(row))).toEqual(counts);
+      });
+      expectSame(failing, want);
+    },
+  );
 });

@@ -1,0 +1,108 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { Archive } from "../../../runtime/cache/archive.js";
+import type { LambdaGeometry } from "../../../runtime/cache/lambda-cache.js";
+import type { Runner } from "../../../runtime/graphs/runner.js";
+import { goldenFolder } from "../../golden-tensors.js";
+import { codedRunner, type KvBits } from "./coded-runner.js";
+
+const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
+afterAll(() => rmSync(cacheRoot, { recursive: true }));
+
+const IDS = Array.from({ length: 120 }, (_, i) => 3 + ((i * i * 31 + i * 17 + (i >> 3)) % 90));
+const LAMBDA = { window: 24, sinks: 4 };
+
+const open = async (name: string, bits: KvBits): Promise<Runner> => {
+  const source = { path: goldenFolder(name), precision: "f32", cacheRoot } as const;
+  return (await codedRunner(source, bits, { window: 512, threads: 1 })).runner;
+};
+
+/** Logits of every token, [tokens, vocab], and the bytes of the cache at the end. */
+function read(runner: Runner, chunkAt: (n: number) => number, geometry: LambdaGeometry = LAMBDA) {
+  const cache = runner.openCache(geometry);
+  const row = cache.allocate();
+  const logits: number[] = [];
+  for (let n = 0; n < IDS.length; ) {
+    const tokens = IDS.slice(n, n + chunkAt(n));
+    const values =
+      tokens.length === 1 ? runner.decode(cache, row, tokens) : runner.prefill(cache, row, tokens, [...tokens.keys()]);
+    for (const value of values) logits.push(value);
+    n += tokens.length;
+  }
+  const { bytes } = cache;
+  runner.closeCache(cache);
+  return { logits, bytes };
+}
+
+/** The error's share of what should be there: both as root mean squares. */
+function relativeError(got: readonly number[], want: readonly number[]): number {
+  const norm = (values: readonly number[]) => Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
+  return norm(got.map((x, i) => x - want[i]!)) / norm(want);
+}
+
+const MODELS = [
+  "lm-infinite",
+  "lm-infinite-alibi",
+  ...["gemma2", "gemma3_text", "gpt2", "gptj", "mistral", "olmo2", "phi3", "qwen3", "smollm3"].map(
+    (name) => `architectures/${name}`,
+  ),
+];
+
+/** The error of what `use` computes with keys and values of 8 and of 4 bits, beside f32. */
+async function errorsOf(name: string, use: (runner: Runner) => number[]): Promise<{ eight: number; four: number }> {
+  const [want = [], eight = [], four = []] = await Promise.all(
+    ([null, 8, 4] as const).map(async (bits) => {
+      using runner = await open(name, bits);
+      return use(runner);
+    }),
+  );
+  return { eight: relativeError(eight, want), four: relativeError(four, want) };
+}
+
+// A step of 4 bits is 18 times one of 8. What is no rounding does not grow with the step.
+describe("keys and values of 8 bits change logits by their rounding, which 4 bits do far more, however a text is cut", () => {
+  it.each(MODELS)("%s", async (name) => {
+    for (const chunkAt of [() => 1, () => 12, (n: number) => (n % 3 === 0 ? 17 : 1)]) {
+      const { eight, four } = await errorsOf(name, (runner) => read(runner, chunkAt).logits);
+      expect(eight).toBeLessThan(0.05);
+      expect(eight).toBeLessThan(four / 8);
+    }
+  });
+});
+
+it("a cache of 8 bits takes a quarter of the bytes, and one of 4 bits an eighth, but for the starting tokens", async () => {
+  const geometry = { window: 254, sinks: 2 };
+  const [whole = 0, eight = 0, four = 0] = await Promise.all(
+    ([null, 8, 4] as const).map(async (bits) => {
+      using runner = await open("lm-infinite", bits);
+      return read(runner, () => 100, geometry).bytes;
+    }),
+  );
+  using plain = await open("lm-infinite", null);
+  const { layers, kvHeads, headDim } = plain.model.shape;
+  const startingKeys = layers * kvHeads * headDim * 2 * 4;
+  expect(eight - startingKeys).toBe((whole - startingKeys) / 4);
+  expect(four - startingKeys).toBe((whole - startingKeys) / 8);
+});
+
+describe("a text that retrieves", () => {
+  const retrieval = { k: 5, fromLayer: 1, distance: 12 };
+  const retrieved = (runner: Runner): number[] => {
+    const cache = runner.openCache(LAMBDA);
+    using archive = new Archive(runner.model.shape, { ...LAMBDA, retrieval, tokens: IDS.length });
+    const row = cache.allocate();
+    const logits: number[] = [];
+    for (let n = 0; n < 60; n += 20) runner.prefill(cache, row, IDS.slice(n, n + 20), [], { archive });
+    for (const id of IDS.slice(60)) logits.push(...runner.decode(cache, row, [id], { archive }));
+    runner.closeArchive(archive);
+    runner.closeCache(cache);
+    return logits;
+  };
+  it.each(["lm-infinite", "architectures/gemma3_text"])("finds in %s what it finds in f32", async (name) => {
+    const { eight, four } = await errorsOf(name, retrieved);
+    expect(eight).toBeLessThan(0.06);
+    expect(eight).toBeLessThan(four / 6);
+  });
+});
