@@ -8,6 +8,8 @@ import { ModelFormatError } from "./errors.js";
 import { planWeights } from "./graphs.js";
 import type { HookName } from "./hooks.js";
 import { parametersOf, partsOf, readThrough, typesOf } from "./inspect-weights.js";
+import { type KvChoice, kvName, kvProblem, resolveKv } from "./kv-choice.js";
+import { type KvType, kvBytes } from "./kv-format.js";
 import type { ModelShape } from "./model-shape.js";
 import { type ModelSource, openModelSource } from "./model-source.js";
 import type { DeviceKind } from "./onnx/graph.js";
@@ -28,7 +30,16 @@ import type { WeightPlan } from "./weights/weight-plan.js";
 
 /** One thing that serving a model depends on. `refused`: loading would end with the reason, or for a chat template chats. */
 export interface Check {
-  readonly about: "precision" | "config" | "generation" | "weights" | "values" | "tokenizer" | "chat template" | "SAE";
+  readonly about:
+    | "precision"
+    | "keys and values"
+    | "config"
+    | "generation"
+    | "weights"
+    | "values"
+    | "tokenizer"
+    | "chat template"
+    | "SAE";
   readonly verdict: "ok" | "refused" | "absent";
   /** What was found, or the reason of a refusal. */
   readonly finding: string;
@@ -48,6 +59,8 @@ export interface Inspection {
     readonly weightBytes: number;
     /** Keys and values of one text that fills the window. */
     readonly cacheBytes: number;
+    /** What they are kept in. */
+    readonly kv: Exclude<KvChoice, "auto">;
     readonly window: number;
   } | null;
 }
@@ -55,6 +68,8 @@ export interface Inspection {
 export interface InspectOptions {
   readonly path: string;
   readonly precision: AskedPrecision;
+  /** What keys and values are to be kept in; left out: auto. */
+  readonly kv?: KvChoice;
   /** What it would run on, which "auto" depends on; left out: cpu. */
   readonly device?: DeviceKind;
   /** Left out: as the engine chooses it, at most `largestWindow`. */
@@ -113,7 +128,7 @@ async function inspectParts(
   source: ModelSource,
   configured: DescribedModel | null,
   options: InspectOptions,
-  checks: readonly Check[],
+  checks: Check[],
   check: CheckOne,
 ): Promise<Inspection> {
   const { model, dtypes } = asStored(source, configured);
@@ -130,6 +145,11 @@ async function inspectParts(
   if (model === null || planned === null) return inspection;
   for (const folder of options.saes ?? besides(source.path))
     await check("SAE", () => inspectSae(folder, model, planned.hooks));
+  const { kv: asked = "auto", device = "cpu", sinks } = options;
+  const setting = { precision, device, headDim: model.shape.headDim };
+  const problem = kvProblem(asked, setting);
+  if (problem !== null) checks.push({ about: "keys and values", verdict: "refused", finding: problem });
+  const kv = resolveKv(asked, setting);
   const window = options.window ?? Math.min(model.shape.trainedLength, options.largestWindow);
   return {
     ...inspection,
@@ -138,7 +158,8 @@ async function inspectParts(
     precision,
     needs: {
       weightBytes: planned.plan.bytes,
-      cacheBytes: cacheElements(model.shape, window, options.sinks) * activationBytes(activationsOf(precision)),
+      cacheBytes: cacheBytes(model.shape, kv, { window, sinks, unrotated: activationBytes(activationsOf(precision)) }),
+      kv: kvName(kv),
       window,
     },
   };
@@ -192,18 +213,22 @@ async function inspectWeights(
   return { bytes, types: typesOf(checkpoint) };
 }
 
-/** Numbers of one text that fills the windows: keys and values, and where starting tokens are turned their unrotated keys. */
-function cacheElements(
+/**
+ * Bytes of one text that fills the windows: keys and values, and where starting tokens are turned their unrotated keys.
+ * @param unrotated bytes of a number of these
+ */
+function cacheBytes(
   { kvHeads, headDim, geometries, layerGeometries }: ModelShape,
-  window: number,
-  sinks: number,
+  kv: KvType,
+  { window, sinks, unrotated }: { readonly window: number; readonly sinks: number; readonly unrotated: number },
 ): number {
-  const slots = layerGeometries.reduce((sum, index) => {
+  const perHead = layerGeometries.reduce((sum, index) => {
     const geometry = geometries[index]!;
-    const trained = geometry.window === "lambda" ? window + sinks : geometry.window;
-    return sum + 2 * trained + (turnsSinks(geometry, sinks) ? sinks : 0);
+    const slots = geometry.window === "lambda" ? window + sinks : geometry.window;
+    const turned = turnsSinks(geometry, sinks) ? sinks * headDim * unrotated : 0;
+    return sum + 2 * slots * kvBytes(kv, headDim) + turned;
   }, 0);
-  return slots * kvHeads * headDim;
+  return perHead * kvHeads;
 }
 
 function shapeOf({ modelType, shape }: DescribedModel): string {

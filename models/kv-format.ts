@@ -1,5 +1,6 @@
 import type { KvRanges } from "./kv-ranges.js";
 import type { ActivationType, ElementType } from "./onnx/graph.js";
+import { activationBytes } from "./weights/block-format.js";
 
 /** What keys and values can be kept in: numbers of the activations' type, or integers of 8 or 4 bits. */
 export type KvType = ActivationType | "q8" | "q4";
@@ -24,6 +25,10 @@ export const kvElement = (type: KvType): ElementType => (type === "q8" ? "int8" 
 
 /** Elements that a head's key or value takes. */
 export const kvWidth = (type: KvType, headDim: number): number => (type === "q4" ? headDim / 2 : headDim);
+
+/** Bytes that a head's key or value takes. */
+export const kvBytes = (type: KvType, headDim: number): number =>
+  isQuantised(type) ? kvWidth(type, headDim) : headDim * activationBytes(type);
 
 /** The smallest and the largest code. */
 export const codeLimits = ({ bits }: KvFormat): readonly [number, number] => (bits === 8 ? [-128, 127] : [-8, 7]);

@@ -13,12 +13,12 @@ export interface CalibrationText {
 
 const NAME = "calibration.txt";
 /** Far more than is read of it. */
-const LARGEST_BYTES = 1 << 20;
+const LARGEST_BYTES = 1 << 16;
 
 /**
  * The calibration text of the model at `path`: calibration.txt in its folder, or beside its GGUF file; where there is none,
  * that of this package.
- * @throws ModelFormatError where the model's own cannot be read, is empty or is larger than 1 MiB.
+ * @throws ModelFormatError where the model's own cannot be read, is empty or is larger than 64 KiB.
  */
 export function calibrationText(path: string): CalibrationText {
   const folder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ? path : dirname(path);

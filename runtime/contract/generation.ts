@@ -1,5 +1,6 @@
 import type { Conversation } from "../../models/chat/chat-template.js";
 import type { HookName } from "../../models/hooks.js";
+import type { KvChoice } from "../../models/kv-choice.js";
 import type { TextFrame } from "../../models/tokenizer/text-frame.js";
 import type { Precision } from "../../models/weights/block-format.js";
 import type { FeatureDescription, FeatureEdit, FeatureRequest, SaeCard, SaeReading } from "./features.js";
@@ -169,6 +170,8 @@ export interface ModelCard {
   /** Tokens whose keys may be kept for `retrieve`, of all texts together; null: this model cannot retrieve. */
   readonly archiveTokens: number | null;
   readonly precision: Precision;
+  /** What keys and values are kept in. */
+  readonly kv: Exclude<KvChoice, "auto">;
   /** Threads of the computation. */
   readonly threads: number;
   /** Where it runs: "cpu", "cuda:0". */

@@ -11,6 +11,7 @@ import { Chat } from "../prompts/chat.js";
 import { Encoder } from "../prompts/encoder.js";
 import { tokenText } from "../sampling/detokenizer.js";
 import { admit } from "./admission.js";
+import { calibrationIds } from "./calibration-ids.js";
 import { EventStream } from "./event-stream.js";
 import type { EngineCommand, EngineReport } from "./messages.js";
 import { type LocalEngineOptions, threadOptions } from "./options.js";
@@ -92,14 +93,15 @@ export class LocalEngine implements Engine {
     const loaded = ready(worker, onProgress);
     loaded.catch(() => {}); // it may fail before it is awaited
     const exited = new Promise((resolve) => worker.once("exit", resolve));
-    const encoder = await startEncoder(path, vocabSize, options.chatTemplate).catch(async (error: unknown) => {
+    const { encoder, calibration } = await startTexts(path, vocabSize, options).catch(async (error: unknown) => {
       // Not by `terminate`: a thread that is ended inside a native call takes the process along.
       worker.postMessage({ type: "close" } satisfies EngineCommand);
       await exited;
       throw error;
     });
     try {
-      worker.postMessage({ type: "tokenizer", tokens: encoder?.tokens.data ?? null } satisfies EngineCommand);
+      const tokens = encoder?.tokens.data ?? null;
+      worker.postMessage({ type: "tokenizer", tokens, calibration } satisfies EngineCommand);
       const { card, fullLength } = await loaded;
       const chat =
         template !== null && encoder !== null ? new Chat(withTokens(template, card, encoder), encoder) : null;
@@ -238,12 +240,21 @@ export class LocalEngine implements Engine {
   }
 }
 
-/** @throws ModelFormatError as `Encoder.start`, SetupError where a template was given to a model without a tokenizer. */
-async function startEncoder(path: string, vocabSize: number, chatTemplate: string | undefined) {
+/**
+ * The model's tokenizer, and ids of the calibration text.
+ * @throws ModelFormatError as `Encoder.start` and `calibrationIds`, SetupError where a template was given to a model without
+ * a tokenizer.
+ */
+async function startTexts(path: string, vocabSize: number, { chatTemplate }: LocalEngineOptions) {
   const encoder = await Encoder.start(path, vocabSize);
-  if (encoder === null && chatTemplate !== undefined)
-    throw new SetupError(`${path} has no tokenizer, so it cannot use the chat template ${chatTemplate}.`);
-  return encoder;
+  try {
+    if (encoder === null && chatTemplate !== undefined)
+      throw new SetupError(`${path} has no tokenizer, so it cannot use the chat template ${chatTemplate}.`);
+    return { encoder, calibration: await calibrationIds(path, encoder) };
+  } catch (error) {
+    encoder?.close();
+    throw error;
+  }
 }
 
 /** The model's own template, or the one in the file. @throws ModelFormatError. */

@@ -1,3 +1,4 @@
+import type { KvChoice } from "../../models/kv-choice.js";
 import type { TokenBytesData } from "../../models/tokenizer/token-bytes.js";
 import type { AskedPrecision } from "../../models/weights/block-format.js";
 import type { DeviceChoice } from "../contract/device-choice.js";
@@ -12,6 +13,7 @@ export interface EngineThreadOptions {
   readonly path: string;
   readonly id: string;
   readonly precision: AskedPrecision;
+  readonly kv: KvChoice;
   readonly cacheRoot: string;
   readonly window: number | undefined;
   readonly sinks: number | undefined;
@@ -39,7 +41,12 @@ export interface EngineThreadOptions {
 /** To the engine's thread. */
 export type EngineCommand =
   /** The first message: what the tokens of this model stand for. `close` in its place: the model cannot be served. */
-  | { readonly type: "tokenizer"; readonly tokens: TokenBytesData | null }
+  | {
+      readonly type: "tokenizer";
+      readonly tokens: TokenBytesData | null;
+      /** Ids of the calibration text; null where the tokenizer gives none. */
+      readonly calibration: Int32Array | null;
+    }
   /** Sequences that the model can run. Those with one prompt in memory have one on the other thread, too. */
   | { readonly type: "submit"; readonly request: number; readonly sequences: readonly SequenceRequest[] }
   | { readonly type: "cancel"; readonly request: number }

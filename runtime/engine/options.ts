@@ -1,5 +1,6 @@
 import { basename, resolve } from "node:path";
 import { cacheRoot } from "../../models/cache/compile-cache.js";
+import type { KvChoice } from "../../models/kv-choice.js";
 import type { AskedPrecision } from "../../models/weights/block-format.js";
 import type { DeviceChoice } from "../contract/device-choice.js";
 import type { EngineThreadOptions } from "./messages.js";
@@ -21,6 +22,8 @@ export interface LocalEngineOptions {
   /** On a GPU, decode steps are recorded and replayed (CUDA graphs); default: yes. */
   readonly cudaGraphs?: boolean | undefined;
   readonly precision: AskedPrecision;
+  /** What keys and values are kept in; left out: auto. */
+  readonly kv?: KvChoice | undefined;
   /** Sequences that run at once; left out: 16, or fewer where memory is short. */
   readonly parallel?: number | undefined;
   /** Sequences that may wait besides, before another request is taken; it may bring more. */
@@ -57,6 +60,7 @@ export function threadOptions(
     path,
     id: options.id ?? basename(path),
     precision: options.precision,
+    kv: options.kv ?? "auto",
     cacheRoot: options.cacheDir ?? cacheRoot(process.env),
     window: options.window,
     sinks: options.sinks,

@@ -16,6 +16,7 @@ export async function doctor(options: DoctorOptions): Promise<number> {
   const inspection = await inspectModel({
     path,
     precision: options.precision,
+    kv: options.kv,
     device: device.runsOn,
     window: options.window,
     largestWindow: LARGEST_DEFAULT_WINDOW,
@@ -50,7 +51,7 @@ function reportOf(name: string, inspection: Inspection, device: DeviceReport): s
     facts.push(["memory", `${size(needs.weightBytes)} of weights, ${where}`]);
     facts.push([
       "",
-      `${size(needs.cacheBytes)} of keys and values for each text that fills the window of ${needs.window}`,
+      `${size(needs.cacheBytes)} of keys and values in ${needs.kv} for each text that fills the window of ${needs.window}`,
     ]);
     facts.push(["disk", `${size(needs.weightBytes)} in the cache of compiled models`]);
   }

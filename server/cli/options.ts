@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { KV_CHOICES } from "../../models/kv-choice.js";
 import { ASKED_PRECISIONS } from "../../models/weights/block-format.js";
 import { type DeviceChoice, parseDevice } from "../../runtime/contract/device-choice.js";
 import { BOUNDS } from "../../runtime/contract/request-bounds.js";
@@ -92,6 +93,11 @@ const engine = {
     z.enum(ASKED_PRECISIONS).default("auto"),
     ASKED_PRECISIONS.join("|"),
     "precision of the weights, f16 and bf16 of the cache too; int8, q8-block: 8 bits with a scale for each output, or each block; auto: the file's own blocks where it has some, else f32, on a GPU its own 16 bits",
+  ),
+  kv: value(
+    z.enum(KV_CHOICES).default("auto"),
+    KV_CHOICES.join("|"),
+    "what keys and values are kept in; auto: as the activations; q8 and q4: a CPU only",
   ),
   sae: flag(SaeFolders.optional(), {
     kind: "list",
@@ -253,7 +259,7 @@ export const PullOptions = z.object({
 
 export const ModelsOptions = z.object({ cacheDir, json: toggle("a line of JSON per model"), debug });
 
-const { model, window, sinks, device, ortLibrary, precision, sae } = engine;
+const { model, window, sinks, device, ortLibrary, precision, kv, sae } = engine;
 export const DoctorOptions = z.object({
   model,
   window,
@@ -261,6 +267,7 @@ export const DoctorOptions = z.object({
   device,
   ortLibrary,
   precision,
+  kv,
   sae,
   quick: toggle("do not read the weights through for NaN and infinite values"),
   json: toggle("one object of JSON"),

@@ -98,14 +98,26 @@ function banner(url: string, engines: readonly Engine[], aliases: readonly strin
   return [
     `lambdatap ${packageVersion()} at ${url}`,
     ...engines.flatMap(({ card }) => {
-      const { id, architecture, window, sinks, precision, threads, device, hardware, trainedLength, longest, saes } =
-        card;
+      const {
+        id,
+        architecture,
+        window,
+        sinks,
+        precision,
+        kv,
+        threads,
+        device,
+        hardware,
+        trainedLength,
+        longest,
+        saes,
+      } = card;
       const limit = longest === null ? "no length limit" : `texts of ${longest} tokens at most`;
       const read = saes.map((sae) => sae.id).join(", ") || "none (--sae <folder> attaches one)";
       return [
         `  model    ${[id, ...aliases].join(", ")} (${architecture}, trained on ${trainedLength} tokens)`,
         `  window   ${window} tokens and ${sinks} sinks, ${limit}`,
-        `  runs in  ${precision}, on ${hardware === "" ? `${threads} ${threads === 1 ? "thread" : "threads"}` : `${device} (${hardware})`}`,
+        `  runs in  ${precision}, keys and values in ${kv}, on ${hardware === "" ? `${threads} ${threads === 1 ? "thread" : "threads"}` : `${device} (${hardware})`}`,
         `  SAEs     ${read}`,
       ];
     }),

@@ -46,6 +46,7 @@ export async function startEngine(
         ortLibrary: options.ortLibrary,
         cudaGraphs: options.cudaGraphs,
         precision: options.precision,
+        kv: options.kv,
         chatTemplate: options.chatTemplate,
         cacheDir: options.cacheDir,
         saes: options.sae?.filter(({ folder }) => folder !== "none"),

@@ -19,6 +19,7 @@ function toModelObject({ name, engine: { card } }: NamedModel) {
       alias_of: name === card.id ? null : card.id,
       architecture: card.architecture,
       precision: card.precision,
+      kv: card.kv,
       device: card.device,
       hardware: card.hardware === "" ? null : card.hardware,
       window: card.window,

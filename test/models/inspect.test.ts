@@ -95,10 +95,22 @@ describe("a sound model", () => {
     expect((f16.needs?.cacheBytes ?? 0) * 2).toBe(f32.needs?.cacheBytes);
     expect(f16.needs?.weightBytes).toBeLessThan(0.75 * (f32.needs?.weightBytes ?? 0));
     expect(refusals(f16.checks)).toEqual([]);
-    expect(bf16.needs).toEqual(f16.needs);
+    expect(bf16.needs).toEqual({ ...f16.needs, kv: "bf16" });
     const [refused] = refusals(bf16.checks);
     expect(refused).toMatchObject({ about: "precision", finding: expect.stringMatching(/on a GPU only.*f32 or f16/) });
     expect(f16.parameters).toBe(f32.parameters);
+  });
+
+  test("is refused where its keys and values cannot be kept as asked for", async () => {
+    const kv = async (options: Partial<InspectOptions>) => {
+      const { checks, needs } = await inspect(join(HOSTILE, "ok"), options);
+      return [needs?.kv, ...refusals(checks)];
+    };
+    expect(await kv({ kv: "q8" })).toEqual([
+      "q8",
+      { about: "keys and values", verdict: "refused", finding: expect.stringContaining("this model's is 4") },
+    ]);
+    expect(await kv({ precision: "q8" })).toEqual(["f32"]);
   });
 
   test("runs by itself in its own 16 bits on a GPU, and in f32 on a CPU", async () => {

@@ -18,6 +18,7 @@ describe("options", () => {
       host: "127.0.0.1",
       port: 8080,
       precision: "auto",
+      kv: "auto",
       queueLimit: 64,
       stallTimeout: 60,
       drainTimeout: 30,
@@ -100,6 +101,7 @@ describe("options", () => {
     [["--window", "1.5"], "--window '1.5':"],
     [["--precision", "q3"], "--precision 'q3':"],
     [["--precision", "fp16"], "--precision 'fp16':"],
+    [["--kv", "int8"], "--kv 'int8':"],
     [["--debug=maybe"], "--debug 'maybe':"],
     [["--no-debug=true"], "--no-debug takes no value"],
   ])("%j is refused, naming the flag", (args, message) => {

@@ -41,6 +41,7 @@ describe("GET /v1/models", () => {
         alias_of: null,
         architecture: "llama",
         precision: "f32",
+        kv: "f32",
         device: "cpu",
         hardware: null,
         window: 32,

@@ -71,6 +71,7 @@ export const CARD: ModelCard = {
   parallel: 4,
   archiveTokens: 4096,
   precision: "f32",
+  kv: "f32",
   threads: 1,
   device: "cpu",
   hardware: "",

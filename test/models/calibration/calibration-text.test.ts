@@ -36,8 +36,8 @@ describe("the text that a model is calibrated with", () => {
     expect(() => calibrationText(folder(" \n"))).toThrow(
       /calibration\.txt: it is empty: put a text there, or remove it/,
     );
-    expect(() => calibrationText(folder("a".repeat((1 << 20) + 1)))).toThrow(
-      /calibration\.txt: the file cannot be read: it has 1048577 bytes, and at most 1048576 are read/,
+    expect(() => calibrationText(folder("a".repeat(65_537)))).toThrow(
+      /calibration\.txt: the file cannot be read: it has 65537 bytes, and at most 65536 are read/,
     );
     const path = folder();
     mkdirSync(join(path, "calibration.txt"));

@@ -1,0 +1,42 @@
+import type { KvType } from "./kv-format.js";
+import type { DeviceKind } from "./onnx/graph.js";
+import { activationsOf, type Precision } from "./weights/block-format.js";
+
+/** What keys and values can be asked to be kept in. */
+export const KV_CHOICES = ["auto", "f32", "f16", "bf16", "q8", "q4"] as const;
+export type KvChoice = (typeof KV_CHOICES)[number];
+
+/** What a choice depends on. */
+export interface KvSetting {
+  /** Of the weights. */
+  readonly precision: Precision;
+  readonly device: DeviceKind;
+  readonly headDim: number;
+}
+
+const NAMES = { float32: "f32", float16: "f16", bfloat16: "bf16", q8: "q8", q4: "q4" } as const;
+/** As a choice names it. */
+export const kvName = (type: KvType): Exclude<KvChoice, "auto"> => NAMES[type];
+
+/** Head sizes of ONNX Runtime's GroupQueryAttention are multiples of this. */
+const HEAD_MULTIPLE = 8;
+
+/** What keys and values are kept in where that is no problem. "auto": the type of the activations. */
+export const resolveKv = (asked: KvChoice, { precision }: KvSetting): KvType =>
+  asked === "q8" || asked === "q4" ? asked : activationsOf(precision);
+
+/** Why keys and values cannot be kept as asked, with the remedy; null: they can. */
+export function kvProblem(asked: KvChoice, { precision, device, headDim }: KvSetting): string | null {
+  if (asked === "auto") return null;
+  const own = kvName(activationsOf(precision));
+  if (asked !== "q8" && asked !== "q4")
+    return asked === own
+      ? null
+      : `--kv ${asked} needs activations of that type, and those of --precision ${precision} are ${own}: take --kv ${own} or auto`;
+  if (device !== "cpu") return `--kv ${asked} runs on a CPU only: add --device cpu, or take --kv auto`;
+  if (own !== "f32")
+    return `--kv ${asked} needs activations in f32, and those of --precision ${precision} are ${own}: take --kv auto or another --precision`;
+  if (headDim % HEAD_MULTIPLE !== 0)
+    return `--kv ${asked} needs a head size that is a multiple of ${HEAD_MULTIPLE}, and this model's is ${headDim}: take --kv f32 or auto`;
+  return null;
+}
