@@ -129,7 +129,7 @@ function stretches(ring: Ring, { from, until }: Span): (Span & { readonly slot: 
   const found: (Span & { readonly slot: number })[] = [];
   for (let token = from; token < until; ) {
     const slot = ring.slotOf(token);
-    const end = Math.min(until, token + ring.full - slot);
+    const end = Math.min(until, token + ring.together(token));
     found.push({ from: token, until: end, slot });
     token = end;
   }

@@ -147,7 +147,7 @@ export class EngineLoop implements Disposable {
     const { retrieve } = asked.lambda;
     const retrieval = retrieve === undefined ? null : toRetrieval(retrieve, geometry.window, model.shape);
     const kind = kindOf(asked);
-    const grid = promptGrid(model, device.isHost, geometry.window);
+    const grid = promptGrid(model, device.isHost, geometry.window, this.runner.kv);
     const compared =
       asked.editsFrom === "prompt" ? comparisons(asked.edits, (id) => this.options.saes.editable(id)) : 0;
     const start = () => this.#sequence(request, index, asked, geometry);

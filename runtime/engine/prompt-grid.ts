@@ -1,3 +1,4 @@
+import { isQuantised, type KvType } from "../../models/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
 
 const SMALLEST = 8;
@@ -23,15 +24,20 @@ export interface PromptGrid {
  * past the window, where a text is cut changes its logits in the last digits.
  * @param isHost whether the CPU computes, whose kernels give a token the same bits in every chunk of two tokens or more
  * @param window of the request; infinite where it keeps all keys
+ * @param kv what they are kept in: of a chunk as long as a window, a cache that appends tokens keeps one less
  */
 export function promptGrid(
   { shape, weights }: { readonly shape: Pick<ModelShape, "geometries">; readonly weights: { readonly bytes: number } },
   isHost: boolean,
   window: number,
+  kv: KvType,
 ): PromptGrid {
   const fitting = 2 ** Math.floor(Math.log2(WORK / weights.bytes));
   const whole = isHost ? Math.min(LARGEST, Math.max(SMALLEST, fitting)) : LARGEST_ON_DEVICE;
-  const windows = shape.geometries.map((geometry) => (geometry.window === "lambda" ? window : geometry.window));
+  const windows = shape.geometries.map((geometry) => {
+    const own = geometry.window === "lambda" ? window : geometry.window;
+    return isQuantised(kv) ? Math.max(1, own - 1) : own;
+  });
   const finest = Math.min(whole, ...windows);
   const grid = finest <= LARGEST_BLOCK ? finest : Math.floor(finest / LARGEST_BLOCK) * LARGEST_BLOCK;
   const evicting = Math.min(...windows);

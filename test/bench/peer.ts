@@ -66,7 +66,7 @@ async function openRunner(path: string, precision: AskedPrecision): Promise<Runn
 }
 
 function playRunner(runner: Runner): Player {
-  const chunks = new PlannedChunks(runner.model, CONTEXT);
+  const chunks = new PlannedChunks(runner.model, CONTEXT, runner.kv);
   const open = () => {
     const cache = runner.openCache({ window: CONTEXT, sinks: 10 });
     return { cache, row: cache.allocate() };

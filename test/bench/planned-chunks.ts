@@ -1,4 +1,5 @@
 import type { CompiledModel } from "../../models/compile.js";
+import type { KvType } from "../../models/kv-format.js";
 import { type Costs, plan } from "../../runtime/engine/plan.js";
 import { promptGrid } from "../../runtime/engine/prompt-grid.js";
 
@@ -9,6 +10,7 @@ export class PlannedChunks {
   constructor(
     readonly model: CompiledModel,
     readonly window: number,
+    readonly kv: KvType,
   ) {}
 
   /** Tokens of the next chunk where `prefilled` are read and `left` are not. */
@@ -23,7 +25,7 @@ export class PlannedChunks {
       batch: null,
     } as const;
     const costs = { keys: this.window, logits: 0, comparisons: 0, read: false };
-    const sequence = { ...standing, prefilled, left, ...promptGrid(this.model, true, this.window), ...costs };
+    const sequence = { ...standing, prefilled, left, ...promptGrid(this.model, true, this.window, this.kv), ...costs };
     const { chunks } = plan({ sequences: [sequence], parallel: 1, parking: 0, costs: this.#costs, step: 0 });
     return chunks[0]?.[0]?.tokens ?? 0;
   }

@@ -17,7 +17,7 @@ const GOAL = 0.7;
 const threads = Number(argument("threads") ?? availableParallelism());
 const model = await compileModel({ path: randomLlama(SMOLLM2), precision: "f32", cacheRoot: benchFolder("cache") });
 using runner = new Runner(model, { window: WINDOW, threads });
-const chunks = new PlannedChunks(model, WINDOW);
+const chunks = new PlannedChunks(model, WINDOW, runner.kv);
 const figures: Figure[] = [];
 prefill(1024);
 const settled = chunks.next(0, WINDOW);

@@ -1,11 +1,12 @@
 import { expect, it } from "vitest";
+import type { KvType } from "../../../models/kv-format.js";
 import { promptGrid } from "../../../runtime/engine/prompt-grid.js";
 
 const LAMBDA = { window: "lambda", positions: { kind: "none" } } as const;
 
-const grid = (bytes: number, window: number, isHost = true, trained?: number) => {
+const grid = (bytes: number, window: number, isHost = true, trained?: number, kv: KvType = "float32") => {
   const geometries = trained === undefined ? [LAMBDA] : [LAMBDA, { ...LAMBDA, window: trained }];
-  return promptGrid({ shape: { geometries }, weights: { bytes } }, isHost, window);
+  return promptGrid({ shape: { geometries }, weights: { bytes } }, isHost, window, kv);
 };
 
 it("lines are as far apart as the model is quick, and prompts are free until something is evicted", () => {
@@ -18,6 +19,12 @@ it("lines are as far apart as the model is quick, and prompts are free until som
 it("layers with a trained window evict before the others", () => {
   expect(grid(1e7, 1024, true, 200)).toEqual({ grid: 64, free: 192, block: 64 });
   expect(grid(1e7, 1024, true, 16)).toEqual({ grid: 16, free: 16, block: 64 });
+});
+
+it("where tokens are appended, one fewer is kept of what a chunk as long as a window has written", () => {
+  expect(grid(5e8, 1024, true, undefined, "q8")).toEqual({ grid: 64, free: 960, block: 64 });
+  expect(grid(1e7, 1024, true, 16, "q8")).toEqual({ grid: 15, free: 15, block: 60 });
+  expect(grid(1e7, 1, true, undefined, "q4")).toEqual({ grid: 1, free: 1, block: 64 });
 });
 
 it("a text that keeps all keys is free to its end", () => {
