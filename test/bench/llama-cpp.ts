@@ -4,8 +4,8 @@ import { z } from "zod";
 export interface LlamaCppSequence {
   clear(): Promise<void>;
   fill(ids: readonly number[]): Promise<void>;
-  /** Greedy decoding from a token on; milliseconds per token, without the first. */
-  decode(token: number, steps: number): Promise<number>;
+  /** Greedy decoding from a token on; milliseconds of the clock per token, without the first. */
+  decode(token: number, steps: number, clock: () => number): Promise<number>;
 }
 
 /** Texts in llama.cpp that decode in one batch. */
@@ -54,16 +54,16 @@ export async function openLlamaCpp(
     return {
       clear: () => one.clearHistory(),
       fill: (ids) => one.evaluateWithoutGeneratingNewTokens([...ids]),
-      async decode(token, steps) {
+      async decode(token, steps, clock) {
         let began = 0;
         let done = 0;
         // Until the iterator is left: a finished generation would not be a full context.
         for await (const _ of one.evaluate([token], { temperature: 0, yieldEogToken: true })) {
-          if (done === 0) began = performance.now();
+          if (done === 0) began = clock();
           else if (done === steps) break;
           done++;
         }
-        return (performance.now() - began) / steps;
+        return (clock() - began) / steps;
       },
     };
   };
