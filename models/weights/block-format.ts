@@ -84,11 +84,13 @@ export interface Machine {
 
 /**
  * What a model with weights of these types runs in. "auto": the file's own blocks where it has some; on a GPU else the 16 bits
- * of most of its tensors; else f32.
+ * of most of its tensors; else f32. "q8": the machine's form of 8 bits, but blocks of 4 bits stay as they are.
  */
 export function resolvePrecision(asked: AskedPrecision, dtypes: Iterable<string>, machine: Machine = {}): Precision {
-  if (asked === "q8") return machine.eightBits ?? "q8-block";
-  return asked === "auto" ? ownPrecision(dtypes, machine) : asked;
+  if (asked === "auto") return ownPrecision(dtypes, machine);
+  if (asked !== "q8") return asked;
+  // Of blocks of 4 bits integers of 8 would take twice the memory, and gain no accuracy.
+  return ownPrecision(dtypes, machine) === "q4" ? "q8-block" : (machine.eightBits ?? "q8-block");
 }
 
 function ownPrecision(dtypes: Iterable<string>, { device = "cpu", bfloat16 = true }: Machine): Precision {

@@ -9,6 +9,7 @@ import { NO_FRAME } from "../../models/tokenizer/text-frame.js";
 import { TokenBytes } from "../../models/tokenizer/token-bytes.js";
 import { precisionProblem } from "../../models/weights/block-format.js";
 import { archivedBytes, retrievingLayers } from "../cache/archive.js";
+import { formOfEightBits } from "../calibration/eight-bits.js";
 import { type KvRangesOptions, openKvRanges } from "../calibration/open-kv-ranges.js";
 import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "../contract/default-geometry.js";
 import { DeviceLost, OutOfMemory, SetupError } from "../contract/errors.js";
@@ -51,11 +52,12 @@ try {
 async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: EngineThreadOptions): Promise<void> {
   const onProgress = (share: number) => report({ type: "progress", share });
   const command = nextCommand();
+  const most = asked.threads ?? availableParallelism();
   const opened = openDevice({
     choice: asked.device,
     ortLibrary: asked.ortLibrary,
     cacheRoot,
-    threads: asked.threads ?? availableParallelism(),
+    threads: most,
     spin,
     onHostNodes: (nodes) => report({ type: "notice", line: leaving(nodes) }),
   });
@@ -64,6 +66,9 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const kind = device.isHost ? "cpu" : "cuda";
   const problem = precisionProblem(asked.precision, kind, device.bfloat16);
   if (problem !== null) throw new SetupError(problem);
+  const eightBits = device.isHost
+    ? await formOfEightBits(asked.precision, cacheRoot, { threads: most, spin })
+    : undefined;
   const first = await command;
   if (first.type !== "tokenizer") return; // the model's tokenizer cannot be used
   const model = await compileModel({
@@ -71,6 +76,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     precision: asked.precision,
     device: kind,
     bfloat16: device.bfloat16,
+    eightBits,
     cacheRoot,
     onProgress,
   });
@@ -83,7 +89,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const sinks = asked.sinks ?? DEFAULT_SINKS;
   const eosTokenIds = generation.eosTokenIds ?? shape.eosTokenIds;
   const growing = shape.layerGeometries.filter((geometry) => shape.geometries[geometry]?.window === "lambda").length;
-  const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : availableParallelism());
+  const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : most);
   const names = [id, ...folderNames(path)].filter((name) => name !== "");
   const where = { threads, spin, device, replays: asked.cudaGraphs };
   const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, ...where });

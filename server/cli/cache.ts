@@ -20,7 +20,7 @@ export async function cache(action: string | undefined, options: CacheOptions): 
 }
 
 function toLine({ key, model, precision, bytes, lastUsed }: CacheEntry): string {
-  return `${lastUsed.toISOString().slice(0, 10)}  ${megabytes(bytes).padStart(9)}  ${precision.padEnd(4)}  ${key.slice(0, 16)}  ${model}\n`;
+  return `${lastUsed.toISOString().slice(0, 10)}  ${megabytes(bytes).padStart(9)}  ${precision.padEnd(8)}  ${key.slice(0, 16)}  ${model}\n`;
 }
 
 function sum(entries: readonly CacheEntry[]): string {

@@ -92,7 +92,7 @@ const engine = {
   precision: value(
     z.enum(ASKED_PRECISIONS).default("auto"),
     ASKED_PRECISIONS.join("|"),
-    "precision of the weights, f16 and bf16 of the cache too; int8, q8-block: 8 bits with a scale for each output, or each block; auto: the file's own blocks where it has some, else f32, on a GPU its own 16 bits",
+    "precision of the weights, f16 and bf16 of the cache too; q8: int8, a scale for each output, where a trial finds it exact and faster here, else q8-block, a scale for each block; auto: the file's own blocks where it has some, else f32, on a GPU its own 16 bits",
   ),
   kv: value(
     z.enum(KV_CHOICES).default("auto"),
