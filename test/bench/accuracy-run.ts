@@ -9,6 +9,7 @@ import { Runner } from "../../runtime/graphs/runner.js";
 import { AttachedSaes } from "../../runtime/saes/attached-saes.js";
 import { onCpu } from "../bfloat16-on-cpu.js";
 import { benchFolder } from "./bench-model.js";
+import { beyondRanges } from "./beyond-ranges.js";
 import { heldOutTokens } from "./held-out-tokens.js";
 import { textNll } from "./text-nll.js";
 
@@ -34,12 +35,16 @@ export interface FormRun {
   readonly nll: Float64Array;
   /** Of every token with each SAE beside the model. */
   readonly readings: readonly SaeReading[];
+  /** Shares of the keys and of the values of the text's first tokens that are larger than 8 or 4 bits hold. */
+  readonly beyond: { readonly keys: number; readonly values: number } | null;
 }
 
 const SINKS = 10;
 /** Numbers of a chunk's logits, at most. */
 const LOGITS = 1 << 24;
 const LONGEST_CHUNK = 256;
+/** Tokens whose keys and values are looked at. */
+const COUNTED = 4096;
 
 /** Reads a text with a model in one form; a CPU computes bf16 in f32, and rounds what each node gives. */
 export async function runForm({ precision, kv }: Form, { path, ...options }: TextOptions): Promise<FormRun> {
@@ -48,10 +53,9 @@ export async function runForm({ precision, kv }: Form, { path, ...options }: Tex
   const { window = Math.min(shape.trainedLength, 1024), threads } = options;
   const ids = await heldOutTokens(path, shape, options.tokens, options.text);
   using saes = await attachSaes(path, model);
-  using runner = new Runner(precision === "bf16" ? onCpu(model) : model, {
-    ...{ window, threads, taps: saes.hooks },
-    kv: kv === null ? null : await kvFormat(path, model, kv, threads),
-  });
+  const format = kv === null ? null : await kvFormat(path, model, kv, threads);
+  const [runnable, geometry] = [precision === "bf16" ? onCpu(model) : model, { window, sinks: SINKS }];
+  using runner = new Runner(runnable, { window, threads, kv: format, taps: saes.hooks });
   const request = {
     saes: saes.cards.map(({ id }) => id),
     top: 0,
@@ -60,10 +64,13 @@ export async function runForm({ precision, kv }: Form, { path, ...options }: Tex
   } as const;
   const readings: SaeReading[] = [];
   const chunk = Math.min(window, LONGEST_CHUNK, Math.floor(LOGITS / shape.vocabSize));
-  const nll = textNll(runner, ids, chunk, { window, sinks: SINKS }, (residuals) => {
+  const nll = textNll(runner, ids, chunk, geometry, (residuals) => {
     readings.push(...saes.read(request, residuals).flat());
   });
-  return { nll: nll.subarray(1), readings };
+  if (format === null) return { nll: nll.subarray(1), readings, beyond: null };
+  using floats = new Runner(model, { window, threads });
+  const beyond = beyondRanges(floats, ids.slice(0, COUNTED), geometry, format.ranges);
+  return { nll: nll.subarray(1), readings, beyond };
 }
 
 /** The SAEs beside a model, whatever it is called. */

@@ -53,6 +53,8 @@ for (const form of forms) {
     beside: `${percent(share)} ± ${(error * 100).toFixed(3)} from f32${goal === null ? "" : `, goal within ${percent(goal)}`}`,
     ...(goal === null ? {} : { met: share <= goal }),
   });
+  for (const [what, share] of Object.entries(found.beyond ?? {}))
+    figures.push({ name: `  ${what} beyond what ${form.kv} holds`, value: share * 100, unit: "%" });
   for (const scalar of exact.readings.length > 0 ? SCALARS : []) figures.push(shift(scalar, found.readings));
 }
 report(`accuracy: ${exact.nll.length} tokens of ${path}`, figures);
