@@ -2,15 +2,14 @@ import { once } from "node:events";
 import { availableParallelism } from "node:os";
 import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
-import { type CompiledModel, compileModel } from "../../models/compile.js";
-import { kvName, kvProblem, resolveKv } from "../../models/kv-choice.js";
-import { isQuantised, type KvFormat, type KvType, kvBytes } from "../../models/kv-format.js";
+import { compileModel } from "../../models/compile.js";
+import { kvName } from "../../models/kv-choice.js";
+import { kvBytes } from "../../models/kv-format.js";
 import { NO_FRAME } from "../../models/tokenizer/text-frame.js";
 import { TokenBytes } from "../../models/tokenizer/token-bytes.js";
 import { precisionProblem } from "../../models/weights/block-format.js";
 import { archivedBytes, retrievingLayers } from "../cache/archive.js";
 import { formOfEightBits } from "../calibration/eight-bits.js";
-import { type KvRangesOptions, openKvRanges } from "../calibration/open-kv-ranges.js";
 import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "../contract/default-geometry.js";
 import { DeviceLost, OutOfMemory, SetupError } from "../contract/errors.js";
 import type { ModelCard } from "../contract/generation.js";
@@ -23,6 +22,7 @@ import { AttachedSaes } from "../saes/attached-saes.js";
 import { describeFeature } from "./describe-feature.js";
 import { EngineLoop } from "./loop.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
+import { openKv } from "./open-kv.js";
 import { placesOf } from "./places.js";
 import { toFault } from "./thread-fault.js";
 
@@ -82,18 +82,18 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   });
   for (const sentence of model.notices) report({ type: "notice", line: `${path}: ${sentence}.` });
   const { shape, generation } = model;
-  const kvSetting = { precision: model.precision, device: kind, headDim: shape.headDim } as const;
-  const kvRefusal = kvProblem(asked.kv, kvSetting);
-  if (kvRefusal !== null) throw new SetupError(`${kvRefusal}.`);
   const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);
   const sinks = asked.sinks ?? DEFAULT_SINKS;
   const eosTokenIds = generation.eosTokenIds ?? shape.eosTokenIds;
   const growing = shape.layerGeometries.filter((geometry) => shape.geometries[geometry]?.window === "lambda").length;
   const threads = asked.threads ?? (model.weights.bytes < SINGLE_THREAD_BYTES ? 1 : most);
   const names = [id, ...folderNames(path)].filter((name) => name !== "");
+  const kv = openKv(model, {
+    ...{ asked: asked.kv, device: kind, ids: first.calibration, threads, spin },
+    onNotice: (line) => report({ type: "notice", line }),
+  });
   const where = { threads, spin, device, replays: asked.cudaGraphs };
   const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, ...where });
-  const kv = openKv(model, resolveKv(asked.kv, kvSetting), { ids: first.calibration, threads, spin });
   const runner = new Runner(model, { window, ...where, kv, taps: saes.hooks, cuttingSaes: saes.cutting });
   runner.load({ window, sinks });
   const bytesPerToken = Math.max(1, growing) * shape.kvHeads * kvBytes(runner.kv, shape.headDim) * 2;
@@ -145,17 +145,6 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     saes: saes.cards,
   };
   report({ type: "ready", card, fullLength });
-}
-
-/** How keys and values are kept as integers; null where they are not. The ranges are measured where they are not known. */
-function openKv(model: CompiledModel, kv: KvType, options: Omit<KvRangesOptions, "onMeasured">): KvFormat | null {
-  if (!isQuantised(kv)) return null;
-  const { ids } = options;
-  const onMeasured = (seconds: number) => {
-    const text = ids === null ? "ids drawn at random (there is no tokenizer for a text)" : "the calibration text";
-    report({ type: "notice", line: `Measured how large keys and values get in ${text}: ${seconds.toFixed(1)} s.` });
-  };
-  return { bits: kv === "q8" ? 8 : 4, ranges: openKvRanges(model, { ...options, onMeasured }) };
 }
 
 function describe({ request, ...asked }: Describe, runner: Runner, saes: AttachedSaes): void {

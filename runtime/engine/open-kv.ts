@@ -1,0 +1,33 @@
+import type { CompiledModel } from "../../models/compile.js";
+import { type KvChoice, kvProblem, resolveKv } from "../../models/kv-choice.js";
+import { isQuantised, type KvFormat } from "../../models/kv-format.js";
+import type { DeviceKind } from "../../models/onnx/graph.js";
+import { openKvRanges } from "../calibration/open-kv-ranges.js";
+import { SetupError } from "../contract/errors.js";
+
+export interface KvOptions {
+  readonly asked: KvChoice;
+  readonly device: DeviceKind;
+  /** Ids of the calibration text; null: the model has no tokenizer for it. */
+  readonly ids: ArrayLike<number> | null;
+  readonly threads: number;
+  readonly spin: boolean;
+  /** Is given a line for the log. */
+  readonly onNotice: (line: string) => void;
+}
+
+/**
+ * How a model keeps keys and values as integers, null where it does not. Their ranges are measured where they are not known.
+ * @throws SetupError where it cannot keep them as asked.
+ */
+export function openKv(model: CompiledModel, { asked, device, onNotice, ...options }: KvOptions): KvFormat | null {
+  const setting = { precision: model.precision, device, headDim: model.shape.headDim };
+  const problem = kvProblem(asked, setting);
+  if (problem !== null) throw new SetupError(`${problem}.`);
+  const type = resolveKv(asked, setting);
+  if (!isQuantised(type)) return null;
+  const text = options.ids === null ? "ids drawn at random (there is no tokenizer for a text)" : "the calibration text";
+  const onMeasured = (seconds: number) =>
+    onNotice(`Measured how large keys and values get in ${text}: ${seconds.toFixed(1)} s.`);
+  return { bits: type === "q8" ? 8 : 4, ranges: openKvRanges(model, { ...options, onMeasured }) };
+}
