@@ -1,6 +1,6 @@
 import type { KvType } from "./kv-format.js";
 import type { DeviceKind } from "./onnx/graph.js";
-import { activationsOf, type Precision } from "./weights/block-format.js";
+import { activationsOf, inFewBits, type Precision } from "./weights/block-format.js";
 
 /** What keys and values can be asked to be kept in. */
 export const KV_CHOICES = ["auto", "f32", "f16", "bf16", "q8", "q4"] as const;
@@ -21,9 +21,15 @@ export const kvName = (type: KvType): Exclude<KvChoice, "auto"> => NAMES[type];
 /** Head sizes of ONNX Runtime's GroupQueryAttention are multiples of this. */
 const HEAD_MULTIPLE = 8;
 
-/** What keys and values are kept in where that is no problem. "auto": the type of the activations. */
-export const resolveKv = (asked: KvChoice, { precision }: KvSetting): KvType =>
-  asked === "q8" || asked === "q4" ? asked : activationsOf(precision);
+/**
+ * What keys and values are kept in where that is no problem. "auto": 8 bits on a CPU where the weights have no more, if the
+ * head size allows it, else the type of the activations.
+ */
+export function resolveKv(asked: KvChoice, { precision, device, headDim }: KvSetting): KvType {
+  if (asked === "q8" || asked === "q4") return asked;
+  const isCoded = asked === "auto" && device === "cpu" && inFewBits(precision) && headDim % HEAD_MULTIPLE === 0;
+  return isCoded ? "q8" : activationsOf(precision);
+}
 
 /** Why keys and values cannot be kept as asked, with the remedy; null: they can. */
 export function kvProblem(asked: KvChoice, { precision, device, headDim }: KvSetting): string | null {

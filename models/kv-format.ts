@@ -33,6 +33,14 @@ export const kvBytes = (type: KvType, headDim: number): number =>
 /** The smallest and the largest code. */
 export const codeLimits = ({ bits }: KvFormat): readonly [number, number] => (bits === 8 ? [-128, 127] : [-8, 7]);
 
+/** Of each byte of a cache's elements, as unsigned, how many of its codes are the smallest or the largest there is. */
+export function codesAtEnds(type: "q8" | "q4"): Uint8Array {
+  const isEnd = (code: number): number => (code === 0 || code === 15 ? 1 : 0);
+  return Uint8Array.from({ length: 256 }, (_, byte) =>
+    type === "q8" ? Number(byte === 127 || byte === 128) : isEnd(byte & 15) + isEnd(byte >> 4),
+  );
+}
+
 /** What a code of each channel stands for, [kvHeads * headDim]. */
 export function kvScales(format: KvFormat, of: keyof KvRanges, layer: number): Float32Array {
   const ranges = format.ranges[of][layer];

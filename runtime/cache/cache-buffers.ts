@@ -1,5 +1,5 @@
 import { turnsSinks } from "../../models/attention.js";
-import { isQuantised, type KvType, kvElement, kvWidth } from "../../models/kv-format.js";
+import { codesAtEnds, isQuantised, type KvType, kvElement, kvWidth } from "../../models/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
 import { checkRoom } from "../ort/available-memory.js";
 import type { Device } from "../ort/device.js";
@@ -39,6 +39,7 @@ export class CacheBuffers implements Disposable {
   readonly #sinkElement: ElementType;
   /** Elements that a head's key or value takes. */
   readonly #width: number;
+  readonly #atEnds: Uint8Array | null;
 
   constructor(
     readonly shape: ModelShape,
@@ -49,6 +50,7 @@ export class CacheBuffers implements Disposable {
     this.#element = kvElement(kv);
     this.#sinkElement = isQuantised(kv) ? "float32" : kv;
     this.#width = kvWidth(kv, shape.headDim);
+    this.#atEnds = isQuantised(kv) ? codesAtEnds(kv) : null;
     this.size = { rows: 0, slots: shape.geometries.map(() => 0) };
     const turned = shape.geometries.filter((geometry) => turnsSinks(geometry, sinks));
     const ofLayers = 2 * shape.layerGeometries.length;
@@ -122,6 +124,31 @@ export class CacheBuffers implements Disposable {
       for (const buffer of [this.keys[layer], this.values[layer]])
         for (let head = 0; head < this.shape.kvHeads; head++)
           buffer?.fill(0, ((row * this.shape.kvHeads + head) * slots + slot) * width, width);
+  }
+
+  /** Codes in a slot of a row, of all layers of a geometry, that stand at an end of their range; 0 where there are no codes. */
+  saturatedIn(row: number, geometry: number, slot: number): number {
+    const [width, slots, table] = [this.#width, this.size.slots[geometry] ?? 0, this.#atEnds];
+    if (table === null) return 0;
+    let count = 0;
+    for (const layer of this.#layersOf(geometry))
+      for (const buffer of [this.keys[layer], this.values[layer]])
+        for (let head = 0; head < this.shape.kvHeads; head++)
+          count += buffer?.tally(table, ((row * this.shape.kvHeads + head) * slots + slot) * width, width) ?? 0;
+    return count;
+  }
+
+  /** The same of the first tokens of a chunk, in all layers. */
+  saturatedOf({ keys, values }: ChunkKeyValues, tokens: number): number {
+    const table = this.#atEnds;
+    if (table === null) return 0;
+    let count = 0;
+    for (const part of [...keys, ...values]) {
+      const stride = (part.shape[2] ?? 0) * this.#width;
+      for (let head = 0; head < this.shape.kvHeads; head++)
+        count += part.tally(table, head * stride, tokens * this.#width);
+    }
+    return count;
   }
 
   /** Copies a slot of a row to another one in the layers of a geometry. */

@@ -42,6 +42,7 @@ export class LambdaCache implements Disposable {
   readonly #buffers: CacheBuffers;
   readonly #growth: Growth;
   #rows: Row[] = [];
+  #saturated = 0;
 
   constructor(
     readonly shape: ModelShape,
@@ -71,6 +72,11 @@ export class LambdaCache implements Disposable {
   /** Per geometry: unrotated keys of the starting tokens, [rows, its layers * kvHeads, sinks, headDim]; null where none are turned. */
   get sinkKeys(): readonly (Tensor | null)[] {
     return this.#buffers.sinkKeys;
+  }
+
+  /** Codes of tokens written so far that stand at an end of their range: what they stand for may have been beyond it. */
+  get saturated(): number {
+    return this.#saturated;
   }
 
   /** Changes whenever the buffers are replaced, so that what was bound to them is bound anew. */
@@ -201,6 +207,8 @@ export class LambdaCache implements Disposable {
   /** Counts a token that a decode step has written in place. */
   advance(row: number): void {
     const own = this.#row(row);
+    for (const [geometry, ring] of own.rings.entries())
+      this.#saturated += this.#buffers.saturatedIn(row, geometry, ring.writtenTo(own.count));
     own.count++;
     own.appended = true;
     own.scribbled = false;
@@ -238,6 +246,7 @@ export class LambdaCache implements Disposable {
     const { window, rings, count: start } = own;
     if (tokens > window) throw new RangeError(`a chunk of ${tokens} tokens does not fit into a window of ${window}`);
     this.#storeSinks(row, chunk.rawKeys, tokens);
+    this.#saturated += this.#buffers.saturatedOf(chunk, tokens);
     for (const [geometry, ring] of rings.entries()) {
       // A chunk may be longer than a trained window. Then only its last tokens are kept.
       for (let done = Math.max(0, tokens - ring.kept(tokens)); done < tokens; ) {

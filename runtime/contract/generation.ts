@@ -203,6 +203,13 @@ export interface ChatPrompt {
   readonly turnEndIds: readonly number[];
 }
 
+export interface EngineCounts {
+  /** Bytes of keys and values that are kept for prompts that begin alike. */
+  readonly prefixBytes: number;
+  /** Keys and values of all texts so far whose codes stand at an end of their range: these may have been beyond it. */
+  readonly saturated: number;
+}
+
 /** A loaded model that generates. Implemented by `LocalEngine`; the server knows only this. */
 export interface Engine {
   readonly card: ModelCard;
@@ -238,8 +245,7 @@ export interface Engine {
   readonly failure: string | null;
   /** Sequences running and waiting. */
   load(): { running: number; waiting: number };
-  /** Bytes of keys and values that are kept for prompts that begin alike. */
-  readonly prefixBytes: number;
+  readonly counts: EngineCounts;
   /** Stops taking requests; resolves when the last one has ended. */
   drain(): Promise<void>;
   /** Ends everything now; running requests end with ShuttingDown. */

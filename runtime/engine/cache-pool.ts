@@ -17,6 +17,8 @@ export type CacheKind = "shared" | "edited" | "retrieving" | "full";
 export class CachePool implements Disposable {
   readonly #caches = new Map<string, LambdaCache>();
   readonly #owners = new Map<LambdaCache, Sequence[]>();
+  /** As of `saturated`, in caches that are closed. */
+  #saturatedBefore = 0;
 
   /**
    * @param geometry the server's: the largest window of a row that does not keep all keys
@@ -87,6 +89,11 @@ export class CachePool implements Disposable {
     return [...this.#caches.values(), ...archives].reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
+  /** Keys and values of all texts so far whose codes stand at an end of their range. */
+  get saturated(): number {
+    return [...this.#caches.values()].reduce((sum, { saturated }) => sum + saturated, this.#saturatedBefore);
+  }
+
   [Symbol.dispose](): void {
     for (const cache of [...this.#caches.values()]) this.#close(cache);
   }
@@ -118,6 +125,7 @@ export class CachePool implements Disposable {
   #close(cache: LambdaCache): void {
     for (const [key, each] of this.#caches) if (each === cache) this.#caches.delete(key);
     this.#owners.delete(cache);
+    this.#saturatedBefore += cache.saturated;
     this.runner.closeCache(cache);
   }
 }

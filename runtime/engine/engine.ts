@@ -6,7 +6,14 @@ import { type ChatTemplate, type ModelSource, openModelSource } from "../../mode
 import { archivedAtOnce } from "../cache/retrieval.js";
 import { DeviceLost, InvalidRequest, QueueFull, SetupError, ShuttingDown } from "../contract/errors.js";
 import type { FeatureDescription } from "../contract/features.js";
-import type { ChatPrompt, Engine, GenerationEvent, ModelCard, SequenceRequest } from "../contract/generation.js";
+import type {
+  ChatPrompt,
+  Engine,
+  EngineCounts,
+  GenerationEvent,
+  ModelCard,
+  SequenceRequest,
+} from "../contract/generation.js";
 import { Chat } from "../prompts/chat.js";
 import { Encoder } from "../prompts/encoder.js";
 import { tokenText } from "../sampling/detokenizer.js";
@@ -32,7 +39,7 @@ export class LocalEngine implements Engine {
   /** Tokens that the archives of all requests may come to hold at once. */
   #archived = 0;
   #requests = 0;
-  #prefixBytes = 0;
+  #counts: EngineCounts = { prefixBytes: 0, saturated: 0 };
   #draining = false;
   #drained: (() => void)[] = [];
   #closed: Promise<void> | undefined;
@@ -48,7 +55,7 @@ export class LocalEngine implements Engine {
   ) {
     worker.on("message", (message: EngineReport) => {
       if (message.type === "lost") this.#break(new DeviceLost(message.message));
-      if (message.type === "prefixes") this.#prefixBytes = message.bytes;
+      if (message.type === "counts") this.#counts = message.counts;
       if (message.type === "events")
         for (const { request, events } of message.outbox) this.#streams.get(request)?.push(events);
       if (message.type !== "description" && message.type !== "not-described") return;
@@ -189,8 +196,8 @@ export class LocalEngine implements Engine {
     return { running, waiting: this.#outstanding - running };
   }
 
-  get prefixBytes(): number {
-    return this.#prefixBytes;
+  get counts(): EngineCounts {
+    return this.#counts;
   }
 
   async drain(): Promise<void> {

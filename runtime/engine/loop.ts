@@ -65,7 +65,7 @@ export class EngineLoop implements Disposable {
     this.#runner = new StepRunner(runner, options.saes, this.#caches);
     this.#candidates = new Candidates(runner.model.shape.vocabSize);
     this.#prefixes = new PrefixStore(options.prefixBytes ?? 0);
-    this.#identity = modelIdentity(runner.model, options.window);
+    this.#identity = modelIdentity(runner.model, options.window, runner.kvFormat);
   }
 
   /** Queues the sequences of a request. */
@@ -123,6 +123,11 @@ export class EngineLoop implements Disposable {
   /** Bytes of keys and values that are kept for prompts that begin alike. */
   get prefixBytes(): number {
     return this.#prefixes.bytes;
+  }
+
+  /** Keys and values of all texts so far whose codes stand at an end of their range; 0 where they are floats. */
+  get saturated(): number {
+    return this.#caches.saturated;
   }
 
   /** Bytes of keys and values of texts, archives and parked rows included. */

@@ -3,7 +3,7 @@ import type { TokenBytesData } from "../../models/tokenizer/token-bytes.js";
 import type { AskedPrecision } from "../../models/weights/block-format.js";
 import type { DeviceChoice } from "../contract/device-choice.js";
 import type { FeatureDescription } from "../contract/features.js";
-import type { ModelCard, SequenceRequest } from "../contract/generation.js";
+import type { EngineCounts, ModelCard, SequenceRequest } from "../contract/generation.js";
 import type { SaeChoice } from "../saes/attached-saes.js";
 import type { Outbox } from "./requests.js";
 import type { Fault } from "./thread-fault.js";
@@ -76,5 +76,5 @@ export type EngineReport =
   | { readonly type: "not-described"; readonly request: number; readonly fault: Fault }
   /** What a step has brought for the requests it served. */
   | { readonly type: "events"; readonly outbox: Outbox }
-  /** Bytes that are kept for prompts that begin alike, when they have changed. */
-  | { readonly type: "prefixes"; readonly bytes: number };
+  /** Sent when one of them has changed. */
+  | { readonly type: "counts"; readonly counts: EngineCounts };

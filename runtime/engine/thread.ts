@@ -12,7 +12,7 @@ import { archivedBytes, retrievingLayers } from "../cache/archive.js";
 import { formOfEightBits } from "../calibration/eight-bits.js";
 import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "../contract/default-geometry.js";
 import { DeviceLost, OutOfMemory, SetupError } from "../contract/errors.js";
-import type { ModelCard } from "../contract/generation.js";
+import type { EngineCounts, ModelCard } from "../contract/generation.js";
 import { Runner } from "../graphs/runner.js";
 import { CPU, type Device } from "../ort/device.js";
 import { gpuFailure } from "../ort/gpu-failure.js";
@@ -183,7 +183,7 @@ function folderNames(folder: string): string[] {
 
 function listen(loop: EngineLoop, runner: Runner, saes: AttachedSaes, stallTimeoutMs: number): void {
   let stepping = false;
-  let prefixBytes = 0;
+  let counts: EngineCounts = { prefixBytes: 0, saturated: 0 };
   /** Whatever is done when the GPU is lost, everybody is told. */
   const guarded = (work: () => void): void => {
     try {
@@ -199,8 +199,11 @@ function listen(loop: EngineLoop, runner: Runner, saes: AttachedSaes, stallTimeo
   const step = (): void =>
     guarded(() => {
       stepping = loop.step();
-      if (loop.prefixBytes !== prefixBytes) report({ type: "prefixes", bytes: loop.prefixBytes });
-      prefixBytes = loop.prefixBytes;
+      const { prefixBytes, saturated } = loop;
+      if (prefixBytes !== counts.prefixBytes || saturated !== counts.saturated) {
+        counts = { prefixBytes, saturated };
+        report({ type: "counts", counts });
+      }
       if (stepping) setImmediate(step);
     });
   const wake = (): void => {

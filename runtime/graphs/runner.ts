@@ -47,7 +47,8 @@ export class Runner implements Disposable {
   readonly #prefill = new Map<string, PrefillGraph>();
   #lens: LensGraph | undefined;
   readonly #taps: ReadonlySet<HookName>;
-  readonly #kv: KvFormat | null;
+  /** How keys and values are kept as integers; null: as the activations are. */
+  readonly kvFormat: KvFormat | null;
 
   constructor(
     readonly model: CompiledModel,
@@ -55,7 +56,7 @@ export class Runner implements Disposable {
   ) {
     const { window, threads, spin = true, device = CPU, replays = false, taps = new Set(), cuttingSaes = [] } = options;
     this.#taps = taps;
-    this.#kv = options.kv ?? null;
+    this.kvFormat = options.kv ?? null;
     this.#resources = {
       model,
       device,
@@ -94,7 +95,7 @@ export class Runner implements Disposable {
 
   /** What keys and values are kept in. */
   get kv(): KvType {
-    return kvType(this.#kv, this.model.activations);
+    return kvType(this.kvFormat, this.model.activations);
   }
 
   get device(): Device {
@@ -228,12 +229,15 @@ export class Runner implements Disposable {
 
   #decodeGraph(sinks: number, edited: boolean, retrieval = false): DecodeGraph {
     const make = () =>
-      new DecodeGraph(this.#resources, this.model.decode({ sinks, retrieval, kv: this.#kv, ...this.#hooks(edited) }));
+      new DecodeGraph(
+        this.#resources,
+        this.model.decode({ sinks, retrieval, kv: this.kvFormat, ...this.#hooks(edited) }),
+      );
     return remembered(this.#decode, `${sinks}${edited}${retrieval}`, make);
   }
 
   #prefillGraph(sinks: number, far: boolean, edited: boolean, retrieval = false): PrefillGraph {
-    const choice = { sinks, far, retrieval, kv: this.#kv, ...this.#hooks(edited) };
+    const choice = { sinks, far, retrieval, kv: this.kvFormat, ...this.#hooks(edited) };
     const make = () => new PrefillGraph(this.#resources, this.model.prefill(choice));
     return remembered(this.#prefill, `${sinks}${far}${edited}${retrieval}`, make);
   }

@@ -178,6 +178,21 @@ export class Tensor implements Disposable {
     copyRows(to, from, length * width, count);
   }
 
+  /**
+   * Sums what a table of 256 entries says of each byte of `count` elements from `offset` on, which are 8-bit integers in the
+   * host's memory.
+   */
+  tally(table: Uint8Array, offset: number, count: number): number {
+    this.#checkRange(offset, count);
+    const elements = this.#elements();
+    if (elements.BYTES_PER_ELEMENT !== 1 || this.#memory !== null)
+      throw new TypeError(`${this.#name} has no bytes to count`);
+    const bytes = bytesOf(elements);
+    let sum = 0;
+    for (let i = offset; i < offset + count; i++) sum += table[bytes[i]!]!;
+    return sum;
+  }
+
   /** The same within this tensor, where stretches may be many and short. */
   copyWithin(stretches: Stretches): void {
     if (this.#memory !== null || this.bytes > constants.MAX_LENGTH) {

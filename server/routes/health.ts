@@ -5,19 +5,21 @@ import type { TraceLoad } from "../traces/trace-server.js";
 
 /**
  * GET /health: 200 while requests are taken, 503 while the server drains, or once a model's engine has failed (then with the
- * reasons); sequences of all models, the bytes of prompts that are kept, trace sockets and the bytes that wait for their readers, and the memory of the process
- * (rss: resident, in bytes).
+ * reasons); sequences of all models, trace sockets and the bytes that wait for their readers, how many keys and values stand at an
+ * end of what 8 or 4 bits hold of them, the memory of the process (rss: resident, in bytes) and what of it is kept of prompts.
  */
 export function health(models: ModelRegistry, isDraining: () => boolean, traceLoad?: () => TraceLoad): Hono<AppEnv> {
   return new Hono<AppEnv>().get("/health", (c) => {
     let running = 0;
     let waiting = 0;
     let prefixes = 0;
+    let saturated = 0;
     for (const engine of models.engines()) {
       const load = engine.load();
       running += load.running;
       waiting += load.waiting;
-      prefixes += engine.prefixBytes;
+      prefixes += engine.counts.prefixBytes;
+      saturated += engine.counts.saturated;
     }
     const draining = isDraining();
     const traces = traceLoad?.();
@@ -25,7 +27,15 @@ export function health(models: ModelRegistry, isDraining: () => boolean, traceLo
     const memory = { rss: process.memoryUsage.rss(), prefixes };
     const failures = models.engines().flatMap(({ failure }) => failure ?? []);
     const status = failures.length > 0 ? "failed" : draining ? "draining" : "ok";
-    const body = { status, ...(failures.length > 0 ? { failures } : {}), running, waiting, ...sockets, memory };
+    const body = {
+      status,
+      ...(failures.length > 0 ? { failures } : {}),
+      running,
+      waiting,
+      ...sockets,
+      memory,
+      saturated,
+    };
     return c.json(body, status === "ok" ? 200 : 503);
   });
 }

@@ -5,9 +5,16 @@ import { PRECISIONS } from "../../models/weights/block-format.js";
 const setting = { precision: "f32", device: "cpu", headDim: 64 } as const;
 
 describe("what keys and values are kept in", () => {
-  it("is by itself what the activations are in", () => {
-    for (const precision of ["f32", "int8", "q8-block", "q4"] as const)
-      expect(resolveKv("auto", { ...setting, precision })).toBe("float32");
+  it("is by itself 8 bits where weights have no more, on a CPU, for heads that its kernel takes", () => {
+    for (const precision of ["int8", "q8-block", "q4"] as const) {
+      expect(resolveKv("auto", { ...setting, precision })).toBe("q8");
+      expect(resolveKv("auto", { ...setting, precision, headDim: 20 })).toBe("float32");
+      expect(resolveKv("auto", { ...setting, precision, device: "cuda" })).toBe("float32");
+    }
+  });
+
+  it("is else by itself what the activations are in", () => {
+    expect(resolveKv("auto", { ...setting, precision: "f32" })).toBe("float32");
     expect(resolveKv("auto", { ...setting, precision: "f16" })).toBe("float16");
     expect(resolveKv("auto", { ...setting, precision: "bf16", device: "cuda" })).toBe("bfloat16");
   });

@@ -21,8 +21,8 @@ export function countedEngine(engine: Engine): { readonly engine: Engine; readon
       return engine.failure;
     },
     load: () => engine.load(),
-    get prefixBytes() {
-      return engine.prefixBytes;
+    get counts() {
+      return engine.counts;
     },
     drain: () => engine.drain(),
     close: () => engine.close(),

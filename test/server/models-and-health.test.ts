@@ -95,7 +95,7 @@ describe("GET /health", () => {
     const busy = await app.request("/health");
     expect([busy.status, await busy.json()]).toEqual([
       200,
-      { status: "ok", running: 3, waiting: 0, memory: { rss: expect.any(Number), prefixes: 0 } },
+      { status: "ok", running: 3, waiting: 0, memory: { rss: expect.any(Number), prefixes: 0 }, saturated: 0 },
     ]);
     await stream.body?.cancel();
     draining = true;

@@ -119,7 +119,7 @@ export function scriptedEngine({ card = {}, script = words, room = 1000 }: Scrip
     describeFeature: async (sae, feature, top) => description(engine.card, sae, feature, top),
     failure: null,
     load: () => ({ running, waiting: 0 }),
-    prefixBytes: 0,
+    counts: { prefixBytes: 0, saturated: 0 },
     async drain() {
       draining = true;
     },

@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import { afterAll, expect, it } from "vitest";
-import { compileModel } from "../../../models/compile.js";
 import type { GenerationEvent, SequenceRequest } from "../../../runtime/contract/generation.js";
 import { eventCredit } from "../../../runtime/engine/event-credit.js";
 import { EngineLoop } from "../../../runtime/engine/loop.js";
-import { Runner } from "../../../runtime/graphs/runner.js";
+import type { Runner } from "../../../runtime/graphs/runner.js";
 import { AttachedSaes } from "../../../runtime/saes/attached-saes.js";
 import { goldenFolder, goldenIds } from "../../golden-tensors.js";
+import { codedRunner } from "../graphs/coded-runner.js";
 import { idsOf, sequenceRequest } from "./requests.js";
 
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
@@ -57,11 +57,18 @@ function generated(runner: Runner, requests: readonly SequenceRequest[]): Genera
   return events;
 }
 
-it.each(["f32", "q8-block", "int8", "q4"] as const)(
-  "greedy and seeded texts in %s are alone what they are among others",
-  async (precision) => {
-    const model = await compileModel({ path: goldenFolder("lm-infinite"), precision, cacheRoot });
-    using runner = new Runner(model, { window: 32, threads: 1 });
+it.each([
+  ["f32", null],
+  ["q8-block", null],
+  ["q8-block", 8],
+  ["int8", 8],
+  ["q4", 4],
+] as const)(
+  "greedy and seeded texts in %s, with keys and values of %s bits, are alone what they are among others",
+  async (precision, bits) => {
+    const source = { path: goldenFolder("lm-infinite"), precision, cacheRoot };
+    const { runner: opened } = await codedRunner(source, bits, { window: 32, threads: 1 });
+    using runner = opened;
     const requests = randomRequests(precision.length + 7);
     const among = generated(runner, requests);
     for (const [i, request] of requests.entries()) {

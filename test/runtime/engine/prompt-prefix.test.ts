@@ -2,14 +2,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it, vi } from "vitest";
-import { compileModel } from "../../../models/compile.js";
 import type { Precision } from "../../../models/weights/block-format.js";
 import type { GenerationEvent } from "../../../runtime/contract/generation.js";
 import { eventCredit } from "../../../runtime/engine/event-credit.js";
 import { EngineLoop } from "../../../runtime/engine/loop.js";
-import { Runner } from "../../../runtime/graphs/runner.js";
+import type { Runner } from "../../../runtime/graphs/runner.js";
 import { AttachedSaes } from "../../../runtime/saes/attached-saes.js";
 import { goldenFolder } from "../../golden-tensors.js";
+import { codedRunner, type KvBits } from "../graphs/coded-runner.js";
 import { type Asked, idsOf, ofKind, sequenceRequest } from "./requests.js";
 
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
@@ -91,9 +91,9 @@ const cachedOf = (events: readonly GenerationEvent[], index = 0): number | undef
 const told = (events: readonly GenerationEvent[]): GenerationEvent[] =>
   events.map((event) => (event.type === "end" ? { ...event, cachedTokens: 0 } : event));
 
-async function open(name: string, window: number, precision: Precision = "f32"): Promise<Runner> {
-  const model = await compileModel({ path: goldenFolder(name), precision, cacheRoot });
-  return new Runner(model, { window, threads: 1 });
+async function open(name: string, window: number, precision: Precision = "f32", bits: KvBits = null): Promise<Runner> {
+  const source = { path: goldenFolder(name), precision, cacheRoot };
+  return (await codedRunner(source, bits, { window, threads: 1 })).runner;
 }
 
 /** The same in an engine that keeps nothing. */
@@ -104,18 +104,23 @@ function anew(runner: Runner, served: Served, asked: Asked) {
 
 const seeded = { ...sequenceRequest({}).sampling, temperature: 1, seed: 5 };
 
-describe.each<[string, Served, Precision]>([
+describe.each<[string, Served, Precision, KvBits?]>([
   ["lm-infinite", { window: 32, sinks: 4 }, "f32"],
   ["lm-infinite", { window: 160, sinks: 70 }, "q8-block"],
   ["lm-infinite", { window: 160, sinks: 10 }, "int8"],
   ["lm-infinite", { window: 45, sinks: 0 }, "q4"],
+  // A chunk as long as the window, of which a row keeps one token fewer.
+  ["lm-infinite", { window: 64, sinks: 0 }, "f32", 8],
+  ["lm-infinite", { window: 65, sinks: 0 }, "f32", 8],
+  ["lm-infinite", { window: 160, sinks: 10 }, "int8", 8],
+  ["architectures/mistral", { window: 100, sinks: 4 }, "f32", 4],
   ["lm-infinite-alibi", { window: 96, sinks: 4 }, "f32"],
   ["architectures/gemma3_text", { window: 100, sinks: 4 }, "f32"],
   ["architectures/mistral", { window: 100, sinks: 4 }, "f32"],
   ["architectures/phi3_longrope", { window: 128, sinks: 10 }, "f32"],
-])("%s, %j, in %s", (name, served, precision) => {
+])("%s, %j, in %s, keys and values of %s bits", (name, served, precision, bits) => {
   it("texts and log-probabilities are, to the last bit, those of a prompt that is read anew", async () => {
-    using runner = await open(name, served.window, precision);
+    using runner = await open(name, served.window, precision, bits);
     using client = new Client(runner, served);
     client.ask({ prompt: text(0, 0, 400) });
     let cached = 0;

@@ -2,9 +2,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import type { KvRanges } from "../../../models/kv-ranges.js";
 import { Archive } from "../../../runtime/cache/archive.js";
 import type { LambdaGeometry } from "../../../runtime/cache/lambda-cache.js";
-import type { Runner } from "../../../runtime/graphs/runner.js";
+import { openKvRanges } from "../../../runtime/calibration/open-kv-ranges.js";
+import { Runner } from "../../../runtime/graphs/runner.js";
 import { goldenFolder } from "../../golden-tensors.js";
 import { codedRunner, type KvBits } from "./coded-runner.js";
 
@@ -85,6 +87,38 @@ it("a cache of 8 bits takes a quarter of the bytes, and one of 4 bits an eighth,
   const startingKeys = layers * kvHeads * headDim * 2 * 4;
   expect(eight - startingKeys).toBe((whole - startingKeys) / 4);
   expect(four - startingKeys).toBe((whole - startingKeys) / 8);
+});
+
+it("what lies beyond its range is limited and counted, in chunks and in steps", async () => {
+  using plain = await open("lm-infinite", null);
+  const ranges = openKvRanges(plain.model, { ids: null, threads: 1 });
+  const narrow = (of: readonly Float32Array[]) => of.map((layer) => layer.map((range) => range / 20));
+  const counted = (bits: 8 | 4, { keys, values }: KvRanges) => {
+    using runner = new Runner(plain.model, { window: 24, threads: 1, kv: { bits, ranges: { keys, values } } });
+    const cache = runner.openCache(LAMBDA);
+    const row = cache.allocate();
+    const logits = runner.prefill(cache, row, IDS.slice(0, 20), [19]);
+    const ofChunk = cache.saturated;
+    for (const id of IDS.slice(20, 60)) runner.decode(cache, row, [id]);
+    const found = { finite: logits.every(Number.isFinite), ofChunk, ofSteps: cache.saturated - ofChunk };
+    runner.closeCache(cache);
+    return found;
+  };
+  const { layers, kvHeads, headDim } = plain.model.shape;
+  const codes = (tokens: number) => 2 * layers * kvHeads * headDim * tokens;
+  for (const bits of [8, 4] as const) {
+    expect(counted(bits, ranges)).toEqual({ finite: true, ofChunk: 0, ofSteps: 0 });
+    const { finite, ofChunk, ofSteps } = counted(bits, { keys: narrow(ranges.keys), values: narrow(ranges.values) });
+    expect(finite).toBe(true);
+    // Ranges a sixteenth of the largest value seen: more than half of what a random model makes lies beyond.
+    for (const [count, tokens] of [
+      [ofChunk, 20],
+      [ofSteps, 40],
+    ] as const) {
+      expect(count).toBeGreaterThan(codes(tokens) / 2);
+      expect(count).toBeLessThan(codes(tokens));
+    }
+  }
 });
 
 describe("a text that retrieves", () => {
