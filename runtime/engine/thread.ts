@@ -10,6 +10,7 @@ import { TokenBytes } from "../../models/tokenizer/token-bytes.js";
 import { precisionProblem } from "../../models/weights/block-format.js";
 import { archivedBytes, retrievingLayers } from "../cache/archive.js";
 import { formOfEightBits } from "../calibration/eight-bits.js";
+import { integerProblem } from "../calibration/integer-loss.js";
 import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "../contract/default-geometry.js";
 import { DeviceLost, OutOfMemory, SetupError } from "../contract/errors.js";
 import type { EngineCounts, ModelCard } from "../contract/generation.js";
@@ -71,15 +72,24 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     : undefined;
   const first = await command;
   if (first.type !== "tokenizer") return; // the model's tokenizer cannot be used
-  const model = await compileModel({
-    path,
-    precision: asked.precision,
-    device: kind,
-    bfloat16: device.bfloat16,
-    eightBits,
-    cacheRoot,
-    onProgress,
-  });
+  const compile = (form: typeof eightBits) =>
+    compileModel({
+      path,
+      precision: asked.precision,
+      device: kind,
+      bfloat16: device.bfloat16,
+      eightBits: form,
+      cacheRoot,
+      onProgress,
+    });
+  let model = await compile(eightBits);
+  if (asked.precision === "q8" && model.precision === "int8") {
+    const problem = await integerProblem(model, () => compile("q8-block"), first.calibration, { threads: most, spin });
+    if (problem !== null) {
+      report({ type: "notice", line: `${path}: ${problem}: it runs in q8-block.` });
+      model = await compile("q8-block");
+    }
+  }
   for (const sentence of model.notices) report({ type: "notice", line: `${path}: ${sentence}.` });
   const { shape, generation } = model;
   const window = asked.window ?? Math.min(shape.trainedLength, LARGEST_DEFAULT_WINDOW);
