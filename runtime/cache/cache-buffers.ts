@@ -126,41 +126,27 @@ export class CacheBuffers implements Disposable {
           buffer?.fill(0, ((row * this.shape.kvHeads + head) * slots + slot) * width, width);
   }
 
-  /** Codes in a slot of a row, of all layers of a geometry, that stand at an end of their range; 0 where there are no codes. */
-  saturatedIn(row: number, geometry: number, slot: number): number {
+  /** Codes in slots [slot, slot + length) of a row, in the layers of a geometry, that stand at an end of their range. */
+  saturatedIn(row: number, geometry: number, slot: number, length: number): number {
     const [width, slots, table] = [this.#width, this.size.slots[geometry] ?? 0, this.#atEnds];
     if (table === null) return 0;
-    let count = 0;
+    const { kvHeads } = this.shape;
+    const first = (row * kvHeads * slots + slot) * width;
+    let sum = 0;
     for (const layer of this.#layersOf(geometry))
-      for (const buffer of [this.keys[layer], this.values[layer]])
-        for (let head = 0; head < this.shape.kvHeads; head++)
-          count += buffer?.tally(table, ((row * this.shape.kvHeads + head) * slots + slot) * width, width) ?? 0;
-    return count;
-  }
-
-  /** The same of the first tokens of a chunk, in all layers. */
-  saturatedOf({ keys, values }: ChunkKeyValues, tokens: number): number {
-    const table = this.#atEnds;
-    if (table === null) return 0;
-    let count = 0;
-    for (const part of [...keys, ...values]) {
-      const stride = (part.shape[2] ?? 0) * this.#width;
-      for (let head = 0; head < this.shape.kvHeads; head++)
-        count += part.tally(table, head * stride, tokens * this.#width);
-    }
-    return count;
+      for (const buffer of [this.keys, this.values])
+        sum += buffer[layer]!.tally(table, kvHeads, length * width, slots * width, first);
+    return sum;
   }
 
   /** Copies a slot of a row to another one in the layers of a geometry. */
   copySlot(row: number, geometry: number, from: number, to: number): void {
     const { kvHeads } = this.shape;
     const [width, slots] = [this.#width, this.size.slots[geometry] ?? 0];
-    const stride = slots * width;
-    const first = row * kvHeads * stride;
-    const heads = { count: kvHeads, length: width, sourceStride: stride, stride };
+    const first = row * kvHeads * slots * width;
     for (const layer of this.#layersOf(geometry))
-      for (const buffer of [this.keys[layer], this.values[layer]])
-        buffer?.copyWithin({ ...heads, sourceOffset: first + from * width, offset: first + to * width });
+      for (const buffer of [this.keys, this.values])
+        buffer[layer]!.moveStretches(kvHeads, width, slots * width, first + from * width, first + to * width);
   }
 
   /** Copies tokens [from, from + length) of a chunk to slots [slot, slot + length) of a row in the layers of a geometry. */

@@ -21,11 +21,16 @@ interface Row {
   count: number;
   /** The newest token was appended, and stands where the next one will where the row is full. */
   appended: boolean;
+  /** Tokens whose codes have been looked at. */
+  seen: number;
   /** Tokens that room has been made for. */
   reserved: number;
   /** The slot of the row's next token may hold what a run wrote there for a token that the row did not keep. */
   scribbled: boolean;
 }
+
+/** Codes are looked at when so many tokens have some. */
+const LOOK = 32;
 
 /** A cache shrinks when it has so many times the bytes that its rows need. */
 const WORTH_SHRINKING = 4;
@@ -74,7 +79,10 @@ export class LambdaCache implements Disposable {
     return this.#buffers.sinkKeys;
   }
 
-  /** Codes of tokens written so far that stand at an end of their range: what they stand for may have been beyond it. */
+  /**
+   * Codes of tokens that stand at an end of their range, because what they stand for may have been beyond it. Those of a
+   * row's last tokens are counted some steps later, or with its release.
+   */
   get saturated(): number {
     return this.#saturated;
   }
@@ -142,6 +150,7 @@ export class LambdaCache implements Disposable {
       rings: this.#rings(window),
       count: 0,
       appended: false,
+      seen: 0,
       reserved: 1,
       scribbled: false,
     });
@@ -158,7 +167,8 @@ export class LambdaCache implements Disposable {
 
   /** Gives a row back; the last row takes its place, and its old number is returned (or undefined if nothing moved). */
   release(row: number): number | undefined {
-    this.#row(row);
+    this.settle(row);
+    this.#look(row);
     const last = this.#rows.length - 1;
     if (row !== last) {
       this.#buffers.copyRow(last, row);
@@ -202,13 +212,12 @@ export class LambdaCache implements Disposable {
       if (from !== to) this.#buffers.copySlot(row, geometry, from, to);
     }
     own.appended = false;
+    if (own.count - own.seen >= LOOK) this.#look(row);
   }
 
   /** Counts a token that a decode step has written in place. */
   advance(row: number): void {
     const own = this.#row(row);
-    for (const [geometry, ring] of own.rings.entries())
-      this.#saturated += this.#buffers.saturatedIn(row, geometry, ring.writtenTo(own.count));
     own.count++;
     own.appended = true;
     own.scribbled = false;
@@ -218,6 +227,7 @@ export class LambdaCache implements Disposable {
   adopt(row: number, count: number): void {
     const own = this.#row(row);
     own.count = count;
+    own.seen = count;
     own.appended = false;
     own.scribbled = false;
   }
@@ -246,7 +256,6 @@ export class LambdaCache implements Disposable {
     const { window, rings, count: start } = own;
     if (tokens > window) throw new RangeError(`a chunk of ${tokens} tokens does not fit into a window of ${window}`);
     this.#storeSinks(row, chunk.rawKeys, tokens);
-    this.#saturated += this.#buffers.saturatedOf(chunk, tokens);
     for (const [geometry, ring] of rings.entries()) {
       // A chunk may be longer than a trained window. Then only its last tokens are kept.
       for (let done = Math.max(0, tokens - ring.kept(tokens)); done < tokens; ) {
@@ -256,6 +265,7 @@ export class LambdaCache implements Disposable {
       }
     }
     own.count = start + tokens;
+    this.#look(row);
   }
 
   [Symbol.dispose](): void {
@@ -273,6 +283,21 @@ export class LambdaCache implements Disposable {
     return this.shape.geometries.map(
       (geometry) => new Ring(geometry, { window, sinks: this.sinks }, isQuantised(this.kv)),
     );
+  }
+
+  /** Counts the codes at an end of their range of tokens that nobody has looked at, as far as the row still has them. */
+  #look(row: number): void {
+    const own = this.#row(row);
+    if (!isQuantised(this.kv)) return;
+    for (const [geometry, ring] of own.rings.entries()) {
+      const since = own.count - own.seen;
+      for (let token = own.count - Math.min(since, ring.kept(since)); token < own.count; ) {
+        const length = Math.min(own.count - token, ring.together(token));
+        this.#saturated += this.#buffers.saturatedIn(row, geometry, ring.slotOf(token), length);
+        token += length;
+      }
+    }
+    own.seen = own.count;
   }
 
   #storeSinks(row: number, rawKeys: RawKeys, tokens: number): void {

@@ -179,37 +179,31 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * Sums what a table of 256 entries says of each byte of `count` elements from `offset` on, which are 8-bit integers in the
-   * host's memory.
+   * Copies `count` stretches of `length` elements, `stride` apart, from element `source` on to element `target` on. For many
+   * short ones in the host's memory it takes a fraction of the time of `copyStretches`.
    */
-  tally(table: Uint8Array, offset: number, count: number): number {
-    this.#checkRange(offset, count);
-    const elements = this.#elements();
-    if (elements.BYTES_PER_ELEMENT !== 1 || this.#memory !== null)
-      throw new TypeError(`${this.#name} has no bytes to count`);
-    const bytes = bytesOf(elements);
-    let sum = 0;
-    for (let i = offset; i < offset + count; i++) sum += table[bytes[i]!]!;
-    return sum;
-  }
-
-  /** The same within this tensor, where stretches may be many and short. */
-  copyWithin(stretches: Stretches): void {
+  moveStretches(count: number, length: number, stride: number, source: number, target: number): void {
     if (this.#memory !== null || this.bytes > constants.MAX_LENGTH) {
-      this.copyStretches(this, stretches);
+      this.copyStretches(this, { count, length, sourceOffset: source, sourceStride: stride, offset: target, stride });
       return;
     }
-    const { count, length, sourceOffset, sourceStride, offset, stride } = stretches;
-    if (count === 0 || length === 0) return;
-    for (const last of [0, count - 1]) {
-      this.#checkRange(sourceOffset + last * sourceStride, length);
-      this.#checkWrite(offset + last * stride, length);
-    }
+    this.#checkStretches(count, length, stride, source);
+    this.#checkStretches(count, length, stride, target);
     const elements = this.#elements();
-    for (let i = 0; i < count; i++) {
-      const from = sourceOffset + i * sourceStride;
-      elements.copyWithin(offset + i * stride, from, from + length);
-    }
+    for (let at = 0; at < count * stride; at += stride)
+      elements.copyWithin(target + at, source + at, source + at + length);
+  }
+
+  /** Sums what a table of 256 entries says of each byte of such stretches of 8-bit integers, in the host's memory. */
+  tally(table: Uint8Array, count: number, length: number, stride: number, source: number): number {
+    this.#checkStretches(count, length, stride, source);
+    const elements = this.#memory === null ? this.#elements() : null;
+    if (!(elements instanceof Int8Array || elements instanceof Uint8Array))
+      throw new TypeError(`${this.#name} has no 8-bit integers in the host's memory`);
+    let sum = 0;
+    for (let first = source; first < source + count * stride; first += stride)
+      for (let at = first; at < first + length; at++) sum += table[elements[at]! & 255]!;
+    return sum;
   }
 
   [Symbol.dispose](): void {
@@ -255,6 +249,12 @@ export class Tensor implements Disposable {
     if (!inside || offset + count > this.size) {
       throw new RangeError(`elements ${offset} to ${offset + count} are not all in ${this.#name}`);
     }
+  }
+
+  #checkStretches(count: number, length: number, stride: number, first: number): void {
+    if (count < 1 || length > stride)
+      throw new RangeError(`${count} stretches of ${length} do not stand ${stride} apart`);
+    this.#checkWrite(first, (count - 1) * stride + length);
   }
 
   #checkWrite(offset: number, count: number): void {

@@ -100,6 +100,7 @@ it("what lies beyond its range is limited and counted, in chunks and in steps", 
     const logits = runner.prefill(cache, row, IDS.slice(0, 20), [19]);
     const ofChunk = cache.saturated;
     for (const id of IDS.slice(20, 60)) runner.decode(cache, row, [id]);
+    cache.release(row);
     const found = { finite: logits.every(Number.isFinite), ofChunk, ofSteps: cache.saturated - ofChunk };
     runner.closeCache(cache);
     return found;
