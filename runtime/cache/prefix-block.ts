@@ -16,15 +16,15 @@ export interface PrefixBlock extends Span {
 
 /** Bytes of such a block. */
 export function blockBytes(cache: LambdaCache, block: Span): number {
-  return partsOf(cache, 0, block).reduce((sum, part) => sum + bytesOf(part), 0);
+  return partsOf(cache, block).reduce((sum, { tensor, tokens }) => sum + tokens * tokenBytes(tensor), 0);
 }
 
 /** Copies what a row has of a span of a block's tokens; all of them must be in the row's windows. */
-export function readBlock(cache: LambdaCache, row: number, { payload, ...block }: PrefixBlock, span: Span): void {
+export function readBlock(cache: LambdaCache, row: number, block: PrefixBlock, span: Span): void {
   copy(
-    partsOf(cache, row, block),
+    { cache, row, block },
     () => [span],
-    (tensor, offset, at, bytes) => tensor.readBytes(payload.subarray(at, at + bytes), offset),
+    (tensor, offset, at, bytes) => tensor.readBytes(block.payload.subarray(at, at + bytes), offset),
   );
 }
 
@@ -42,11 +42,11 @@ export function restorePrefix(
   const row = cache.allocate(window);
   try {
     cache.reserve(row, count);
-    for (const { payload, ...block } of blocks)
+    for (const block of blocks)
       copy(
-        partsOf(cache, row, block),
+        { cache, row, block },
         (ring) => keptTokens(ring, count),
-        (tensor, offset, at, bytes) => tensor.writeBytes(payload.subarray(at, at + bytes), offset),
+        (tensor, offset, at, bytes) => tensor.writeBytes(block.payload.subarray(at, at + bytes), offset),
       );
     cache.adopt(row, count);
     return row;
@@ -57,70 +57,68 @@ export function restorePrefix(
 }
 
 /** What a ring holds of a text of `count` tokens. */
-function keptTokens({ sinks, window }: Pick<Ring, "sinks" | "window">, count: number): Span[] {
-  const starting = Math.min(sinks, count);
+function keptTokens(ring: Ring, count: number): Span[] {
+  const starting = Math.min(ring.sinks, count);
   return [
     { from: 0, until: starting },
-    { from: Math.max(starting, count - window), until: count },
+    { from: count - (ring.kept(count) - starting), until: count },
   ];
 }
 
-/** What a block has of one buffer [rows, heads, slots, headDim], as [heads, tokens of `span`, headDim]. */
+/** What a block has of one buffer [rows, heads, slots, width], as [heads, tokens, width]. */
 interface Part {
   readonly tensor: Tensor;
-  readonly row: number;
-  readonly heads: number;
-  readonly span: Span;
-  /** Where the tokens stand in the buffer; null: at their places in the text. */
-  readonly ring: Ring | null;
+  readonly tokens: number;
+  /** Whose ring says where they stand in the buffer; null: starting tokens, which stand at their places in the text. */
+  readonly geometry: number | null;
 }
 
 /** In the order of their bytes. */
-function partsOf(cache: LambdaCache, row: number, block: Span): Part[] {
-  const { kvHeads, layerGeometries } = cache.shape;
-  const layers = layerGeometries.flatMap((geometry, layer) =>
-    [cache.keys[layer], cache.values[layer]].flatMap((tensor): Part[] =>
-      tensor === undefined ? [] : [{ tensor, row, heads: kvHeads, span: block, ring: cache.ring(row, geometry) }],
-    ),
-  );
-  const starting = intersection(block, { from: 0, until: cache.sinks });
-  const sinks = cache.sinkKeys.flatMap((tensor): Part[] =>
-    tensor === null || starting === null
-      ? []
-      : [{ tensor, row, heads: tensor.shape[1] ?? 0, span: starting, ring: null }],
-  );
-  return [...layers, ...sinks];
+function partsOf(cache: LambdaCache, { from, until }: Span): Part[] {
+  const parts: Part[] = [];
+  const add = (tensor: Tensor | null | undefined, tokens: number, geometry: number | null) => {
+    if (tensor && tokens > 0) parts.push({ tensor, tokens, geometry });
+  };
+  for (const [layer, geometry] of cache.shape.layerGeometries.entries())
+    for (const tensor of [cache.keys[layer], cache.values[layer]]) add(tensor, until - from, geometry);
+  for (const tensor of cache.sinkKeys) add(tensor, Math.min(until, cache.sinks) - from, null);
+  return parts;
 }
 
-const tokenBytes = (tensor: Tensor): number => (tensor.shape[3] ?? 0) * elementWidth(tensor.type);
-const bytesOf = ({ tensor, heads, span }: Part): number => heads * (span.until - span.from) * tokenBytes(tensor);
+/** Bytes that one token has in all heads of a row. */
+const tokenBytes = ({ shape: [, heads = 0, , width = 0], type }: Tensor): number => heads * width * elementWidth(type);
+
+interface Place {
+  readonly cache: LambdaCache;
+  readonly row: number;
+  readonly block: PrefixBlock;
+}
 
 /**
  * Calls `move` for each stretch of tokens that lie behind each other: where it begins in its tensor, elements, and in the
  * payload, bytes.
- * @param wanted which tokens are copied of what a ring may have
+ * @param wanted which tokens are copied of those that a ring may have
  */
 function copy(
-  parts: readonly Part[],
-  wanted: (ring: Pick<Ring, "sinks" | "window">) => readonly Span[],
+  { cache, row, block }: Place,
+  wanted: (ring: Ring) => readonly Span[],
   move: (tensor: Tensor, offset: number, at: number, bytes: number) => void,
 ): void {
+  const inRings = cache.shape.geometries.map((_, geometry) => {
+    const ring = cache.ring(row, geometry);
+    return wanted(ring).flatMap((span) => stretches(ring, intersection(block, span)));
+  });
+  const starting = { ...intersection(block, { from: 0, until: cache.sinks }), slot: block.from };
   let partAt = 0;
-  for (const part of parts) {
-    const { tensor, row, heads, span, ring } = part;
-    const [, , slots = 0, headDim = 0] = tensor.shape;
-    const bytes = tokenBytes(tensor);
-    const every = { sinks: span.until, window: 0 };
-    for (const each of wanted(ring ?? every)) {
-      const own = intersection(each, span);
-      if (own === null) continue;
-      for (const { from, until, slot } of ring === null ? [{ ...own, slot: own.from }] : stretches(ring, own))
-        for (let head = 0; head < heads; head++) {
-          const at = partAt + (head * (span.until - span.from) + from - span.from) * bytes;
-          move(tensor, ((row * heads + head) * slots + slot) * headDim, at, (until - from) * bytes);
-        }
-    }
-    partAt += bytesOf(part);
+  for (const { tensor, tokens, geometry } of partsOf(cache, block)) {
+    const [, heads = 0, slots = 0, width = 0] = tensor.shape;
+    const bytes = width * elementWidth(tensor.type);
+    for (const { from, until, slot } of geometry === null ? [starting] : (inRings[geometry] ?? []))
+      for (let head = 0; head < heads; head++) {
+        const at = partAt + (head * tokens + from - block.from) * bytes;
+        move(tensor, ((row * heads + head) * slots + slot) * width, at, (until - from) * bytes);
+      }
+    partAt += heads * tokens * bytes;
   }
 }
 
@@ -128,15 +126,15 @@ function copy(
 function stretches(ring: Ring, { from, until }: Span): (Span & { readonly slot: number })[] {
   const found: (Span & { readonly slot: number })[] = [];
   for (let token = from; token < until; ) {
-    const slot = ring.slotOf(token);
     const end = Math.min(until, token + ring.together(token));
-    found.push({ from: token, until: end, slot });
+    found.push({ from: token, until: end, slot: ring.slotOf(token) });
     token = end;
   }
   return found;
 }
 
-function intersection(one: Span, other: Span): Span | null {
-  const [from, until] = [Math.max(one.from, other.from), Math.min(one.until, other.until)];
-  return from < until ? { from, until } : null;
-}
+/** What two spans share; where they share nothing, none of its tokens is before its end. */
+const intersection = (one: Span, other: Span): Span => ({
+  from: Math.max(one.from, other.from),
+  until: Math.min(one.until, other.until),
+});

@@ -1,3 +1,8 @@
+import { roomFor } from "../ort/available-memory.js";
+
+/** Whether the machine has memory left is looked at once for so many bytes: looking takes as long as to copy a small block. */
+const WORTH_A_LOOK = 16 << 20;
+
 /** A place in the order of use: a block's, or that of the two ends, which meet. */
 class Link {
   newer: Link = this;
@@ -20,6 +25,8 @@ class Link {
 interface Block {
   readonly key: string;
   readonly payload: Uint8Array;
+  /** Somebody may still read what was given out when the block is gone. */
+  lent: boolean;
 }
 
 /**
@@ -32,6 +39,10 @@ export class PrefixStore {
   readonly #ends = new Link(null);
   #bytes = 0;
   #version = 0;
+  /** Bytes that the machine was found to have memory for. */
+  #granted = 0;
+  /** Memory of a block that was dropped: to write memory for the first time takes ten times as long as to write it again. */
+  #spare: Uint8Array | null = null;
 
   constructor(
     /** Bytes that the blocks take at most. */
@@ -48,9 +59,37 @@ export class PrefixStore {
     return this.#version;
   }
 
-  /** What was stored of a block. */
+  /** Whether a block is there. */
+  has(key: string): boolean {
+    return this.#links.has(key);
+  }
+
+  /** What was stored of a block; it stays as it is. */
   get(key: string): Uint8Array | undefined {
-    return this.#links.get(key)?.block?.payload;
+    const block = this.#links.get(key)?.block;
+    if (block) block.lent = true;
+    return block?.payload;
+  }
+
+  /** Memory for a block that is to be stored; null where the machine has none, or the store is smaller than that. */
+  allocate(bytes: number): Uint8Array | null {
+    if (bytes > this.capacity) return null;
+    const spare = this.#spare;
+    if (spare?.length === bytes) {
+      this.#spare = null;
+      return spare;
+    }
+    const grown = Math.min(this.capacity, this.#bytes + bytes);
+    if (grown > this.#granted) {
+      const more = Math.max(bytes, WORTH_A_LOOK);
+      if (!roomFor(more, grown)) return null;
+      this.#granted = this.#bytes + more;
+    }
+    try {
+      return Buffer.allocUnsafeSlow(bytes);
+    } catch {
+      return null;
+    }
   }
 
   /** A prompt begins with these blocks, in this order: those that are there become the newest. */
@@ -67,28 +106,34 @@ export class PrefixStore {
   /**
    * Stores a block of a prompt, if the one before it is there.
    * @param before the block before it; null: it is the prompt's first
-   * @param spare a block of the same prompt that is needed less, and goes where only newer prompts' blocks could go else
+   * @param expendable a block of the same prompt that is needed less, and goes where only newer prompts' blocks could go else
    */
-  put(key: string, payload: Uint8Array, { before, spare }: { before: string | null; spare: string | null }): void {
+  put(
+    key: string,
+    payload: Uint8Array,
+    { before, expendable }: { before: string | null; expendable: string | null },
+  ): void {
     const newer = before === null ? this.#ends : this.#links.get(before);
     if (newer === undefined || this.#links.has(key)) return;
-    const link = new Link({ key, payload });
+    const link = new Link({ key, payload, lent: false });
     link.placeBehind(newer);
     this.#links.set(key, link);
     this.#bytes += payload.length;
     this.#version++;
     while (this.#bytes > this.capacity) {
       const oldest = this.#ends.newer;
-      const spared = oldest === link && spare !== null ? this.#links.get(spare) : undefined;
-      this.#drop(spared ?? oldest);
+      const instead = oldest === link && expendable !== null ? this.#links.get(expendable) : undefined;
+      this.#drop(instead ?? oldest);
     }
   }
 
   #drop(link: Link): void {
     link.leave();
     if (link.block === null) return;
-    this.#links.delete(link.block.key);
-    this.#bytes -= link.block.payload.length;
+    const { key, payload, lent } = link.block;
+    this.#links.delete(key);
+    this.#bytes -= payload.length;
+    if (!lent) this.#spare = payload;
     this.#version++;
   }
 }

@@ -55,9 +55,10 @@ export class LocalEngine implements Engine {
   ) {
     worker.on("message", (message: EngineReport) => {
       if (message.type === "lost") this.#break(new DeviceLost(message.message));
-      if (message.type === "counts") this.#counts = message.counts;
-      if (message.type === "events")
+      if (message.type === "events") {
+        this.#counts = message.counts;
         for (const { request, events } of message.outbox) this.#streams.get(request)?.push(events);
+      }
       if (message.type !== "description" && message.type !== "not-described") return;
       const asked = this.#descriptions.get(message.request);
       this.#descriptions.delete(message.request);

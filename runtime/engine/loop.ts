@@ -5,7 +5,13 @@ import { type ModelIdentity, modelIdentity } from "../cache/model-identity.js";
 import { PrefixStore } from "../cache/prefix-store.js";
 import { toRetrieval } from "../cache/retrieval.js";
 import { DeviceLost } from "../contract/errors.js";
-import type { GenerationEvent, GenerationFault, LambdaOptions, SequenceRequest } from "../contract/generation.js";
+import type {
+  EngineCounts,
+  GenerationEvent,
+  GenerationFault,
+  LambdaOptions,
+  SequenceRequest,
+} from "../contract/generation.js";
 import { comparisons, residualEdits } from "../graphs/residual-edits.js";
 import type { Runner } from "../graphs/runner.js";
 import { gpuFailure } from "../ort/gpu-failure.js";
@@ -120,14 +126,8 @@ export class EngineLoop implements Disposable {
     this.#sendOutbox();
   }
 
-  /** Bytes of keys and values that are kept for prompts that begin alike. */
-  get prefixBytes(): number {
-    return this.#prefixes.bytes;
-  }
-
-  /** Keys and values of all texts so far whose codes stand at an end of their range; 0 where they are floats. */
-  get saturated(): number {
-    return this.#caches.saturated;
+  get counts(): EngineCounts {
+    return { prefixBytes: this.#prefixes.bytes, saturated: this.#caches.saturated };
   }
 
   /** Bytes of keys and values of texts, archives and parked rows included. */

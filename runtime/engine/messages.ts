@@ -75,6 +75,4 @@ export type EngineReport =
   | { readonly type: "description"; readonly request: number; readonly description: FeatureDescription }
   | { readonly type: "not-described"; readonly request: number; readonly fault: Fault }
   /** What a step has brought for the requests it served. */
-  | { readonly type: "events"; readonly outbox: Outbox }
-  /** Sent when one of them has changed. */
-  | { readonly type: "counts"; readonly counts: EngineCounts };
+  | { readonly type: "events"; readonly outbox: Outbox; readonly counts: EngineCounts };

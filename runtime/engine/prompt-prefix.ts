@@ -2,7 +2,6 @@ import type { LambdaCache } from "../cache/lambda-cache.js";
 import { blockBytes, type PrefixBlock, readBlock } from "../cache/prefix-block.js";
 import { blockKeys, type PrefixSource } from "../cache/prefix-keys.js";
 import type { PrefixStore } from "../cache/prefix-store.js";
-import { roomFor } from "../ort/available-memory.js";
 import type { PromptGrid } from "./prompt-grid.js";
 
 export interface PromptPrefixOptions extends PromptGrid, PrefixSource {
@@ -38,13 +37,13 @@ export class PromptPrefix {
     const { store, block } = this.options;
     if (store.version === this.#version) return;
     this.#version = store.version;
-    const known = this.keys.map((key) => store.get(key));
-    const count = this.#longest(known.map((payload) => payload !== undefined));
+    const count = this.#longest(this.keys.map((key) => store.has(key)));
     this.#tokens = count * block;
-    this.#blocks = known.slice(0, count).flatMap((payload, i): PrefixBlock[] => {
+    this.#blocks = this.keys.slice(0, count).flatMap((key, i): PrefixBlock[] => {
       const [from, until] = [i * block, (i + 1) * block];
       const isNeeded = from < this.options.geometry.sinks || until > this.#tokens - this.options.reach;
-      return payload !== undefined && isNeeded ? [{ from, until, payload }] : [];
+      const payload = isNeeded ? store.get(key) : undefined;
+      return payload === undefined ? [] : [{ from, until, payload }];
     });
   }
 
@@ -103,12 +102,11 @@ export class PromptPrefix {
     const key = this.keys[nth];
     const before = this.keys[nth - 1] ?? null;
     if (from === nth * block) this.#filling = null;
-    if (key === undefined || store.get(key) !== undefined) return;
+    if (key === undefined || store.has(key)) return;
     if (from === nth * block) {
       const span = { from, until: from + block };
-      const bytes = blockBytes(cache, span);
-      if (bytes > store.capacity || (before !== null && store.get(before) === undefined)) return;
-      const payload = memoryFor(bytes, store.bytes + bytes);
+      if (before !== null && !store.has(before)) return;
+      const payload = store.allocate(blockBytes(cache, span));
       this.#filling = payload && { block: { ...span, payload }, filled: from };
     }
     const filling = this.#filling;
@@ -118,18 +116,8 @@ export class PromptPrefix {
     if (until < filling.block.until) return;
     // The last one that a row at the end of this block does not need.
     const left = Math.floor((until - reach) / block) - 1;
-    const spare = left * block >= geometry.sinks ? (this.keys[left] ?? null) : null;
-    store.put(key, filling.block.payload, { before, spare });
+    const expendable = left * block >= geometry.sinks ? (this.keys[left] ?? null) : null;
+    store.put(key, filling.block.payload, { before, expendable });
     this.#filling = null;
-  }
-}
-
-/** null: there is none, and the prompt is read without leaving anything. */
-function memoryFor(bytes: number, whole: number): Uint8Array | null {
-  if (!roomFor(bytes, whole)) return null;
-  try {
-    return new Uint8Array(bytes);
-  } catch {
-    return null;
   }
 }

@@ -13,7 +13,7 @@ import { formOfEightBits } from "../calibration/eight-bits.js";
 import { integerProblem } from "../calibration/integer-loss.js";
 import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "../contract/default-geometry.js";
 import { DeviceLost, OutOfMemory, SetupError } from "../contract/errors.js";
-import type { EngineCounts, ModelCard } from "../contract/generation.js";
+import type { ModelCard } from "../contract/generation.js";
 import { Runner } from "../graphs/runner.js";
 import { CPU, type Device } from "../ort/device.js";
 import { gpuFailure } from "../ort/gpu-failure.js";
@@ -115,7 +115,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     ...{ memoryBytes: device.memoryBytes, hostBytes: CPU.memoryBytes, weightBytes: model.weights.bytes },
   });
   const options = { ...asked, ...places, window, sinks, eosTokenIds, fullLength, tokens, saes };
-  const loop = new EngineLoop(runner, options, (outbox) => report({ type: "events", outbox }));
+  const loop = new EngineLoop(runner, options, (outbox) => report({ type: "events", outbox, counts: loop.counts }));
   listen(loop, runner, saes, asked.stallTimeoutMs);
   const card: ModelCard = {
     id: id === "" ? basename(path) : id,
@@ -193,7 +193,6 @@ function folderNames(folder: string): string[] {
 
 function listen(loop: EngineLoop, runner: Runner, saes: AttachedSaes, stallTimeoutMs: number): void {
   let stepping = false;
-  let counts: EngineCounts = { prefixBytes: 0, saturated: 0 };
   /** Whatever is done when the GPU is lost, everybody is told. */
   const guarded = (work: () => void): void => {
     try {
@@ -209,11 +208,6 @@ function listen(loop: EngineLoop, runner: Runner, saes: AttachedSaes, stallTimeo
   const step = (): void =>
     guarded(() => {
       stepping = loop.step();
-      const { prefixBytes, saturated } = loop;
-      if (prefixBytes !== counts.prefixBytes || saturated !== counts.saturated) {
-        counts = { prefixBytes, saturated };
-        report({ type: "counts", counts });
-      }
       if (stepping) setImmediate(step);
     });
   const wake = (): void => {

@@ -238,7 +238,7 @@ describe("what is read of a prompt", () => {
     const anew: Asked[] = [{ promptLogprobs: 0 }, { promptLogprobs: 1, maxTokens: 0 }, { lambda: { retrieve: {} } }];
     const prompt = text(0, 0, 150);
     for (const kind of anew) expect(client.ask(chat(prompt, kind))).toMatchObject({ read: 149, cached: 0 });
-    expect(client.loop.prefixBytes).toBe(0);
+    expect(client.loop.counts.prefixBytes).toBe(0);
     client.ask(chat(prompt));
     for (const kind of anew) expect(client.ask(chat(prompt, kind))).toMatchObject({ read: 149, cached: 0 });
   });
@@ -247,7 +247,7 @@ describe("what is read of a prompt", () => {
     using runner = await open("lm-infinite", served.window);
     using client = new Client(runner, served);
     const left = client.submit(chat(text(0, 0, 2000)));
-    while (client.loop.prefixBytes === 0) client.loop.step();
+    while (client.loop.counts.prefixBytes === 0) client.loop.step();
     client.loop.cancel(left);
     const asked = chat(text(0, 0, 500), { logprobs: 2 });
     const got = client.ask(asked);
@@ -267,10 +267,10 @@ describe("within its bytes", () => {
     using client = new Client(runner, { ...served, prefixBytes: 6 * BLOCK + 2 * SINKS });
     const asked = (kind: number): Asked => ({ prompt: text(kind, 0, 230), maxTokens: 10, logprobs: 2 });
     expect([0, 1, 0, 1].map((kind) => client.ask(asked(kind)).cached)).toEqual([0, 0, 192, 192]);
-    expect(client.loop.prefixBytes).toBe(6 * BLOCK + 2 * SINKS);
+    expect(client.loop.counts.prefixBytes).toBe(6 * BLOCK + 2 * SINKS);
     // The third takes the place of the first, which was used longest ago.
     expect(client.ask(asked(2)).cached).toBe(0);
-    expect(client.loop.prefixBytes).toBeLessThanOrEqual(6 * BLOCK + 2 * SINKS);
+    expect(client.loop.counts.prefixBytes).toBeLessThanOrEqual(6 * BLOCK + 2 * SINKS);
     expect(client.ask(asked(1)).cached).toBe(192);
     for (const kind of [0, 1, 2, 3, 2, 1, 0])
       expect(client.ask(asked(kind)).events).toEqual(anew(runner, served, asked(kind)).events);
@@ -281,7 +281,7 @@ describe("within its bytes", () => {
     using client = new Client(runner, { ...served, prefixBytes: 5 * BLOCK + SINKS });
     const prompt = text(0, 0, 1300);
     client.ask({ prompt });
-    expect(client.loop.prefixBytes).toBe(5 * BLOCK + SINKS);
+    expect(client.loop.counts.prefixBytes).toBe(5 * BLOCK + SINKS);
     const longer = { prompt: [...prompt, ...text(1, 0, 50)], logprobs: 2 };
     const got = client.ask(longer);
     expect(got.cached).toBe(1280);
@@ -297,7 +297,7 @@ describe("within its bytes", () => {
     for (const prefixBytes of [BLOCK - 1, 0]) {
       using client = new Client(runner, { ...served, prefixBytes });
       for (const _ of [1, 2]) expect(client.ask({ prompt: text(0, 0, 300) }).cached).toBe(0);
-      expect(client.loop.prefixBytes).toBe(0);
+      expect(client.loop.counts.prefixBytes).toBe(0);
     }
   });
 });
