@@ -52,7 +52,7 @@ export function placesOf({ asked, memoryBytes, hostBytes, weightBytes, ...option
   const fitting = Math.floor((SHARE_IN_USE * (memoryBytes - weightBytes)) / row);
   const parallel = asked ?? Math.max(1, Math.min(PARALLEL, fitting));
   const left = hostBytes === memoryBytes ? hostBytes - weightBytes - parallel * row : hostBytes;
-  const prefixBytes = prefixesOf(options, Math.max(0, left), parallel);
+  const prefixBytes = prefixesOf(options, Math.max(0, left));
   // One array holds what is parked of a row.
   const parked = row > LARGEST_SNAPSHOT ? 0 : Math.floor((SHARE_PARKED * (left - prefixBytes)) / row);
   return { parallel, parking: Math.max(0, Math.min(MOST_PARKED, parked)), prefixBytes };
@@ -62,12 +62,14 @@ export function placesOf({ asked, memoryBytes, hostBytes, weightBytes, ...option
 function prefixesOf(
   { prefixBytes: asked, models }: Pick<PlacesOptions, "prefixBytes" | "models">,
   left: number,
-  parallel: number,
 ): number {
-  if (asked !== undefined && asked > left)
+  if (asked !== undefined && asked > left) {
+    const all = Math.round((asked * models) / 2 ** 20);
+    const each = `${gigabytes(asked)} GB${models > 1 ? ` for each of ${models} models` : ""}`;
     throw new SetupError(
-      `--prefix-mb ${Math.round((asked * models) / 2 ** 20)} takes ${gigabytes(asked)} GB${models > 1 ? ` for each of ${models} models` : ""}, and there is room for ${gigabytes(left)} beside the model's weights and the keys and values of ${parallel} texts: choose less, or 0.`,
+      `--prefix-mb ${all} takes ${each}, and this machine has ${gigabytes(left)} GB left for it beside weights and running texts: choose less, or 0.`,
     );
+  }
   return asked ?? Math.floor((SHARE_OF_PREFIXES * left) / models);
 }
 

@@ -16,7 +16,7 @@ export interface EngineRun {
 }
 
 const options: LocalEngineOptions = JSON.parse(process.argv[2] ?? "{}");
-const engine = await LocalEngine.start(options);
+const engine = await LocalEngine.start({ prefixBytes: 0, ...options });
 process.on("message", async (body: Record<string, unknown>) => process.send?.(await run(body)));
 process.send?.("ready");
 

@@ -7,7 +7,7 @@ import type { Arrivals, Plan } from "./arrivals.js";
 
 /** An engine without a server: `node engine-player.js <options>` with an IPC channel that gives plans. */
 const options: LocalEngineOptions = JSON.parse(process.argv[2] ?? "{}");
-const engine = await LocalEngine.start(options);
+const engine = await LocalEngine.start({ prefixBytes: 0, ...options });
 process.on("message", async (plan: Plan) => process.send?.(await play(plan)));
 process.send?.("ready");
 

@@ -11,6 +11,9 @@ export interface ServerProcessOptions {
   readonly dist?: string | undefined;
 }
 
+/** Rounds of a bench repeat their prompts, and each time they are to be read. */
+const PROMPTS_READ_ANEW = { LAMBDATAP_PREFIX_MB: "0" };
+
 /** Starts `lambdatap serve` on a free port; `url` resolves when it listens. The caller kills the child. */
 export function spawnServer(
   flags: readonly string[],
@@ -20,7 +23,7 @@ export function spawnServer(
   const args = [...node, main, "serve", "--port", "0", "--log-level", "silent", ...flags];
   const child = spawn(process.execPath, args, {
     stdio: ["ignore", "pipe", "inherit"],
-    env: { ...process.env, ...env },
+    env: { ...process.env, ...PROMPTS_READ_ANEW, ...env },
   });
   const url = new Promise<string>((resolve, reject) => {
     let text = "";

@@ -136,7 +136,7 @@ test.each([
   [
     "999999999",
     1,
-    /^lambdatap serve: --prefix-mb 999999999 takes 1048576\.0 GB, and there is room for .+: choose less, or 0\./,
+    /^lambdatap serve: --prefix-mb 999999999 takes 1048576\.0 GB, and this machine has .+: choose less, or 0\./,
   ],
 ])("--prefix-mb %s ends the start with a sentence", async (megabytes, code, sentence) => {
   const { cacheDir } = engines;

@@ -79,8 +79,8 @@ describe("memory for prompts that begin alike", () => {
   it("is refused beyond memory, with what there is room for", () => {
     expect(() => prefixes(50e9)).toThrow(SetupError);
     expect(() => prefixes(50e9)).toThrow(
-      /^--prefix-mb 47684 takes 50\.0 GB, and there is room for 22\.7 beside the model's weights and the keys and values of 16 texts: choose less, or 0\.$/,
+      /^--prefix-mb 47684 takes 50\.0 GB, and this machine has 22\.7 GB left for it beside weights and running texts: choose less, or 0\.$/,
     );
-    expect(() => prefixes(25e9, 2)).toThrow(/^--prefix-mb 47684 takes 25\.0 GB for each of 2 models, and there is/);
+    expect(() => prefixes(25e9, 2)).toThrow(/^--prefix-mb 47684 takes 25\.0 GB for each of 2 models, and this/);
   });
 });
