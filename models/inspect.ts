@@ -12,7 +12,6 @@ import { type KvChoice, kvName, kvProblem, resolveKv } from "./kv-choice.js";
 import { type KvType, kvBytes } from "./kv-format.js";
 import type { ModelShape } from "./model-shape.js";
 import { type ModelSource, openModelSource } from "./model-source.js";
-import type { DeviceKind } from "./onnx/graph.js";
 import { centringProblem, forIgnoredMean } from "./sae/centring.js";
 import { openSae } from "./sae/formats/index.js";
 import { openStored } from "./stored-model.js";
@@ -21,6 +20,7 @@ import {
   type AskedPrecision,
   activationBytes,
   activationsOf,
+  type Machine,
   type Precision,
   precisionProblem,
   resolvePrecision,
@@ -65,13 +65,11 @@ export interface Inspection {
   } | null;
 }
 
-export interface InspectOptions {
+export interface InspectOptions extends Machine {
   readonly path: string;
   readonly precision: AskedPrecision;
   /** What keys and values are to be kept in; left out: auto. */
   readonly kv?: KvChoice;
-  /** What it would run on, which "auto" depends on; left out: cpu. */
-  readonly device?: DeviceKind;
   /** Left out: as the engine chooses it, at most `largestWindow`. */
   readonly window?: number | undefined;
   readonly largestWindow: number;

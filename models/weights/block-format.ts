@@ -37,7 +37,12 @@ export interface BlockFormat {
   readonly minima: boolean;
 }
 
-/** What this code makes of weights that are not in blocks. */
+/**
+ * What this code makes of weights that are not in blocks. Blocks of 128 would take a tenth to a quarter less time over one row,
+ * and an eighth less over 16, but SmolLM2-135M's NLL would rise by 0.33 % in place of 0.19 %: they share a scale of the
+ * activations, too. An integer product over whole rows (`IntegerProducts`) takes other numbers than these, so that 4 bits stay in
+ * blocks however many rows there are: 16 rows take 1.8 times as long as in int8, and 64 rows 2.5 times, one row 0.6 times.
+ */
 export const PLAIN_8: BlockFormat = { bits: 8, size: 32, minima: false };
 export const PLAIN_4: BlockFormat = { bits: 4, size: 32, minima: false };
 

@@ -1,5 +1,6 @@
 import { findModel } from "../../models/hub/find-model.js";
 import { type Inspection, inspectModel } from "../../models/inspect.js";
+import type { AskedPrecision } from "../../models/weights/block-format.js";
 import { DEFAULT_SINKS, LARGEST_DEFAULT_WINDOW } from "../../runtime/contract/default-geometry.js";
 import { Encoder } from "../../runtime/prompts/encoder.js";
 import { type DeviceReport, deviceLines, reportDevice } from "./doctor-device.js";
@@ -18,6 +19,8 @@ export async function doctor(options: DoctorOptions): Promise<number> {
     precision: options.precision,
     kv: options.kv,
     device: device.runsOn,
+    // Which form of 8 bits is better is only known once a model is loaded; the two take as much memory.
+    eightBits: device.runsOn === "cpu" ? "int8" : "q8-block",
     window: options.window,
     largestWindow: LARGEST_DEFAULT_WINDOW,
     sinks: options.sinks ?? DEFAULT_SINKS,
@@ -28,7 +31,9 @@ export async function doctor(options: DoctorOptions): Promise<number> {
   }).finally(() => progress.stop());
   const refused = device.refused || isRefused(inspection);
   process.stdout.write(
-    options.json ? `${JSON.stringify({ name, refused, ...inspection, device })}\n` : reportOf(name, inspection, device),
+    options.json
+      ? `${JSON.stringify({ name, refused, ...inspection, device })}\n`
+      : reportOf(name, inspection, device, options.precision),
   );
   return refused ? 1 : 0;
 }
@@ -39,14 +44,15 @@ async function tryTokenizer(path: string, vocabSize: number): Promise<"ok" | "ab
   return encoder === null ? "absent" : "ok";
 }
 
-function reportOf(name: string, inspection: Inspection, device: DeviceReport): string {
+function reportOf(name: string, inspection: Inspection, device: DeviceReport, asked: AskedPrecision): string {
   const { path, checks, parameters, precision, stored, needs } = inspection;
   const facts: (readonly [string, string])[] = [["model", `${name}, ${path}`]];
   if (parameters !== null) facts.push(["weights", `${count(parameters)} parameters`]);
   if (stored !== null)
     facts.push(["stored", `${size(stored.bytes)} of ${Object.keys(stored.types).sort().join(", ")}`]);
   if (needs !== null) {
-    facts.push(["runs in", precision ?? ""]);
+    const isTried = asked === "q8" && precision === "int8";
+    facts.push(["runs in", isTried ? "int8, or q8-block where that is found to be better" : (precision ?? "")]);
     const where = device.runsOn === "cuda" ? "copied to the GPU" : "mapped from the disk";
     facts.push(["memory", `${size(needs.weightBytes)} of weights, ${where}`]);
     facts.push([

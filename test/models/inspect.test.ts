@@ -84,6 +84,10 @@ describe("a sound model", () => {
     const [f32, q8] = [await inspect("models/default"), await inspect("models/default", { precision: "q8" })];
     expect((q8.needs?.weightBytes ?? 0) / (f32.needs?.weightBytes ?? 0)).toBeLessThan(0.6);
     expect(q8.parameters).toBe(f32.parameters);
+    expect(await inspect("models/default", { precision: "q8", eightBits: "int8" })).toMatchObject({
+      precision: "int8",
+      parameters: f32.parameters,
+    });
   });
 
   test("takes half the room in f16, its embeddings aside, and half the cache", async () => {
