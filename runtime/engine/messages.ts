@@ -30,7 +30,7 @@ export interface EngineThreadOptions {
   readonly stallTimeoutMs: number;
   /** Memory that archives may take, bytes. */
   readonly archiveBytes: number;
-  /** Memory for prompts that begin alike, bytes; left out: a share of what is left. */
+  /** Memory for prompts that begin alike, bytes; left out: on a CPU a share of what is left. */
   readonly prefixBytes: number | undefined;
   /** Models that share the machine. */
   readonly models: number;

@@ -31,7 +31,7 @@ export interface LocalEngineOptions {
   readonly stallTimeoutMs: number;
   /** Memory that archives of texts that retrieve may take together, bytes; default: 1 GiB. */
   readonly archiveBytes?: number | undefined;
-  /** Memory for keys and values of prompts, so that those that begin alike are read once; default: a share of what is left. */
+  /** Memory for keys and values of prompts, so that those that begin alike are read once; default: on a CPU a share of what is left, on a GPU 0. */
   readonly prefixBytes?: number | undefined;
   /** Models that share the machine, this one included; default: 1. */
   readonly models?: number | undefined;

@@ -111,7 +111,8 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const tokens = first.tokens === null ? null : new TokenBytes(first.tokens);
   const places = placesOf({
     ...{ shape, geometry: { window, sinks }, kv: runner.kv, asked: asked.parallel },
-    ...{ prefixBytes: asked.prefixBytes, models: asked.models },
+    // From a GPU each block crosses the bus in many pieces, which holds up the reading that it is a part of.
+    ...{ prefixBytes: asked.prefixBytes ?? (device.isHost ? undefined : 0), models: asked.models },
     ...{ memoryBytes: device.memoryBytes, hostBytes: CPU.memoryBytes, weightBytes: model.weights.bytes },
   });
   const options = { ...asked, ...places, window, sinks, eosTokenIds, fullLength, tokens, saes };

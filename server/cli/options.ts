@@ -159,7 +159,7 @@ export const ServeOptions = z.object({
   prefixMb: value(
     number.pipe(z.number().min(0)).optional(),
     "MB",
-    "memory of all models for prompts, so that those that begin alike are read once; 0: none; default: a tenth of what is left",
+    "memory of all models for prompts, so that those that begin alike are read once; 0: none; default: a tenth of what is left, on a GPU 0",
   ),
   maxTokensLimit: value(integer(1).optional(), "tokens", "largest max_tokens of a request; default: no limit"),
   defaultMaxTokens: value(

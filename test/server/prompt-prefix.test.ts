@@ -130,7 +130,7 @@ test("cache_salt separates those who have one from others", async () => {
   ]);
 });
 
-test.each([
+test.each<[string, number, RegExp, ...string[]]>([
   ["-1", 2, /^lambdatap serve: --prefix-mb '-1': .+>=0/],
   ["much", 2, /^lambdatap serve: --prefix-mb 'much': expected a number/],
   [
@@ -138,8 +138,23 @@ test.each([
     1,
     /^lambdatap serve: --prefix-mb 999999999 takes 1048576\.0 GB, and this machine has .+: choose less, or 0\./,
   ],
-])("--prefix-mb %s ends the start with a sentence", async (megabytes, code, sentence) => {
+  [
+    "999999998",
+    1,
+    /^lambdatap serve: --prefix-mb 999999998 takes \d+\.\d GB for each of 2 models, and this machine/,
+    ...["--model", "a=models/default", "--model", "b=models/default"],
+  ],
+])("--prefix-mb %s ends the start with a sentence", async (megabytes, code, sentence, ...more) => {
   const { cacheDir } = engines;
-  const ended = await lambdatapInProcess(["serve", "--port", "0", "--prefix-mb", megabytes, "--cache-dir", cacheDir]);
+  const ended = await lambdatapInProcess([
+    "serve",
+    "--port",
+    "0",
+    "--prefix-mb",
+    megabytes,
+    "--cache-dir",
+    cacheDir,
+    ...more,
+  ]);
   expect([ended.code, ended.err]).toEqual([code, expect.stringMatching(sentence)]);
 });
