@@ -136,12 +136,12 @@ test.each<[string, number, RegExp, ...string[]]>([
   [
     "999999999",
     1,
-    /^lambdatap serve: --prefix-mb 999999999 takes 1048576\.0 GB, and this machine has .+: choose less, or 0\./,
+    /^lambdatap serve: --prefix-mb 999999999 takes 1048576\.0 GB, and this machine has .+: choose less, or 0\./m,
   ],
   [
     "999999998",
     1,
-    /^lambdatap serve: --prefix-mb 999999998 takes \d+\.\d GB for each of 2 models, and this machine/,
+    /^lambdatap serve: --prefix-mb 999999998 takes \d+\.\d GB for each of 2 models, and this machine/m,
     ...["--model", "a=models/default", "--model", "b=models/default"],
   ],
 ])("--prefix-mb %s ends the start with a sentence", async (megabytes, code, sentence, ...more) => {
