@@ -16,7 +16,7 @@ import { SnapshotError } from "../contract/errors.js";
  */
 const MAGIC = new TextEncoder().encode("LTAPSNAP");
 /** Raised when snapshots of before would be misread, or would go on in another way: the same model has other graphs now. */
-const VERSION = 1;
+const VERSION = 2;
 /** Characters of a header that an error repeats. */
 const LONGEST_PLACE = 100;
 /** Bytes that one array holds in every version of Node that we run on: newer ones have larger arrays, which older ones cannot read. */
