@@ -1,5 +1,4 @@
 import type { GraphBuilder, Value } from "./onnx/graph.js";
-import { ONNX_TYPE } from "./onnx/messages.js";
 import { foldedRows } from "./weights/quantise-channels.js";
 import type { WeightPart } from "./weights/weight-part.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
@@ -67,12 +66,12 @@ export class IntegerProducts {
     const lowest = graph.op("ReduceMin", [padded, list(-1)]);
     const range = graph.op("Sub", [graph.op("ReduceMax", [padded, list(-1)]), lowest]);
     const scale = graph.op("Max", [graph.op("Div", [range, number(STEPS)]), number(SMALLEST_SCALE)]);
-    const zero = graph.op("Round", [graph.op("Neg", [graph.op("Div", [lowest, scale])])]);
     const flat = (value: Value, ...shape: number[]) => graph.op("Reshape", [value, list(...shape)]);
-    const zeroByte = flat(graph.op("Cast", [zero], { to: ONNX_TYPE.uint8 }), -1);
+    const scales = flat(scale, -1);
+    const zeros = graph.op("QuantizeLinear", [flat(graph.op("Neg", [lowest]), -1), scales], { axis: 0 });
     const rows = rank === 2 ? padded : flat(padded, -1, columns + folded);
     // Scales of blocks as long as a row need no other shape, but take 2.6 times as long from 256 rows on.
-    const quantised = graph.op("QuantizeLinear", [rows, flat(scale, -1), zeroByte], { axis: 0 });
+    const quantised = graph.op("QuantizeLinear", [rows, scales, zeros], { axis: 0 });
     const bytes = rank === 2 ? quantised : graph.op("Reshape", [quantised, graph.op("Shape", [padded])]);
     // Of no rows, as where no logits are wanted, ORT's reductions keep the last axis as long as it was.
     const found = { bytes, scale: rank === 2 ? flat(scale, -1, 1) : scale };

@@ -2,10 +2,10 @@
 const LARGEST = 127;
 
 /**
- * Rows that `quantiseChannels` adds to a matrix with so many inputs. The sum of a column of a trained matrix grows with the
- * root of its length; few columns have a sum beyond 127 times this.
+ * Rows that `quantiseChannels` adds to a matrix with so many inputs; kernels take four at a time. The sum of a column of a
+ * trained matrix grows with the root of its length: of SmolLM2's columns one in a thousand has a sum beyond 127 times this.
  */
-export const foldedRows = (columns: number): number => 16 * Math.ceil(Math.sqrt(columns) / 16);
+export const foldedRows = (columns: number): number => 4 * Math.ceil(Math.sqrt(columns) / 4);
 
 /**
  * Rows [rows, columns] as int8 with a scale each, w = scale * code, and behind each row `foldedRows` codes more that make its sum

@@ -2,6 +2,7 @@ import { availableParallelism } from "node:os";
 import { compileModel } from "../../models/compile.js";
 import type { AskedPrecision } from "../../models/weights/block-format.js";
 import { Runner } from "../../runtime/graphs/runner.js";
+import { ASKED_KV, askedKv } from "./asked-kv.js";
 import { benchFolder, SMOLLM2 } from "./bench-model.js";
 import { type LlamaCpp, openLlamaCpp } from "./llama-cpp.js";
 import { PlannedChunks } from "./planned-chunks.js";
@@ -12,7 +13,7 @@ import { argument, type Figure, median, processorClock, report } from "./report.
  * SmolLM2-135M's shape beside llama.cpp: the same GGUF file, threads and context, in turns within one run. Decoding goes on
  * from a context that is full; prefill begins with an empty one.
  *
- * --precision int8  --rounds 6  --threads 2
+ * --precision int8  --kv q8  --rounds 6  --threads 2
  * --processor-time: that of the process instead of the clock's, on one thread, for a machine that is shared
  */
 const CONTEXT = 1024;
@@ -62,12 +63,12 @@ for (const contest of CONTESTS.filter(({ precision }) => only === undefined || p
 }
 report("beside llama.cpp: SmolLM2-135M shape, random weights", figures, [
   `${threads} threads, ${shared ? "processor time" : "wall clock"}; medians of ${ROUNDS} rounds taken in turns; ratios round by round`,
-  "4 bit: Q4_1 layers, Q8_0 embedding and head, as published; 8 bit: all Q8_0; keys and values f32 here, f16 there",
+  `4 bit: Q4_1 layers, Q8_0 embedding and head, as published; 8 bit: all Q8_0; keys and values ${ASKED_KV ?? "f32"} here, f16 there`,
 ]);
 
 async function openRunner(path: string, precision: AskedPrecision): Promise<Runner> {
   const model = await compileModel({ path, precision, cacheRoot: benchFolder("cache") });
-  return new Runner(model, { window: CONTEXT, threads });
+  return new Runner(model, { window: CONTEXT, threads, kv: askedKv(model, threads) });
 }
 
 function playRunner(runner: Runner): Player {

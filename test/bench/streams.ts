@@ -4,6 +4,7 @@ import type { AskedPrecision } from "../../models/weights/block-format.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { Candidates } from "../../runtime/sampling/candidates.js";
 import { Sampler } from "../../runtime/sampling/sampler.js";
+import { ASKED_KV, askedKv } from "./asked-kv.js";
 import { benchFolder, SMOLLM2 } from "./bench-model.js";
 import { someIds } from "./invariance-runs.js";
 import { openLlamaCpp } from "./llama-cpp.js";
@@ -15,7 +16,7 @@ import { argument, type Figure, median, processorClock, report } from "./report.
  * Tokens per second of 1 to 16 texts that are written at once, in the engine's loop, beside llama.cpp with as many
  * sequences in one context: the same GGUF file and threads, in turns within one run.
  *
- * --rounds 4  --steps 12  --streams 1,2,4,8,16  --precision f32,q8-block,int8,q4  --threads 2  --alone: without llama.cpp
+ * --rounds 4  --steps 12  --streams 1,2,4,8,16  --precision f32,q8-block,int8,q4  --kv q8  --threads 2  --alone: without llama.cpp
  * --processor-time: that of the process instead of the clock's, on one thread, for a machine that is shared
  */
 const WINDOW = 1024;
@@ -52,13 +53,13 @@ const figures: Figure[] = [];
 for (const contest of CONTESTS) if (asked.has(contest.precision)) await measure(contest);
 report("many streams: SmolLM2-135M shape, random weights, contexts of 256 tokens", figures, [
   `${threads} threads, ${shared ? "processor time" : "wall clock"}; the best of ${ROUNDS} rounds of ${STEPS} steps in turns; ratios are medians of those of the rounds`,
-  "keys and values f32 here, f16 there; both greedy; sampling: a token of each stream drawn at temperature 1",
+  `keys and values ${ASKED_KV ?? "f32"} here, f16 there; both greedy; sampling: a token of each stream drawn at temperature 1`,
 ]);
 
 async function measure({ precision, types, goal }: Contest): Promise<void> {
   const path = randomGguf(SMOLLM2, types);
   const model = await compileModel({ path, precision, cacheRoot: benchFolder("cache") });
-  using runner = new Runner(model, { window: WINDOW, threads });
+  using runner = new Runner(model, { window: WINDOW, threads, kv: askedKv(model, threads) });
   const peer = process.argv.includes("--alone") ? null : await openLlamaCpp(path, { threads, context: LONGEST });
   const contestants = [];
   for (const count of counts) {
