@@ -102,7 +102,7 @@ export class Forward {
     readonly wanted: PrefillInterface["wanted"] | null,
     readonly options: ForwardOptions,
   ) {
-    this.#products = new MatrixProducts(graph, plan, options);
+    this.#products = new MatrixProducts(graph, plan, options, wanted === null);
   }
 
   /** Rows of an embedding matrix [vocab, width]: the residual stream as it begins. */

@@ -35,8 +35,10 @@ export class MatrixProducts {
     readonly graph: GraphBuilder,
     readonly plan: WeightPlan,
     readonly options: ProductOptions,
+    /** Whether activations [batch, tokens, d] have one token in each row. */
+    oneToken = false,
   ) {
-    this.#integers = new IntegerProducts(graph, plan, options.weightsFile);
+    this.#integers = new IntegerProducts(graph, plan, options.weightsFile, oneToken);
   }
 
   /** x times matrices side by side. Parts that are kept in different formats are products of their own. */

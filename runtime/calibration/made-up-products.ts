@@ -33,7 +33,7 @@ export class MadeUpProducts implements Disposable {
   ) {
     const graph = new GraphBuilder();
     const plan = new WeightPlan();
-    const products = new MatrixProducts(graph, plan, { precision, dtypes: new Map(), weightsFile: WEIGHTS });
+    const products = new MatrixProducts(graph, plan, { precision, dtypes: new Map(), weightsFile: WEIGHTS }, true);
     this.#input = graph.input("x", "float32", ["rows", 1, sizes[0] ?? 0]);
     let x = this.#input;
     for (const [i, columns] of sizes.slice(0, -1).entries())
