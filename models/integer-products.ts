@@ -24,9 +24,8 @@ interface QuantisedRows {
  * 16 rows 21 against 37, 64 rows 59 against 128. Weights must be packed: with matrices as they lie one row takes 18 ms.
  *
  * DynamicQuantizeMatMul would take one scale for all rows of a batch. QuantizeLinear takes one for each row, but the product
- * takes a single zero point: it is folded into the weights, see `quantiseChannels`. A node
- * costs some 2 us, which over one row is a sixth of what the products take; DynamicQuantizeLinear would be fewer nodes, but takes
- * one scale for all rows.
+ * takes a single zero point: it is folded into the weights, see `quantiseChannels`. Over one row the small nodes around the
+ * products, some 2 us each, take what the products win: these take 12.0 ms in a profile of a step, those of blocks 13.5.
  */
 export class IntegerProducts {
   /** By what was quantised: products with the same activations share it. */
