@@ -71,18 +71,22 @@ describe("a text is bitwise the same alone and among texts of other windows and 
 
 // Rows that wait compute with id 0.
 it.each([
-  { name: "architectures/gemma2", embedding: "model.embed_tokens.weight" },
-  { name: "lm-infinite-alibi", embedding: "transformer.wte.weight" },
-])("what rows of $name compute that wait is never seen, even where it is not a number", async ({ name, embedding }) => {
-  using runner = await open(overflowing(folder, name, embedding));
-  const cache = runner.openCache({ window: 8, sinks: 0 });
-  expect(runner.decode(cache, cache.allocate(), [0]).every(Number.isNaN)).toBe(true);
-  runner.closeCache(cache);
-  expectSame(
-    together(runner, 10, TEXTS, 3),
-    TEXTS.map((text) => alone(runner, 10, text)),
-  );
-});
+  { name: "architectures/gemma2", embedding: "model.embed_tokens.weight", precision: "f32" },
+  { name: "lm-infinite-alibi", embedding: "transformer.wte.weight", precision: "f32" },
+  { name: "lm-infinite-alibi", embedding: "transformer.wte.weight", precision: "int8" },
+] as const)(
+  "what rows of $name compute in $precision that wait is never seen, even where it is not a number",
+  async ({ name, embedding, precision }) => {
+    using runner = await open(overflowing(folder, name, embedding), precision);
+    const cache = runner.openCache({ window: 8, sinks: 0 });
+    expect(runner.decode(cache, cache.allocate(), [0]).every(Number.isNaN)).toBe(true);
+    runner.closeCache(cache);
+    expectSame(
+      together(runner, 10, TEXTS, 3),
+      TEXTS.map((text) => alone(runner, 10, text)),
+    );
+  },
+);
 
 describe("a forked row", () => {
   it("goes on as the row does that it is a copy of, and either without the other", async () => {
