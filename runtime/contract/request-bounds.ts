@@ -16,3 +16,6 @@ export const MOST_SEQUENCES = 2048;
 /** Stop strings of a request, and UTF-16 units of each. */
 export const MOST_STOPS = 16;
 export const LONGEST_STOP = 1024;
+
+/** UTF-16 units of a cache salt. */
+export const LONGEST_SALT = 1024;

@@ -76,9 +76,11 @@ export class Member {
     return isRead ? prompt.length - 1 - this.prefilled : 0;
   }
 
-  /** Looks what is known of its prompt, for as long as nothing of it is read. */
+  /** Looks what is known of its prompt, for as long as nothing of it is read. Where that is all, nobody waits until it is read. */
   lookForPrefix(): void {
-    if (this.standing === "new" && this.stored === null && this.left > 0) this.options.prefix?.look();
+    if (this.standing !== "new" || this.stored !== null || this.left === 0) return;
+    this.options.prefix?.look();
+    if (this.left === 0) this.dismissFollowers();
   }
 
   /** Milliseconds since it was parked, or since it first ran on its row. */

@@ -106,7 +106,7 @@ test("edits of the prompt are part of what it is, edits of the answer are not", 
   }
 });
 
-test.each(["", 7, ["a"], {}, true])("cache_salt %j is refused by name", async (salt) => {
+test.each(["", 7, ["a"], {}, true, "a".repeat(1025)])("cache_salt %.20j is refused by name", async (salt) => {
   for (const [path, text] of [
     ["/v1/completions", { prompt: "a" }],
     ["/v1/chat/completions", { messages: [{ role: "user", content: "a" }] }],

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { BOUNDS, LONGEST_STOP, MOST_STOPS } from "../../../runtime/contract/request-bounds.js";
+import { BOUNDS, LONGEST_SALT, LONGEST_STOP, MOST_STOPS } from "../../../runtime/contract/request-bounds.js";
 import { Edits } from "./edits.js";
 import { FeatureFields } from "./feature-request.js";
 import { LambdaInfinite } from "./lambda-infinite.js";
@@ -24,6 +24,12 @@ const Stop = z
     error: `expected a string, or an array of at most ${MOST_STOPS} of them`,
   })
   .transform((stop) => (typeof stop === "string" ? [stop] : stop).filter((text) => text !== ""));
+
+/** vLLM: what was computed of a prompt serves requests with the same salt, or none likewise. Each choice of a request has a copy. */
+const CacheSalt = z
+  .string()
+  .min(1, { error: "expected a string of one character or more" })
+  .max(LONGEST_SALT, { error: `expected at most ${LONGEST_SALT} characters` });
 
 /** Counted by zod before it looks at them: a million wrong ones would take it a second. */
 const StopTokenIds = z.array(z.int().min(0)).max(1024, { error: "expected at most 1024 token ids" });
@@ -78,8 +84,7 @@ export const generationFields = {
   features: FeatureFields.nullish(),
   edits: Edits.nullish(),
   edits_from: z.enum(["prompt", "generation"]).nullish(),
-  /** vLLM: what was computed of a prompt serves requests with the same salt, or none likewise. */
-  cache_salt: z.string().min(1, { error: "expected a string of one character or more" }).nullish(),
+  cache_salt: CacheSalt.nullish(),
 };
 
 const GenerationFields = z.object(generationFields);

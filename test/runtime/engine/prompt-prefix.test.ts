@@ -210,6 +210,19 @@ describe("what is read of a prompt", () => {
     expect([cachedOf(events, 1), cachedOf(events, 2)]).toEqual([128, 128]);
   });
 
+  it("all of which is known keeps no choice waiting for another", async () => {
+    using runner = await open("lm-infinite", served.window);
+    using client = new Client(runner, served);
+    client.ask(chat(text(0, 0, 129)));
+    const prompt = new Int32Array(text(0, 0, 129));
+    const request = client.submit({ prompt, maxTokens: 6 }, { prompt, maxTokens: 6, sampling: seeded });
+    client.run();
+    const events = client.of(request);
+    expect([cachedOf(events), cachedOf(events, 1)]).toEqual([128, 128]);
+    const secondBegins = events.findIndex(({ type, index }) => type === "token" && index === 1);
+    expect(secondBegins).toBeLessThan(events.findIndex(({ type, index }) => type === "end" && index === 0));
+  });
+
   it("is known to texts that keep all keys, from each other", async () => {
     using runner = await open("lm-infinite", served.window);
     using client = new Client(runner, served);
