@@ -18,7 +18,8 @@ export function calibrationTexts(
 ): number[][] {
   const bos = generation.bosTokenId ?? shape.bosTokenId;
   const framed = generation.frame?.before ?? [];
-  const before = framed.length > 0 || bos === null ? framed : [bos];
+  // A generation_config.json may name one that the model does not know.
+  const before = framed.length > 0 || bos === null || bos >= shape.vocabSize ? framed : [bos];
   const length = calibrationLength(shape);
   const all = Array.from(ids ?? drawn(shape.vocabSize)).slice(0, TOKENS);
   const texts: number[][] = [];

@@ -1,8 +1,10 @@
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { z } from "zod";
+import { removeEntry } from "../../models/cache/cache-entry.js";
+import { CacheError } from "../../models/cache/cache-error.js";
 import { publish } from "../../models/cache/compile-cache.js";
 import type { AskedPrecision, Machine } from "../../models/weights/block-format.js";
 import { foldedRows } from "../../models/weights/quantise-channels.js";
@@ -52,10 +54,26 @@ export async function eightBitsHere(cacheRoot: string, threads: Threads): Promis
   const hash = createHash("sha256").update(`${processor}\n${LIBRARY}`).digest("hex").slice(0, 24);
   const [model = ""] = processor.split("\n");
   const item = { key: `${hash}-eight-bits-v${VERSION}`, model: `products on ${model}`, precision: "q8" };
-  const entry = await publish(cacheRoot, item, (to) =>
-    writeFileSync(join(to, FILE), JSON.stringify(tryEightBits(threads), null, 1)),
-  );
-  return EightBits.parse(JSON.parse(readFileSync(join(entry, FILE), "utf8")));
+  const open = () =>
+    publish(cacheRoot, item, (to) => writeFileSync(join(to, FILE), JSON.stringify(tryEightBits(threads), null, 1)));
+  const known = readEightBits(await open());
+  if (known !== null) return known;
+  removeEntry(resolve(cacheRoot), item.key);
+  const found = readEightBits(await open());
+  if (found === null)
+    throw new CacheError(
+      `The cache folder ${cacheRoot} does not keep what is written there: choose another one with LAMBDATAP_CACHE.`,
+    );
+  return found;
+}
+
+/** null where the file was damaged. */
+function readEightBits(entry: string): EightBits | null {
+  try {
+    return EightBits.parse(JSON.parse(readFileSync(join(entry, FILE), "utf8")));
+  } catch {
+    return null;
+  }
 }
 
 /**
@@ -77,7 +95,7 @@ export async function formOfEightBits(
 }
 
 /** @param threads of the process, which its first session decides; products are tried on one */
-export function tryEightBits(threads: Threads): EightBits {
+function tryEightBits(threads: Threads): EightBits {
   theEnvironment(threads);
   const exact = integersAreExact();
   return { exact, ratios: exact ? measuredRatios() : [] };

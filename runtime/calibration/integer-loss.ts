@@ -13,8 +13,14 @@ const MOST = 0.004;
 /** Standard errors that a loss must lie beyond it: a text of 2,000 tokens tells it to 0.2 %. */
 const SURE = 2;
 
+/** JSON has null for what is not finite. */
+const finiteOrNull = z
+  .number()
+  .nullable()
+  .transform((value) => value ?? Number.NaN);
+
 /** What products of integers cost beside those of blocks: a share of the NLL of a text, and its standard error. */
-const IntegerLoss = z.object({ share: z.number(), error: z.number() });
+const IntegerLoss = z.object({ share: finiteOrNull, error: finiteOrNull });
 export type IntegerLoss = z.infer<typeof IntegerLoss>;
 
 export interface IntegerLossOptions {
@@ -61,6 +67,8 @@ export async function integerProblem(
   if (ids === null) return "it has no tokenizer, so what int8 changes of a text is not known";
   const loss = await integerLoss(integers, blocks, { ids, ...threads });
   if (!isTooMuch(loss)) return null;
+  if (!Number.isFinite(loss.share))
+    return "what int8 changes of the calibration text cannot be told: it has no NLL, or one that is not finite";
   const percent = (share: number) => (100 * share).toFixed(2);
   return `int8 changes the NLL of the calibration text by ${percent(loss.share)} ± ${percent(loss.error)} %`;
 }

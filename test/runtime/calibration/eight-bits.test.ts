@@ -66,6 +66,16 @@ describe("what a processor does with products of 8 bits", () => {
     await expect(formOfEightBits("int8", root, THREADS)).rejects.toThrow(/saturate: take --precision q8-block\.$/);
   });
 
+  it("is tried again where the entry was damaged", async () => {
+    await eightBitsHere(root, THREADS);
+    const [folder = ""] = readdirSync(root).map((name) => join(root, name));
+    const file = join(folder, "eight-bits.json");
+    writeFileSync(file, "{}".padEnd(readFileSync(file).length));
+    const found = await eightBitsHere(root, THREADS);
+    expect(found.exact).toBeTypeOf("boolean");
+    expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(found);
+  });
+
   it("is not tried for a model that asks for other bits", async () => {
     const empty = mkdtempSync(join(tmpdir(), "lambdatap-"));
     onTestFinished(() => rmSync(empty, { recursive: true }));

@@ -43,6 +43,21 @@ describe("what integers cost beside blocks", () => {
     expect(compiled).toBe(2);
   });
 
+  it("is measured once where it is no number, too, and keeps the model in blocks", async () => {
+    const model = await compileModel({ path: goldenFolder("architectures/olmo2"), precision: "int8", cacheRoot });
+    const integers = { ...model, shape: { ...model.shape, bosTokenId: null } };
+    let compiled = 0;
+    const blocks = async () => {
+      compiled++;
+      return integers;
+    };
+    for (let i = 0; i < 2; i++)
+      expect(await integerProblem(integers, blocks, [7], THREADS)).toBe(
+        "what int8 changes of the calibration text cannot be told: it has no NLL, or one that is not finite",
+      );
+    expect(compiled).toBe(1);
+  });
+
   it("keeps a model in blocks whose integers are bad, and one without a tokenizer, in a sentence", async () => {
     const integers = await compileModel({ path: goldenFolder("architectures/qwen3"), precision: "int8", cacheRoot });
     const same = async () => integers;

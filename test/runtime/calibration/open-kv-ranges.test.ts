@@ -47,6 +47,15 @@ describe("the ranges of a compiled model", () => {
     openKvRanges(model, { ids: null, threads: 1 });
   });
 
+  it("are measured without a token to begin a text that the model does not know", async () => {
+    const model = await llama();
+    const { vocabSize } = model.shape;
+    const beginning = (bosTokenId: number) => ({ ...model, generation: { ...model.generation, bosTokenId } });
+    expect(calibrationTexts(beginning(vocabSize - 1), [1, 2, 3])).toEqual([[vocabSize - 1, 1, 2, 3]]);
+    expect(calibrationTexts(beginning(vocabSize), [1, 2, 3])).toEqual([[1, 2, 3]]);
+    openKvRanges(beginning(vocabSize), { ids: [1, 2, 3], threads: 1 });
+  });
+
   it("are measured with texts within the trained length, with and without the token that begins a text", async () => {
     const path = join("models", "default");
     const model = await compileModel({ path, precision: "f32", cacheRoot });
