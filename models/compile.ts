@@ -37,6 +37,8 @@ export interface CompileOptions extends Machine {
   readonly path: string;
   readonly precision: AskedPrecision;
   readonly cacheRoot: string;
+  /** Is given what the model will be before a weight is read; what it throws is thrown. */
+  readonly check?: (planned: Pick<CompiledModel, "precision" | "shape">) => void;
   /** Called with the share of the weights written; not at all where the cache has them. */
   readonly onProgress?: (share: number) => void;
 }
@@ -99,6 +101,7 @@ export async function compileModel({
   path,
   precision: asked,
   cacheRoot,
+  check,
   onProgress,
   ...machine
 }: CompileOptions): Promise<CompiledModel> {
@@ -111,6 +114,7 @@ export async function compileModel({
   using checkpoint = stored.checkpoint;
   const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
   const precision = resolvePrecision(asked, dtypes.values(), machine);
+  check?.({ precision, shape: model.shape });
   const { plan, hooks } = planWeights(model, { precision, dtypes });
   const content = await contentHash(cacheRoot, [source.configFile, ...checkpoint.files]);
   const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);

@@ -16,15 +16,21 @@ export interface KvOptions {
   readonly onNotice: (line: string) => void;
 }
 
+/** @throws SetupError where a model cannot keep keys and values as asked. */
+export function checkKv(
+  { precision, shape: { headDim } }: Pick<CompiledModel, "precision" | "shape">,
+  { asked, device }: Pick<KvOptions, "asked" | "device">,
+): void {
+  const problem = kvProblem(asked, { precision, device, headDim });
+  if (problem !== null) throw new SetupError(`${problem}.`);
+}
+
 /**
  * How a model keeps keys and values as integers, null where it does not. Their ranges are measured where they are not known.
- * @throws SetupError where it cannot keep them as asked.
+ * @throws SetupError as `openKvRanges`.
  */
 export function openKv(model: CompiledModel, { asked, device, onNotice, ...options }: KvOptions): KvFormat | null {
-  const setting = { precision: model.precision, device, headDim: model.shape.headDim };
-  const problem = kvProblem(asked, setting);
-  if (problem !== null) throw new SetupError(`${problem}.`);
-  const type = resolveKv(asked, setting);
+  const type = resolveKv(asked, { precision: model.precision, device, headDim: model.shape.headDim });
   if (!isQuantised(type)) return null;
   const text = options.ids === null ? "ids drawn at random (there is no tokenizer for a text)" : "the calibration text";
   const onMeasured = (seconds: number) =>

@@ -23,7 +23,7 @@ import { AttachedSaes } from "../saes/attached-saes.js";
 import { describeFeature } from "./describe-feature.js";
 import { EngineLoop } from "./loop.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
-import { openKv } from "./open-kv.js";
+import { checkKv, openKv } from "./open-kv.js";
 import { placesOf } from "./places.js";
 import { toFault } from "./thread-fault.js";
 
@@ -80,6 +80,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
       bfloat16: device.bfloat16,
       eightBits: form,
       cacheRoot,
+      check: (planned) => checkKv(planned, { asked: asked.kv, device: kind }),
       onProgress,
     });
   let model = await compile(eightBits);

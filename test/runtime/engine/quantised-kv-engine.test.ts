@@ -1,7 +1,7 @@
-import { cpSync, mkdtempSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, it } from "vitest";
+import { expect, it, onTestFinished } from "vitest";
 import { compileModel } from "../../../models/compile.js";
 import { inspectModel } from "../../../models/inspect.js";
 import { LambdaCache } from "../../../runtime/cache/lambda-cache.js";
@@ -61,7 +61,13 @@ it("keys and values that this model or machine cannot keep so are refused in a s
   await expect(refused).rejects.toThrow(SetupError);
   await expect(refused).rejects.toThrow("those of --precision f32 are f32: take --kv f32 or auto");
   const model = goldenFolder("architectures/hostile/ok");
-  await expect(startEngine({ model, kv: "q8" })).rejects.toThrow("a multiple of 8, and this model's is 4");
+  const empty = mkdtempSync(join(tmpdir(), "lambdatap-refused-"));
+  onTestFinished(() => rmSync(empty, { recursive: true }));
+  await expect(startEngine({ model, kv: "q8", cacheDir: empty })).rejects.toThrow(
+    "a multiple of 8, and this model's is 4",
+  );
+  // Nothing was compiled before.
+  expect(readdirSync(empty)).toEqual([]);
 });
 
 it("the doctor counts the bytes that the cache takes, in 8 bits at most 0.27 of those in f32", async () => {
