@@ -2,11 +2,12 @@ import { join } from "node:path";
 import { z } from "zod";
 import { compileModel } from "../../models/compile.js";
 import { PRECISIONS } from "../../models/weights/block-format.js";
+import { negativeLogProbability } from "../../runtime/calibration/text-nll.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { benchFolder } from "./bench-model.js";
 import { heldOutTokens } from "./held-out-tokens.js";
 import { argument, type Figure, mean, report } from "./report.js";
-import { negativeLogProbability, textNll } from "./text-nll.js";
+import { textNll } from "./text-nll.js";
 
 /**
  * A held-out book as one sequence: mean NLL by position, beside the same tokens predicted from only the last W tokens,

@@ -5,12 +5,13 @@ import { compileModel } from "../../models/compile.js";
 import { PRECISIONS } from "../../models/weights/block-format.js";
 import { Archive } from "../../runtime/cache/archive.js";
 import { type Retrieval, toRetrieval } from "../../runtime/cache/retrieval.js";
+import { negativeLogProbability } from "../../runtime/calibration/text-nll.js";
 import type { RetrieveOptions } from "../../runtime/contract/generation.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import { benchFolder } from "./bench-model.js";
 import { heldOutTokens } from "./held-out-tokens.js";
 import { argument, type Figure, mean, report } from "./report.js";
-import { negativeLogProbability, textNll } from "./text-nll.js";
+import { textNll } from "./text-nll.js";
 
 /**
  * What middle retrieval does to ordinary text: NLL of a book's tokens, each decoded with the book's own token before it, that

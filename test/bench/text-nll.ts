@@ -1,4 +1,5 @@
 import type { LambdaGeometry } from "../../runtime/cache/lambda-cache.js";
+import { negativeLogProbability } from "../../runtime/calibration/text-nll.js";
 import type { Runner } from "../../runtime/graphs/runner.js";
 import type { Residuals } from "../../runtime/graphs/tap-outputs.js";
 
@@ -30,11 +31,4 @@ export function textNll(
   }
   runner.closeCache(cache);
   return nll;
-}
-
-export function negativeLogProbability(logits: Float32Array, token: number): number {
-  let [largest, sum] = [Number.NEGATIVE_INFINITY, 0];
-  for (const logit of logits) largest = Math.max(largest, logit);
-  for (const logit of logits) sum += Math.exp(logit - largest);
-  return largest + Math.log(sum) - (logits[token] ?? 0);
 }
