@@ -114,7 +114,8 @@ export async function* answerChunks<L, C>(
   const chunk = (choice: C): Answer<C> => ({
     ...head,
     choices: [choice],
-    usage: continuous ? toUsage(tally) : includeUsage ? null : undefined,
+    // How many prompt tokens were not computed is known when the choices have ended.
+    usage: continuous ? toUsage({ ...tally, cachedTokens: null }) : includeUsage ? null : undefined,
   });
   const begun = new Set<number>();
   const idsOf = promptIds(request, work);

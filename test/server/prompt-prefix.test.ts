@@ -34,6 +34,17 @@ describe("usage says what was not computed again", () => {
     const last = WireCompletion.parse(JSON.parse(chunks.at(-2) ?? ""));
     expect(last.usage?.prompt_tokens_details).toEqual({ cached_tokens: second.cached });
 
+    // Chunks before the end do not know yet.
+    const counting = { stream: true, stream_options: { include_usage: true, continuous_usage_stats: true } };
+    const counted = eventsOf(await (await complete(app, { prompt: STORY, ...ask, ...counting })).text());
+    const details = counted
+      .slice(0, -1)
+      .map((each) => WireCompletion.parse(JSON.parse(each)).usage?.prompt_tokens_details);
+    expect([new Set(details.slice(0, -1)), details.at(-1)]).toEqual([
+      new Set([null]),
+      { cached_tokens: second.cached },
+    ]);
+
     const health = z.object({ memory: z.object({ prefixes: z.int().positive() }) });
     health.parse(await (await app.request("/health")).json());
   });

@@ -32,7 +32,7 @@ const Usage = z.strictObject({
   prompt_tokens: z.number(),
   completion_tokens: z.number(),
   total_tokens: z.number(),
-  prompt_tokens_details: z.strictObject({ cached_tokens: z.int().min(0) }),
+  prompt_tokens_details: z.strictObject({ cached_tokens: z.int().min(0) }).nullable(),
 });
 export const WireCompletion = z.strictObject({
   id: z.string().startsWith("cmpl-"),
