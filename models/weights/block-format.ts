@@ -2,9 +2,9 @@ import type { ActivationType, DeviceKind } from "../onnx/graph.js";
 
 /**
  * How a matrix multiplication keeps its weights: as numbers of 32 or 16 bits, as integers of 8 bits with a scale for each
- * output, or in blocks of 8 or 4 bits. Blocks that a file has are kept as they are in both of these: more bits would not make
- * them better, fewer would make them worse. With 16 bits activations and caches are of the same type as the weights, else
- * they are float32.
+ * output, or in blocks of 8 or 4 bits. Blocks that a file has are kept as they are in both kinds of blocks: more bits would
+ * not make them better, fewer would make them worse. With 16 bits activations are of the same type as the weights, else they
+ * are float32.
  */
 export const PRECISIONS = ["f32", "f16", "bf16", "int8", "q8-block", "q4"] as const;
 export type Precision = (typeof PRECISIONS)[number];
@@ -13,7 +13,7 @@ export type Precision = (typeof PRECISIONS)[number];
 export const ASKED_PRECISIONS = ["auto", "f32", "f16", "bf16", "q8", "int8", "q8-block", "q4"] as const;
 export type AskedPrecision = (typeof ASKED_PRECISIONS)[number];
 
-/** What activations, keys and values are kept in. */
+/** What activations are computed in. */
 export const activationsOf = (precision: Precision): ActivationType =>
   precision === "f16" ? "float16" : precision === "bf16" ? "bfloat16" : "float32";
 

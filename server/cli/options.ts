@@ -97,7 +97,7 @@ const engine = {
   kv: value(
     z.enum(KV_CHOICES).default("auto"),
     KV_CHOICES.join("|"),
-    "what keys and values are kept in; auto: as the activations; q8 and q4: a CPU only",
+    "what keys and values are kept in; q8 and q4: integers, on a CPU only; auto: q8 there where the weights have 8 or 4 bits, else as the activations",
   ),
   sae: flag(SaeFolders.optional(), {
     kind: "list",

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { benchReport } from "../../loadtest/bench/bench-report.js";
 import { readResult } from "../../loadtest/bench/result.js";
-import { runBenchmark } from "../../loadtest/bench/run-benchmark.js";
+import { benchmarkFile, runBenchmark } from "../../loadtest/bench/run-benchmark.js";
 import { writeReport } from "../../loadtest/report/report.js";
 import { temporaryFolder } from "../models/weights/write-safetensors.js";
 
@@ -81,11 +81,14 @@ test("the report has a table for each benchmark, its picture, and what is missin
   expect(JSON.parse(readFileSync(join(folder, "bench.json"), "utf8")).outcomes).toEqual(outcomes);
 });
 
-test("a benchmark that there is not is named, with those that there are", async () => {
+test("a benchmark that there is not is named, with those that there are, all of which can be run", async () => {
   const [code, err] = await new Promise<[unknown, string]>((resolve) => {
     execFile(process.execPath, [SCRIPT, "--only", "decode,speed"], (error, _, err) => resolve([error?.code, err]));
   });
   expect([code, err]).toEqual([1, expect.stringMatching(/^bench: there is no benchmark 'speed'; there are decode, /)]);
+  const listed = err.trim().split("there are ")[1]?.split(", ") ?? [];
+  expect(listed.length).toBeGreaterThan(10);
+  expect(listed.filter((name) => !existsSync(benchmarkFile(name)))).toEqual([]);
 });
 
 test("an interrupted run ends its benchmark and exits with 130", async () => {
