@@ -34,10 +34,12 @@ export function promptGrid(
 ): PromptGrid {
   const fitting = 2 ** Math.floor(Math.log2(WORK / weights.bytes));
   const whole = isHost ? Math.min(LARGEST, Math.max(SMALLEST, fitting)) : LARGEST_ON_DEVICE;
-  const windows = shape.geometries.map((geometry) => {
+  const kept = shape.geometries.map((geometry) => {
     const own = geometry.window === "lambda" ? window : geometry.window;
     return isQuantised(kv) ? Math.max(1, own - 1) : own;
   });
+  // No chunk is longer than the text's own window, even where all layers have trained ones that are larger.
+  const windows = [window, ...kept];
   const finest = Math.min(whole, ...windows);
   const grid = finest <= LARGEST_BLOCK ? finest : Math.floor(finest / LARGEST_BLOCK) * LARGEST_BLOCK;
   const evicting = Math.min(...windows);

@@ -21,6 +21,12 @@ it("layers with a trained window evict before the others", () => {
   expect(grid(1e7, 1024, true, 16)).toEqual({ grid: 16, free: 16, block: 64 });
 });
 
+it("no chunk is longer than the window of its text, where layers have none but larger ones", () => {
+  const shape = { geometries: [{ ...LAMBDA, window: 16 }] };
+  for (const kv of ["float32", "q8"] as const)
+    expect(promptGrid({ shape, weights: { bytes: 1e7 } }, true, 7, kv)).toEqual({ grid: 7, free: 7, block: 63 });
+});
+
 it("where tokens are appended, one fewer is kept of what a chunk as long as a window has written", () => {
   expect(grid(5e8, 1024, true, undefined, "q8")).toEqual({ grid: 64, free: 960, block: 64 });
   expect(grid(1e7, 1024, true, 16, "q8")).toEqual({ grid: 15, free: 15, block: 60 });
