@@ -197,12 +197,16 @@ export class Tensor implements Disposable {
   /** Sums what a table of 256 entries says of each byte of such stretches of 8-bit integers, in the host's memory. */
   tally(table: Uint8Array, count: number, length: number, stride: number, source: number): number {
     this.#checkStretches(count, length, stride, source);
-    const elements = this.#memory === null ? this.#elements() : null;
-    if (!(elements instanceof Int8Array || elements instanceof Uint8Array))
+    if (this.#memory !== null || elementWidth(this.type) !== 1)
       throw new TypeError(`${this.#name} has no 8-bit integers in the host's memory`);
+    const all = this.bytes > constants.MAX_LENGTH ? null : bytesOf(this.#elements());
+    const copied = new Uint8Array(all === null ? length : 0);
     let sum = 0;
-    for (let first = source; first < source + count * stride; first += stride)
-      for (let at = first; at < first + length; at++) sum += table[elements[at]! & 255]!;
+    for (let first = source; first < source + count * stride; first += stride) {
+      if (all === null) this.readBytes(copied, first);
+      const bytes = all?.subarray(first, first + length) ?? copied;
+      for (let at = 0; at < length; at++) sum += table[bytes[at]!]!;
+    }
     return sum;
   }
 

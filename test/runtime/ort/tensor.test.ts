@@ -50,6 +50,22 @@ describe("what is written is what is read", () => {
     expect(() => halves.readBytes(new Uint8Array(3))).toThrow(RangeError);
   });
 
+  it("in stretches, which are moved and counted, and what lies between them stays", () => {
+    using tensor = Tensor.zeros("int8", [2, 8]);
+    tensor.write([1, -1, 0, 0, 0, 0, 5, 5, 2, -128, 0, 0, 0, 0, 5, 5]);
+    tensor.moveStretches(2, 2, 8, 0, 4);
+    const bytes = new Uint8Array(16);
+    tensor.readBytes(bytes);
+    expect([...new Int8Array(bytes.buffer)]).toEqual([1, -1, 0, 0, 1, -1, 5, 5, 2, -128, 0, 0, 2, -128, 5, 5]);
+    const table = new Uint8Array(256);
+    [table[255], table[128], table[5]] = [1, 10, 100];
+    expect(tensor.tally(table, 2, 2, 8, 4)).toBe(11);
+    expect(tensor.tally(table, 1, 16, 16, 0)).toBe(422);
+    expect(() => tensor.moveStretches(2, 2, 8, 0, 7)).toThrow(RangeError);
+    expect(() => tensor.moveStretches(2, 9, 8, 0, 0)).toThrow(RangeError);
+    expect(() => tensor.tally(table, 2, 2, 8, 7)).toThrow(RangeError);
+  });
+
   it("through an alias of a part, which outlives its tensor", () => {
     const whole = floats(1, 2, 3, 4, 5, 6);
     using part = whole.alias([2, 2], 2);
