@@ -40,13 +40,18 @@ export class MadeUpProducts implements Disposable {
       x = products.sideBySide(x, [{ tensor: `m${i}`, shape: [sizes[i + 1] ?? 0, columns] }], columns);
     this.#output = graph.output(x, "float32", ["rows", 1, sizes.at(-1) ?? 0]);
     this.#weights = Tensor.untouched("uint8", [plan.bytes]);
-    for (const [name, { type, shape, offset }] of plan.places) {
-      const tensor = Tensor.over(this.#weights.backing(), offset, type, shape);
-      if (type === "float32") tensor.fill(SCALE);
-      else tensor.write(codesOf(tensor.size, shape.at(-1) ?? 1, code));
-      this.#tensors.set(name, tensor);
+    try {
+      for (const [name, { type, shape, offset }] of plan.places) {
+        const tensor = Tensor.over(this.#weights.backing(), offset, type, shape);
+        this.#tensors.set(name, tensor);
+        if (type === "float32") tensor.fill(SCALE);
+        else tensor.write(codesOf(tensor.size, shape.at(-1) ?? 1, code));
+      }
+      this.#session = load(graph, { weights: this.#tensors, prepacked: this.#packed });
+    } catch (error) {
+      this.#freeWeights();
+      throw error;
     }
-    this.#session = load(graph, { weights: this.#tensors, prepacked: this.#packed });
   }
 
   /** @param x [rows, inputs] */
@@ -69,7 +74,12 @@ export class MadeUpProducts implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const each of [this.#session, this.#packed, ...this.#tensors.values(), this.#weights]) each[Symbol.dispose]();
+    this.#session[Symbol.dispose]();
+    this.#freeWeights();
+  }
+
+  #freeWeights(): void {
+    for (const each of [this.#packed, ...this.#tensors.values(), this.#weights]) each[Symbol.dispose]();
   }
 
   #bind(x: Float32Array): { readonly output: Tensor; run(): void } & Disposable {

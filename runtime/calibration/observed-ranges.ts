@@ -9,6 +9,8 @@ import { SetupError } from "../contract/errors.js";
 const MARGIN = 1.2;
 /** Least range of a channel beside the widest of its layer: nothing is divided by a range of 0. */
 const NARROWEST = 2 ** -10;
+/** A layer that gets no larger is as good as zero. Steps of such a range, and what divides by them, would not be float32. */
+const ZERO = 2 ** -100;
 
 /** Collects the largest magnitude of each channel of keys and values. */
 export class ObservedRanges {
@@ -80,6 +82,6 @@ function partners(headDim: number, positions: Positions): Int32Array | null {
 
 function withMargin(squares: Float64Array): Float32Array {
   const widest = Math.sqrt(squares.reduce((a, b) => Math.max(a, b), 0));
-  const narrowest = widest > 0 ? widest * NARROWEST : 1;
+  const narrowest = widest > ZERO ? widest * NARROWEST : 1;
   return Float32Array.from(squares, (square) => Math.max(Math.sqrt(square) * MARGIN, narrowest));
 }

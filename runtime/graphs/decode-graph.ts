@@ -165,11 +165,14 @@ export class DecodeGraph implements Disposable {
 
   #keepSink(cache: LambdaCache, first: number, i: number, tensors: GraphTensors): void {
     if (cache.count(first + i) >= cache.sinks) return;
-    const own = this.#names.layers.map(({ rawKey }) =>
-      rawKey === null ? null : this.#rawKey(cache, tensors.output(rawKey.output), i, rawKey.at),
-    );
-    cache.keepSink(first + i, own);
-    for (const tensor of own) tensor?.[Symbol.dispose]();
+    const own: (Tensor | null)[] = [];
+    try {
+      for (const { rawKey } of this.#names.layers)
+        own.push(rawKey === null ? null : this.#rawKey(cache, tensors.output(rawKey.output), i, rawKey.at));
+      cache.keepSink(first + i, own);
+    } finally {
+      for (const tensor of own) tensor?.[Symbol.dispose]();
+    }
   }
 
   /** Of row i of an output [rows, ...], from element `at` on, over its memory: [1, kvHeads, 1, headDim]. */

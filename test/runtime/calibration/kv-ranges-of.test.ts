@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
+import { kvScales } from "../../../models/kv-format.js";
 import { kvRangesOf } from "../../../runtime/calibration/kv-ranges-of.js";
 import { ObservedRanges } from "../../../runtime/calibration/observed-ranges.js";
 import { SetupError } from "../../../runtime/contract/errors.js";
@@ -76,12 +77,20 @@ describe("ranges of keys and values", () => {
     }
   });
 
-  it("are never 0, of channels that the texts leave at 0 and of a layer that is all zeros", () => {
-    const observed = new ObservedRanges(rotary({}));
-    observed.see(0, new Float32Array(4), Float32Array.of(0, 0, 0, 8));
-    const { keys, values } = observed.ranges();
-    for (const range of [...keys, ...values].flatMap((each) => [...each])) expect(range).toBeGreaterThan(0);
-    expect(values[0]?.[0]).toBeLessThan(0.01);
+  it("can be divided by, of channels that the texts leave at 0 and of a layer that is all zeros or nearly so", () => {
+    for (const key of [0, 1e-40, 1e-30]) {
+      const observed = new ObservedRanges(rotary({}));
+      observed.see(0, new Float32Array(4).fill(key), Float32Array.of(0, 0, 0, 8));
+      const ranges = observed.ranges();
+      for (const scale of [
+        ...kvScales({ bits: 8, ranges }, "keys", 0),
+        ...kvScales({ bits: 8, ranges }, "values", 0),
+      ]) {
+        expect(scale).toBeGreaterThan(0);
+        expect(Math.fround(1 / scale)).toBeLessThan(Number.POSITIVE_INFINITY);
+      }
+      expect(ranges.values[0]?.[0]).toBeLessThan(0.01);
+    }
   });
 
   it("are refused where a layer's keys or values are not finite", async () => {
