@@ -1,4 +1,4 @@
-import type { KvType } from "../../models/kv-format.js";
+import { type KvType, kvBytes } from "../../models/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
 import { LambdaCache, type LambdaGeometry } from "../cache/lambda-cache.js";
 import { LARGEST_SNAPSHOT } from "../cache/snapshot.js";
@@ -71,6 +71,17 @@ function prefixesOf(
     );
   }
   return asked ?? Math.floor((SHARE_OF_PREFIXES * left) / models);
+}
+
+/** Why no prompt is kept for others although memory is meant for it, a sentence; null: that is not so. @param block its tokens */
+export function unkeptPrefixes(
+  prefixBytes: number,
+  block: number,
+  { shape, kv }: Pick<PlacesOptions, "shape" | "kv">,
+): string | null {
+  const bytes = 2 * block * shape.layerGeometries.length * shape.kvHeads * kvBytes(kv, shape.headDim);
+  if (prefixBytes === 0 || prefixBytes >= bytes) return null;
+  return `Each prompt is read anew: ${megabytes(prefixBytes)} MB are there for keys and values of prompts (--prefix-mb), and ${block} tokens, the fewest that are kept, take ${megabytes(bytes)} MB.`;
 }
 
 /** Bytes of keys and values of one row whose window is full. */

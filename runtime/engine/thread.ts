@@ -24,7 +24,8 @@ import { describeFeature } from "./describe-feature.js";
 import { EngineLoop } from "./loop.js";
 import type { EngineCommand, EngineReport, EngineThreadOptions } from "./messages.js";
 import { checkKv, openKv } from "./open-kv.js";
-import { placesOf } from "./places.js";
+import { placesOf, unkeptPrefixes } from "./places.js";
+import { promptGrid } from "./prompt-grid.js";
 import { toFault } from "./thread-fault.js";
 
 /** Share of the memory, the machine's or the GPU's, that the keys and values of one text in `mode: full` may take. */
@@ -116,6 +117,9 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
     ...{ prefixBytes: asked.prefixBytes ?? (device.isHost ? undefined : 0), models: asked.models },
     ...{ memoryBytes: device.memoryBytes, hostBytes: CPU.memoryBytes, weightBytes: model.weights.bytes },
   });
+  const { block } = promptGrid(model, device.isHost, window, runner.kv);
+  const unkept = unkeptPrefixes(places.prefixBytes, block, { shape, kv: runner.kv });
+  if (unkept !== null) report({ type: "notice", line: unkept });
   const options = { ...asked, ...places, window, sinks, eosTokenIds, fullLength, tokens, saes };
   const loop = new EngineLoop(runner, options, (outbox) => report({ type: "events", outbox, counts: loop.counts }));
   listen(loop, runner, saes, asked.stallTimeoutMs);

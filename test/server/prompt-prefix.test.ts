@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import * as z from "zod";
+import { LocalEngine } from "../../runtime/engine/engine.js";
 import { smallEngines } from "../runtime/engine/small-engine.js";
 import { lambdatapInProcess } from "./lambdatap-in-process.js";
 import { scriptedEngine } from "./scripted-engine.js";
@@ -139,6 +140,15 @@ test("cache_salt separates those who have one from others", async () => {
   expect([await cached("a"), await cached("b"), await cached(), await cached("a"), await cached(null)]).toEqual([
     0, 0, 0, 64, 64,
   ]);
+});
+
+test("memory that is too little for any prompt is told", async () => {
+  const notices: string[] = [];
+  const options = { ...EMBEDDED, precision: "f32", prefixBytes: 1000, queueLimit: 1, stallTimeoutMs: 60_000 } as const;
+  const { cacheDir } = engines;
+  const engine = await LocalEngine.start({ ...options, cacheDir }, undefined, (line) => notices.push(line));
+  await engine.close();
+  expect(notices).toEqual([expect.stringMatching(/^Each prompt is read anew: 0\.0 MB are there /)]);
 });
 
 test.each<[string, number, RegExp, ...string[]]>([

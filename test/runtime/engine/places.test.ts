@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { ModelShape } from "../../../models/model-shape.js";
 import { SetupError } from "../../../runtime/contract/errors.js";
-import { placesOf } from "../../../runtime/engine/places.js";
+import { placesOf, unkeptPrefixes } from "../../../runtime/engine/places.js";
 
 /** SmolLM2-135M's. */
 const shape: ModelShape = {
@@ -74,6 +74,14 @@ describe("memory for prompts that begin alike", () => {
 
   it("is none where nothing is left", () => {
     expect(places(24, 486).prefixBytes).toBeLessThan(1e7);
+  });
+
+  it("is said to be too little where it holds no block", () => {
+    const block = 64 * 2 * 30 * 3 * 64 * 4;
+    const said = (bytes: number) => unkeptPrefixes(bytes, 64, { shape, kv: "float32" });
+    expect(said(block - 1)).toMatch(/^Each prompt is read anew: 2\.9 MB are there .* 64 tokens, .* take 2\.9 MB\.$/);
+    expect([said(block), said(0)]).toEqual([null, null]);
+    expect(unkeptPrefixes(block / 4, 64, { shape, kv: "q8" })).toBeNull();
   });
 
   it("is refused beyond memory, with what there is room for", () => {
