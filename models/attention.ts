@@ -45,7 +45,7 @@ export interface CacheShape
 export const layersWith = ({ layerGeometries }: Pick<CacheShape, "layerGeometries">, geometry: number): number[] =>
   [...layerGeometries.keys()].filter((layer) => layerGeometries[layer] === geometry);
 
-/** How many they are. */
+/** How many layers have a geometry. */
 export const layersOf = (shape: Pick<CacheShape, "layerGeometries">, geometry: number): number =>
   layersWith(shape, geometry).length;
 
@@ -116,6 +116,17 @@ export function alibiBias(graph: GraphBuilder, distances: Value, slopes: readonl
   const bias = graph.op("Mul", [distances, graph.constant("float32", [1, slopes.length, 1, 1], lowered)]);
   return addedToScores(graph, bias);
 }
+
+/** The same of each geometry, from its own distances; null where it has none. */
+export const alibiBiases = (
+  graph: GraphBuilder,
+  { geometries }: Pick<CacheShape, "geometries">,
+  inputs: readonly { readonly distances: Value | null }[],
+): (Value | null)[] =>
+  inputs.map(({ distances }, i) => {
+    const positions = geometries[i]?.positions;
+    return distances === null || positions?.kind !== "alibi" ? null : alibiBias(graph, distances, positions.slopes);
+  });
 
 /** Added to the score of a key that is not seen: finite in each type. */
 export const HIDDEN = -3e38;

@@ -1,25 +1,23 @@
 import {
   type AttentionSizes,
-  alibiBias,
+  alibiBiases,
   attention,
   type CacheShape,
   cacheInputs,
   type LayerAttention,
-  layersWith,
   placeOf,
   type QueryKeyValue,
   rotaryInputs,
   rotate,
-  sinkKeysInput,
   slotsOf,
   sum,
-  turnsSinks,
 } from "./attention.js";
 import { BATCH, type DecodeInterface } from "./graph-interface.js";
 import { KvCodes, type KvPlace } from "./kv-codes.js";
 import type { MiddleRetrieval } from "./middle-retrieval.js";
 import type { Geometry } from "./model-shape.js";
 import type { GraphBuilder, Value } from "./onnx/graph.js";
+import { sinkInputs, turnedSinks } from "./turned-sinks.js";
 
 type DecodeGeometry = DecodeInterface["geometries"][number];
 
@@ -27,8 +25,8 @@ type DecodeGeometry = DecodeInterface["geometries"][number];
  * Attention of one token per row, on a cache of [sinks | ring] slots (arXiv 2308.16137, section 3). Ring keys stand
  * rotated at their own positions; the starting tokens are rotated anew to max(s, t - W) and written over their slots, so
  * that one ordinary attention over the slots in use has every key at its right distance. Keys of layers without rotation,
- * or with a trained window, are read as they stand. Keys and values that are kept as integers are written as such, and made
- * numbers again as a whole, which only a text that retrieves is given the time for.
+ * or with a trained window, are read as they stand. Keys and values that are kept as
+ * integers are all made numbers again in every step, which only texts that retrieve take the time for.
  */
 export class DecodeAttention implements LayerAttention {
   readonly geometries: readonly DecodeGeometry[];
@@ -45,11 +43,10 @@ export class DecodeAttention implements LayerAttention {
   ) {
     this.#codes = cache.kv === null ? null : new KvCodes(graph, cache, cache.kv);
     this.geometries = cache.geometries.map((geometry, i) => this.#inputs(geometry, i));
-    this.#turned = this.geometries.map(({ sinks }, i) => this.#turn(sinks, i));
-    this.#biases = this.geometries.map(({ distances }, i) => {
-      const positions = cache.geometries[i]?.positions;
-      return distances === null || positions?.kind !== "alibi" ? null : alibiBias(graph, distances, positions.slopes);
-    });
+    this.#turned = this.geometries.map(({ sinks }, i) =>
+      turnedSinks(graph, cache, i, sinks, (keys, place) => this.#kept(keys, place)),
+    );
+    this.#biases = alibiBiases(graph, cache, this.geometries);
   }
 
   /** With one token, [tokens, heads] and [heads, tokens] are the same memory. */
@@ -103,13 +100,13 @@ export class DecodeAttention implements LayerAttention {
     return graph.op("Reshape", [attended, graph.constant("int64", [3], [0, 1, heads * headDim])]);
   }
 
-  /** As elements of the cache. */
+  /** Turns keys or values into elements of the cache. */
   #kept(x: Value, place: KvPlace): Value {
     const codes = this.#codes;
     return codes === null ? x : codes.packed(codes.of(x, place));
   }
 
-  /** Elements of the cache as numbers. */
+  /** Turns elements of the cache into numbers. */
   #read(buffer: Value, place: KvPlace): Value {
     const codes = this.#codes;
     return codes === null ? buffer : codes.values(codes.unpacked(buffer), place);
@@ -145,29 +142,13 @@ export class DecodeAttention implements LayerAttention {
     return {
       slots: slotsOf(i),
       rotary: positions.kind === "rotary" ? rotaryInputs(graph, prefix, 1, positions) : null,
-      sinks:
-        positions.kind === "rotary" && turnsSinks(geometry, cache.sinks)
-          ? {
-              rotary: rotaryInputs(graph, `${prefix}sink_`, cache.sinks, positions),
-              keys: sinkKeysInput(graph, prefix, cache, i),
-            }
-          : null,
+      sinks: sinkInputs(graph, prefix, cache, i),
       writeIndex: graph.input(`${prefix}write_index`, "int64", [BATCH]),
       appended: null,
       length: alibi || middle !== null ? null : graph.input(`${prefix}length`, "int64", [BATCH]),
       distances: alibi ? graph.input(`${prefix}distances`, "float32", [BATCH, 1, 1, slotsOf(i)]) : null,
       middle,
     };
-  }
-
-  /** One rotation for the starting tokens of all layers of a geometry, which stand at the same positions. */
-  #turn(sinks: DecodeGeometry["sinks"], geometry: number): Value[] {
-    const positions = this.cache.geometries[geometry]?.positions;
-    if (sinks === null || positions?.kind !== "rotary") return [];
-    const layers = layersWith(this.cache, geometry);
-    const turned = rotate(this.graph, sinks.keys, sinks.rotary, positions, this.cache.headDim);
-    const kept = this.#kept(turned, { of: "keys", layers });
-    return this.graph.multi("Split", [kept], layers.length, { axis: 1, num_outputs: layers.length });
   }
 
   #rotate(x: Value, geometry: number): Value {

@@ -1,25 +1,23 @@
 import {
   type AttentionSizes,
-  alibiBias,
+  alibiBiases,
   type CacheShape,
   cacheInputs,
   type LayerAttention,
-  layersWith,
   placeOf,
   type QueryKeyValue,
   type Rotary,
   rotaryInputs,
   rotate,
-  sinkKeysInput,
   slotsOf,
   sum,
-  turnsSinks,
 } from "./attention.js";
 import { type AppendInputs, BATCH, type DecodeInterface, type RawKeyOutput } from "./graph-interface.js";
 import { KvCodes } from "./kv-codes.js";
 import type { KvFormat } from "./kv-format.js";
 import type { Geometry } from "./model-shape.js";
 import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
+import { sinkInputs, turnedSinks } from "./turned-sinks.js";
 
 type DecodeGeometry = DecodeInterface["geometries"][number] & { readonly appended: AppendInputs };
 
@@ -32,7 +30,7 @@ interface Projection {
 
 /**
  * Attention of one token per row over keys and values of 8 or 4 bits, by ONNX Runtime's GroupQueryAttention: one node
- * rotates, writes the token's codes behind those that the row has, and attends to so many slots of each row as it has in use.
+ * rotates, appends the token's codes to those that the row has, and attends to the slots of each row that are in use.
  * Starting tokens are kept in full precision, turned as in `DecodeAttention`, and written over their slots.
  */
 export class GroupedQueryAttention implements LayerAttention {
@@ -42,7 +40,7 @@ export class GroupedQueryAttention implements LayerAttention {
   /** Per geometry: codes of the turned starting tokens of each of its layers, and what ALiBi adds to the scores. */
   readonly #turned: readonly (readonly Value[])[];
   readonly #biases: readonly (Value | null)[];
-  /** By their queries. */
+  /** Projections by their queries. */
   readonly #projections = new Map<Value, Projection>();
 
   constructor(
@@ -51,11 +49,10 @@ export class GroupedQueryAttention implements LayerAttention {
   ) {
     this.#codes = new KvCodes(graph, cache, cache.kv);
     this.geometries = cache.geometries.map((geometry, i) => this.#inputs(geometry, i));
-    this.#turned = this.geometries.map(({ sinks }, i) => this.#turn(sinks, i));
-    this.#biases = this.geometries.map(({ distances }, i) => {
-      const positions = cache.geometries[i]?.positions;
-      return distances === null || positions?.kind !== "alibi" ? null : alibiBias(graph, distances, positions.slopes);
-    });
+    this.#turned = this.geometries.map(({ sinks }, i) =>
+      turnedSinks(graph, cache, i, sinks, (keys, place) => this.#codes.packed(this.#codes.of(keys, place))),
+    );
+    this.#biases = alibiBiases(graph, cache, this.geometries);
   }
 
   splitHeads(projected: Value, heads: readonly number[], headDim: number): Value[] {
@@ -150,13 +147,7 @@ export class GroupedQueryAttention implements LayerAttention {
     return {
       slots: slotsOf(i),
       rotary: rotary && (inside ? this.#tables(prefix, size, rotary) : rotaryInputs(graph, prefix, 1, rotary)),
-      sinks:
-        rotary && turnsSinks(geometry, cache.sinks)
-          ? {
-              rotary: rotaryInputs(graph, `${prefix}sink_`, cache.sinks, rotary),
-              keys: sinkKeysInput(graph, prefix, cache, i),
-            }
-          : null,
+      sinks: sinkInputs(graph, prefix, cache, i),
       writeIndex: null,
       appended: {
         past: graph.input(`${prefix}past`, "int32", [BATCH]),
@@ -173,17 +164,6 @@ export class GroupedQueryAttention implements LayerAttention {
   #tables(prefix: string, rows: Dimension, { rotaryDim }: Rotary) {
     const table = (name: string): Value => this.graph.input(`${prefix}${name}`, "float32", [rows, rotaryDim / 2]);
     return { cos: table("cos"), sin: table("sin") };
-  }
-
-  /** One rotation for the starting tokens of all layers of a geometry, which stand at the same positions. */
-  #turn(sinks: DecodeGeometry["sinks"], geometry: number): Value[] {
-    const { graph, cache } = this;
-    const positions = cache.geometries[geometry]?.positions;
-    if (sinks === null || positions?.kind !== "rotary") return [];
-    const layers = layersWith(cache, geometry);
-    const turned = rotate(graph, sinks.keys, sinks.rotary, positions, cache.headDim);
-    const packed = this.#codes.packed(this.#codes.of(turned, { of: "keys", layers }));
-    return graph.multi("Split", [packed], layers.length, { axis: 1, num_outputs: layers.length });
   }
 }
 
