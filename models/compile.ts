@@ -67,7 +67,7 @@ export interface CompiledModel {
   readonly content: string;
   readonly shape: ModelShape;
   readonly precision: Precision;
-  /** What activations, keys and values are kept in. */
+  /** What activations are computed in. */
   readonly activations: ActivationType;
   readonly generation: GenerationConfig;
   /** Where its files disagree, a sentence each. */

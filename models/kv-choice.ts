@@ -2,28 +2,28 @@ import type { KvType } from "./kv-format.js";
 import type { DeviceKind } from "./onnx/graph.js";
 import { activationsOf, inFewBits, type Precision } from "./weights/block-format.js";
 
-/** What keys and values can be asked to be kept in. */
+/** The choices of `--kv`. */
 export const KV_CHOICES = ["auto", "f32", "f16", "bf16", "q8", "q4"] as const;
 export type KvChoice = (typeof KV_CHOICES)[number];
 
 /** What a choice depends on. */
 export interface KvSetting {
-  /** Of the weights. */
+  /** The weights' own precision. */
   readonly precision: Precision;
   readonly device: DeviceKind;
   readonly headDim: number;
 }
 
 const NAMES = { float32: "f32", float16: "f16", bfloat16: "bf16", q8: "q8", q4: "q4" } as const;
-/** As a choice names it. */
+/** The choice that asks for a type. */
 export const kvName = (type: KvType): Exclude<KvChoice, "auto"> => NAMES[type];
 
 /** Head sizes of ONNX Runtime's GroupQueryAttention are multiples of this. */
 const HEAD_MULTIPLE = 8;
 
 /**
- * What keys and values are kept in where that is no problem. "auto": 8 bits on a CPU where the weights have no more, if the
- * head size allows it, else the type of the activations.
+ * The type that a choice stands for, where `kvProblem` finds nothing wrong with it. "auto" is 8 bits on a CPU whose weights
+ * have no more, if the head size allows it, and else the type of the activations.
  */
 export function resolveKv(asked: KvChoice, { precision, device, headDim }: KvSetting): KvType {
   if (asked === "q8" || asked === "q4") return asked;
@@ -31,7 +31,7 @@ export function resolveKv(asked: KvChoice, { precision, device, headDim }: KvSet
   return isCoded ? "q8" : activationsOf(precision);
 }
 
-/** Why keys and values cannot be kept as asked, with the remedy; null: they can. */
+/** Why keys and values cannot be kept as asked, and what to do; null where they can. */
 export function kvProblem(asked: KvChoice, { precision, device, headDim }: KvSetting): string | null {
   if (asked === "auto") return null;
   const own = kvName(activationsOf(precision));

@@ -10,8 +10,8 @@ export interface KvPlace {
 }
 
 /**
- * Turns keys and values into codes within a graph, and back. Codes are float32 until they are packed into the elements of a
- * cache: [batch, heads, tokens, headDim] there, where codes have 4 bits headDim / 2, the first of each two in the low half.
+ * Turns keys and values into codes within a graph, and back. Codes are float32, [batch, heads, tokens, headDim], until they
+ * are packed into the elements of a cache. Two codes of 4 bits are one element, the first in its low half.
  */
 export class KvCodes {
   constructor(
@@ -28,7 +28,7 @@ export class KvCodes {
     return graph.op("Clip", [whole, this.#number(least), this.#number(largest)]);
   }
 
-  /** What codes stand for, of one layer. */
+  /** The numbers that codes of one layer stand for. */
   values(codes: Value, place: KvPlace): Value {
     return this.graph.op("Mul", [codes, this.#table(place, "scale")]);
   }
@@ -51,7 +51,7 @@ export class KvCodes {
     return this.graph.op("Mul", [x, this.graph.table(name, "float32", [1, heads, 1, headDim], byHead.flat())]);
   }
 
-  /** Codes as elements of a cache. */
+  /** Packs codes into elements of a cache. */
   packed(codes: Value): Value {
     const { graph, format } = this;
     if (format.bits === 8) return graph.cast(codes, "int8");
@@ -60,7 +60,7 @@ export class KvCodes {
     return graph.cast(graph.op("Add", [this.#everySecond(raised, 0), high]), "uint8");
   }
 
-  /** Codes that elements of a cache hold. */
+  /** Unpacks the codes in elements of a cache. */
   unpacked(elements: Value): Value {
     const { graph, format } = this;
     const whole = graph.cast(elements, "float32");

@@ -14,7 +14,7 @@ export interface KvFormat {
   readonly ranges: KvRanges;
 }
 
-/** null: numbers of the activations' type. */
+/** The type that a format stands for; null stands for numbers of the activations' type. */
 export const kvType = (format: KvFormat | null, activations: ActivationType): KvType =>
   format === null ? activations : format.bits === 8 ? "q8" : "q4";
 
@@ -33,7 +33,7 @@ export const kvBytes = (type: KvType, headDim: number): number =>
 /** The smallest and the largest code. */
 export const codeLimits = ({ bits }: KvFormat): readonly [number, number] => (bits === 8 ? [-128, 127] : [-8, 7]);
 
-/** Of each byte of a cache's elements, as unsigned, how many of its codes are the smallest or the largest there is. */
+/** [256]: how many of the codes in each unsigned byte of a cache are the smallest or the largest there is. */
 export function codesAtEnds(type: "q8" | "q4"): Uint8Array {
   const isEnd = (code: number): number => (code === 0 || code === 15 ? 1 : 0);
   return Uint8Array.from({ length: 256 }, (_, byte) =>

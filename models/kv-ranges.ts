@@ -13,7 +13,7 @@ export interface KvRanges {
 /** Channels of a layer. */
 export const kvChannels = ({ kvHeads, headDim }: Pick<ModelShape, "kvHeads" | "headDim">): number => kvHeads * headDim;
 
-/** As little-endian f32: of each layer the keys' ranges, then the values'. */
+/** Writes ranges as little-endian f32: of each layer the keys', then the values'. */
 export function encodeKvRanges({ keys, values }: KvRanges): Uint8Array {
   const layers = keys.flatMap((ofKeys, layer) => [ofKeys, values[layer] ?? new Float32Array()]);
   const bytes = new Uint8Array(layers.reduce((sum, { byteLength }) => sum + byteLength, 0));
@@ -26,7 +26,7 @@ export function encodeKvRanges({ keys, values }: KvRanges): Uint8Array {
   return bytes;
 }
 
-/** What `encodeKvRanges` gave; null where it cannot have been of this model: other sizes, or what is no range. */
+/** Reads what `encodeKvRanges` gave; null where its size is another or a number is no range, so that it is not of this model. */
 export function decodeKvRanges(
   bytes: Uint8Array,
   shape: Pick<ModelShape, "layers" | "kvHeads" | "headDim">,

@@ -12,7 +12,7 @@ export interface CalibrationText {
 }
 
 const NAME = "calibration.txt";
-/** Far more than is read of it. */
+/** This is far more than is read of a text. */
 const LARGEST_BYTES = 1 << 16;
 
 /**

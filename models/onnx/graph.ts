@@ -92,7 +92,7 @@ export class GraphBuilder {
     return name;
   }
 
-  /** The same under a name of its own, for as many values as there may be. */
+  /** The same under the name it is given. Its values are not compared, so that there may be many. */
   table(name: string, type: ElementType, shape: readonly number[], values: readonly number[]): Value {
     if (!this.#initializers.has(name)) this.#initializers.set(name, constantTensor(name, type, shape, values));
     return name;

@@ -24,7 +24,7 @@ export interface ArchiveOptions {
   readonly sinks: number;
   /** Longest text that it must hold. */
   readonly tokens: number;
-  /** What keys and values are kept in, as in the cache; left out: float32. */
+  /** The type of its keys and values; left out: float32. */
   readonly activations?: ActivationType;
 }
 

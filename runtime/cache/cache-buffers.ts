@@ -10,7 +10,7 @@ import { type Resizing, RowBuffer } from "./row-buffer.js";
 /** Per layer [1, kvHeads, tokens, headDim]; null in layers that do not turn their starting tokens. */
 export type RawKeys = readonly (Tensor | null)[];
 
-/** Of a chunk, per layer: keys and values as the cache keeps them, and unrotated keys, [1, kvHeads, tokens, ..]. */
+/** A chunk's keys and values as the cache keeps them, and its unrotated keys: per layer [1, kvHeads, tokens, ..]. */
 export interface ChunkKeyValues {
   readonly keys: readonly Tensor[];
   readonly values: readonly Tensor[];

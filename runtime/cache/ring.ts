@@ -24,13 +24,13 @@ const GROUP = 16;
  * Which token of a row stands in which slot of the buffers of one geometry: slots 0..G-1 hold the starting tokens, the rest
  * is a ring of the last W. A geometry with a trained window has that window and no starting tokens, whatever the row has.
  *
- * Where tokens are appended behind those in use, a full row's newest token stands in the last slot, and the ring is of the
- * W - 1 before it. It moves to its place in the ring before the next one is written.
+ * Where a decoded token is appended to those in use, the newest token of a full row stands in the last slot, and the ring
+ * has the W - 1 slots before that. The token moves to its place in the ring before the next one is written.
  */
 export class Ring {
   readonly window: number;
   readonly sinks: number;
-  /** Tokens of the ring. */
+  /** Slots of the ring. */
   readonly #length: number;
 
   constructor(
@@ -49,7 +49,7 @@ export class Ring {
     return this.sinks + this.window;
   }
 
-  /** Tokens of a text of `count` that the next token finds in their slots. */
+  /** How many tokens of a text of `count` are in the row's slots when the next one comes. */
   kept(count: number): number {
     return Math.min(count, this.sinks + this.#length);
   }

@@ -13,7 +13,7 @@ export interface Resizing {
 }
 
 /**
- * A tensor [rows, heads, slots, headDim] that becomes larger and smaller. In the host's memory it grows where it lies, as
+ * A tensor [rows, heads, slots, width] that becomes larger and smaller. In the host's memory it grows where it lies, as
  * long as there is room behind it: room takes no memory until it is written, and to write memory for the first time takes
  * several times as long as to move rows apart.
  */

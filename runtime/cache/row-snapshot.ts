@@ -117,7 +117,7 @@ export function restoreRow(cache: LambdaCache, stored: StoredRow): number {
   }
 }
 
-/** What a row has in one buffer [rows, heads, slots, headDim]: of each head the first `tokens` slots. */
+/** What a row has in one buffer [rows, heads, slots, width]: of each head the first `tokens` slots. */
 interface Part {
   readonly of: "keys" | "values" | "sinkKeys";
   readonly nth: number;

@@ -28,7 +28,7 @@ export type EightBits = z.infer<typeof EightBits>;
 
 const ROWS = [1, 16, 64];
 const RUNS = 5;
-/** In turns, of the best of which a ratio is made. */
+/** Both forms run in turns, this often. The best of each make the ratio. */
 const ROUNDS = 4;
 /** Matrices of some 25 MB in each form: two forms in turns are read from memory, not from the processor's caches. */
 const SIZES = [...new Array<number[]>(8).fill([768, 2048]).flat(), 768];
@@ -67,7 +67,7 @@ export async function eightBitsHere(cacheRoot: string, threads: Threads): Promis
   return found;
 }
 
-/** null where the file was damaged. */
+/** The result that an entry holds; null where its file was damaged. */
 function readEightBits(entry: string): EightBits | null {
   try {
     return EightBits.parse(JSON.parse(readFileSync(join(entry, FILE), "utf8")));
@@ -94,14 +94,14 @@ export async function formOfEightBits(
   return formOf(found);
 }
 
-/** @param threads of the process, which its first session decides; products are tried on one */
+/** @param threads of the process, which its first session fixes; the products themselves run on one */
 function tryEightBits(threads: Threads): EightBits {
   theEnvironment(threads);
   const exact = integersAreExact();
   return { exact, ratios: exact ? measuredRatios() : [] };
 }
 
-/** With the largest bytes, and codes that add up as far as they can in either direction. */
+/** Tries the largest bytes with codes that add up as far as they can in either direction. */
 function integersAreExact(): boolean {
   const [inputs, outputs] = [256, 48];
   const code = (i: number, width: number) => ((i % width) % 2 === 0 ? 127 : -127);

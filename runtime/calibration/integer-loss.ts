@@ -73,7 +73,7 @@ export async function integerProblem(
   return `int8 changes the NLL of the calibration text by ${percent(loss.share)} ± ${percent(loss.error)} %`;
 }
 
-/** @param found NLL of each token, and what it is held against */
+/** @param found NLL of each token, in integers; @param reference in blocks */
 export function lossOf(found: Float64Array, reference: Float64Array): IntegerLoss {
   const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
   const nll = mean(reference);

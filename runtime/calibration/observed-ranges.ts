@@ -67,8 +67,8 @@ const notFinite = (layer: number): SetupError =>
   );
 
 /**
- * The dimension of a head that each is rotated with, -1: it is not. At some position all of a pair's norm lies in either of
- * the two, so that the norm is the range of both.
+ * The dimension of a head that each dimension is rotated with; -1 where it is not rotated. A rotation can turn all of a pair's
+ * norm into either of the two, so that the norm is the range of both.
  */
 function partners(headDim: number, positions: Positions): Int32Array | null {
   if (positions.kind !== "rotary") return null;

@@ -27,7 +27,7 @@ export function textNlls(runner: Runner, texts: readonly (readonly number[])[]):
   return Float64Array.from(nlls);
 }
 
-/** Of the token with this id, nat. */
+/** NLL of the token with this id, nat. */
 export function negativeLogProbability(logits: Float32Array, id: number): number {
   let [largest, sum] = [Number.NEGATIVE_INFINITY, 0];
   for (const logit of logits) largest = Math.max(largest, logit);
