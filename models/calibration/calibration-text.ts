@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { ModelFormatError } from "../errors.js";
 import { packageRoot } from "../package-root.js";
@@ -12,13 +12,13 @@ export interface CalibrationText {
 }
 
 const NAME = "calibration.txt";
-/** This is far more than is read of a text. */
-const LARGEST_BYTES = 1 << 16;
+/** Bytes that are read of a text. A model is calibrated with far fewer. */
+const MOST_BYTES = 1 << 16;
 
 /**
  * The calibration text of the model at `path`: calibration.txt in its folder, or beside its GGUF file; where there is none,
- * that of this package.
- * @throws ModelFormatError where the model's own cannot be read, is empty or is larger than 64 KiB.
+ * that of this package. Of a long one it is the beginning.
+ * @throws ModelFormatError where the model's own cannot be read or is empty.
  */
 export function calibrationText(path: string): CalibrationText {
   const folder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ? path : dirname(path);
@@ -32,11 +32,17 @@ export function calibrationText(path: string): CalibrationText {
   return { file, text, own: true };
 }
 
+/** The beginning of a file, which may be cut within a character. */
 function readOwn(file: string): string {
   try {
-    const { size } = statSync(file);
-    if (size > LARGEST_BYTES) throw new Error(`it has ${size} bytes, and at most ${LARGEST_BYTES} are read`);
-    return readFileSync(file, "utf8");
+    const fd = openSync(file, "r");
+    try {
+      const bytes = new Uint8Array(MOST_BYTES);
+      const read = readSync(fd, bytes);
+      return new TextDecoder().decode(bytes.subarray(0, read), { stream: true });
+    } finally {
+      closeSync(fd);
+    }
   } catch (error) {
     throw new ModelFormatError(file, `the file cannot be read: ${error instanceof Error ? error.message : error}`);
   }
