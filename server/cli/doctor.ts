@@ -19,7 +19,7 @@ export async function doctor(options: DoctorOptions): Promise<number> {
     precision: options.precision,
     kv: options.kv,
     device: device.runsOn,
-    // Which form of 8 bits is better is only known once a model is loaded; the two take as much memory.
+    // Which form of 8 bits is better is only known once a model is loaded; the two take about as much memory.
     eightBits: device.runsOn === "cpu" ? "int8" : "q8-block",
     window: options.window,
     largestWindow: LARGEST_DEFAULT_WINDOW,

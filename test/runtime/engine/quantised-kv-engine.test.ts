@@ -26,6 +26,17 @@ it("an engine that keeps keys and values in 8 bits gives the paper's log-probabi
   expect(idsOf(events)).toHaveLength(4);
 });
 
+it("an engine counts the keys and values of all its texts that stand at an end of what 4 bits hold", async () => {
+  const engine = await startEngine({ model: join("models", "default"), window: 64, kv: "q4" });
+  const prompt = Array.from({ length: 200 }, (_, i) => (i * 7919) % 4000);
+  expect(engine.counts.saturated).toBe(0);
+  await run(engine, { prompt, maxTokens: 4 });
+  const { saturated } = engine.counts;
+  expect(saturated).toBeGreaterThan(0);
+  await run(engine, { prompt, maxTokens: 4, cacheSalt: "read anew" });
+  expect(engine.counts.saturated).toBe(2 * saturated);
+});
+
 it("what keys and values get to is measured when a model is first opened, and said once", async () => {
   const notices: string[] = [];
   const start = async () => {

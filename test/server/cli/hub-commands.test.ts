@@ -137,6 +137,21 @@ describe("doctor", () => {
     expect(out).not.toContain("refused");
   });
 
+  test("says that q8 is one of two forms, and what keys and values are kept in beside it", async () => {
+    const { code, out } = await run(["doctor", "--precision", "q8", "--quick"]);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^runs in +int8, or q8-block where that is found to be better$/m);
+    expect(out).toMatch(/ of keys and values in q8 for each text/);
+  });
+
+  test("refuses keys and values that the activations do not go with", async () => {
+    const { code, out } = await run(["doctor", "--kv", "f16", "--quick"]);
+    expect(code).toBe(1);
+    expect(out).toMatch(
+      /^refused +keys and values: --kv f16 needs activations of that type, .*: take --kv f32 or auto$/m,
+    );
+  });
+
   test("in JSON of a model that is refused: exit 1", async () => {
     const { code, out } = await run(["doctor", goldenFolder("architectures/hostile/missing_tensor"), "--json"]);
     expect(code).toBe(1);
