@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
 import { type HookName, hook } from "../../../models/hooks.js";
 import { openSafetensors } from "../../../models/weights/safetensors.js";
+import { openKvRanges } from "../../../runtime/calibration/open-kv-ranges.js";
 import type { FeatureEdit } from "../../../runtime/contract/features.js";
 import { type EditableSae, type ResidualEdits, residualEdits } from "../../../runtime/graphs/residual-edits.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
@@ -16,41 +17,48 @@ const cacheRoot = join(folder, "cache");
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe("add on hook_resid_post at every position", () => {
-  it.each([0, 1])("is the model with value * W_dec added to the bias of layer %i's down_proj", async (layer) => {
-    const golden = goldenFolder("architectures/llama_bias");
-    const [width, value] = [48, 1.7];
-    const direction = randomWeights(width, 7);
-    const biased = join(folder, `biased-${layer}`);
-    mkdirSync(biased);
-    cpSync(join(golden, "config.json"), join(biased, "config.json"));
-    writeBiased(golden, biased, `model.layers.${layer}.mlp.down_proj.bias`, (i) => value * (direction[i] ?? 0));
+  it.each([0, 1])(
+    "is the model with value * W_dec added to the bias of layer %i's down_proj, whatever keys are kept in",
+    async (layer) => {
+      const golden = goldenFolder("architectures/llama_bias");
+      const [width, value] = [48, 1.7];
+      const direction = randomWeights(width, 7);
+      const biased = join(folder, `biased-${layer}`);
+      mkdirSync(biased);
+      cpSync(join(golden, "config.json"), join(biased, "config.json"));
+      writeBiased(golden, biased, `model.layers.${layer}.mlp.down_proj.bias`, (i) => value * (direction[i] ?? 0));
 
-    const sae: EditableSae = {
-      hook: hook.residPost(layer),
-      description: {
-        dIn: width,
-        dSae: 1,
-        activation: { kind: "relu" },
-        bEnc: null,
-        bDec: new Float32Array(width),
-        subtractsBDec: true,
-        normalisation: "none",
-      },
-      encoderColumn: () => randomWeights(width, 8),
-      decoderRow: () => direction,
-    };
-    const edits = residualEdits([{ sae: "a", feature: 0, op: "add", value, from: "kept" }], () => sae);
-    const compile = (from: string) => compileModel({ path: from, precision: "f32", cacheRoot });
-    using edited = new Runner(await compile(golden), { window: 64, threads: 1, taps: new Set([sae.hook]) });
-    using plain = new Runner(await compile(biased), { window: 64, threads: 1 });
-    using untouched = new Runner(await compile(golden), { window: 64, threads: 1 });
-    for (const ids of goldenSequences("architectures/llama_bias")) {
-      const want = prefilled(plain, ids, null);
-      expect(maxDifference(prefilled(edited, ids, edits), want)).toBeLessThan(2e-4);
-      expect(maxDifference(decoded(edited, ids, edits), want)).toBeLessThan(2e-4);
-      expect(maxDifference(prefilled(untouched, ids, null), want)).toBeGreaterThan(0.1);
-    }
-  });
+      const sae: EditableSae = {
+        hook: hook.residPost(layer),
+        description: {
+          dIn: width,
+          dSae: 1,
+          activation: { kind: "relu" },
+          bEnc: null,
+          bDec: new Float32Array(width),
+          subtractsBDec: true,
+          normalisation: "none",
+        },
+        encoderColumn: () => randomWeights(width, 8),
+        decoderRow: () => direction,
+      };
+      const edits = residualEdits([{ sae: "a", feature: 0, op: "add", value, from: "kept" }], () => sae);
+      const compile = (from: string) => compileModel({ path: from, precision: "f32", cacheRoot });
+      const ranges = openKvRanges(await compile(biased), { ids: null, threads: 1 });
+      for (const kv of [null, { bits: 8, ranges }] as const) {
+        const options = { window: 64, threads: 1, kv };
+        using edited = new Runner(await compile(golden), { ...options, taps: new Set([sae.hook]) });
+        using plain = new Runner(await compile(biased), options);
+        using untouched = new Runner(await compile(golden), options);
+        for (const ids of goldenSequences("architectures/llama_bias")) {
+          const want = prefilled(plain, ids, null);
+          expect(maxDifference(prefilled(edited, ids, edits), want)).toBeLessThan(2e-4);
+          expect(maxDifference(decoded(edited, ids, edits), want)).toBeLessThan(2e-4);
+          expect(maxDifference(prefilled(untouched, ids, null), want)).toBeGreaterThan(0.1);
+        }
+      }
+    },
+  );
 
   function prefilled(runner: Runner, ids: readonly number[], edits: ResidualEdits | null): Float32Array {
     const cache = runner.openCache({ window: 64, sinks: 2 });
