@@ -74,6 +74,18 @@ describe("keys and values of 8 bits change logits by their rounding, which 4 bit
   });
 });
 
+// With a window of 1 or 2 the ring has a single slot, and with one that does not end nothing leaves it.
+describe.each([1, 2, Number.POSITIVE_INFINITY])("so they do with a window of %s", (window) => {
+  it.each(["lm-infinite", "lm-infinite-alibi"])("%s", async (name) => {
+    for (const sinks of [0, 4])
+      for (const chunkAt of [() => 1, (n: number) => (n % 5 === 0 ? Math.min(window, 9) : 1)]) {
+        const { eight, four } = await errorsOf(name, (runner) => read(runner, chunkAt, { window, sinks }).logits);
+        expect(eight).toBeLessThan(0.05);
+        expect(eight).toBeLessThan(four / 8);
+      }
+  });
+});
+
 it("a cache of 8 bits takes a quarter of the bytes, and one of 4 bits an eighth, but for the starting tokens", async () => {
   const geometry = { window: 254, sinks: 2 };
   const [whole = 0, eight = 0, four = 0] = await Promise.all(
