@@ -33,7 +33,7 @@ export class Member {
   #since: number | null = null;
   /** What its row held; of a parked one, and of a new one whose prompt another has read. */
   stored: StoredRow | null = null;
-  /** Prompt tokens that the one that has read its prompt had not to read; null: nobody reads it for this one. */
+  /** Prompt tokens that its leader did not have to read; null: no leader has read its prompt. */
   #cachedByLeader: number | null = null;
   /** Has the same prompt, and reads it for this one, too; null: nobody does. */
   leader: Member | null = null;

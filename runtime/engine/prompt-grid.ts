@@ -15,7 +15,7 @@ const LARGEST_BLOCK = 256;
 export interface PromptGrid {
   readonly free: number;
   readonly grid: number;
-  /** Tokens of a block whose keys and values are kept for other prompts: so many times the grid's, or a part of them. */
+  /** Tokens of a block whose keys and values are kept for other prompts: a multiple of `grid`, or on a GPU a divisor. */
   readonly block: number;
 }
 

@@ -46,7 +46,10 @@ const only = argument("precision");
 const figures: Figure[] = [];
 const ids = Array.from({ length: CONTEXT }, (_, i) => 257 + ((i * 7919) % (SMOLLM2.vocab - 257)));
 
-for (const contest of CONTESTS.filter(({ precision }) => only === undefined || precision === only)) {
+const contests = CONTESTS.filter(({ precision }) => only === undefined || precision === only);
+if (contests.length === 0)
+  throw new RangeError(`--precision must be one of ${CONTESTS.map(({ precision }) => precision).join(", ")}`);
+for (const contest of contests) {
   const path = randomGguf(SMOLLM2, contest.types);
   await using peer = await openLlamaCpp(path, { threads, context: 2 * CONTEXT });
   using runner = await servedRunner(

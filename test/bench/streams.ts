@@ -48,7 +48,10 @@ const CONTESTS: readonly Contest[] = [
 const SAMPLING_GOAL = 0.1;
 
 const figures: Figure[] = [];
-for (const contest of CONTESTS) if (asked.has(contest.precision)) await measure(contest);
+const contests = CONTESTS.filter(({ precision }) => asked.has(precision));
+if (contests.length < asked.size)
+  throw new RangeError(`--precision must be some of ${CONTESTS.map(({ precision }) => precision).join(",")}`);
+for (const contest of contests) await measure(contest);
 report("many streams: SmolLM2-135M shape, random weights, contexts of 256 tokens", figures, [
   `${threads} threads, ${shared ? "processor time" : "wall clock"}; the best of ${ROUNDS} rounds of ${STEPS} steps in turns; ratios are medians of those of the rounds`,
   "keys and values f16 there, here as served (8 bits where weights have no more); both greedy; sampling: a token of each stream drawn at temperature 1",
