@@ -115,7 +115,7 @@ export async function compileModel({
   const dtypes = new Map([...checkpoint.names()].map((name) => [name, checkpoint.dtype(name)]));
   const precision = resolvePrecision(asked, dtypes.values(), machine);
   check?.({ precision, shape: model.shape });
-  const { plan, hooks } = planWeights(model, { precision, dtypes });
+  const { plan, hooks } = planWeights(model, { precision, dtypes, device: machine.device ?? "cpu" });
   const content = await contentHash(cacheRoot, [source.configFile, ...checkpoint.files]);
   const hash = sha256(content + JSON.stringify([[...plan.sources], [...plan.places]])).slice(0, 24);
   const item = { key: `${hash}-${precision}-v${WEIGHTS_VERSION}`, model: source.path, precision };

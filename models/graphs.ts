@@ -125,7 +125,7 @@ export function buildLens(
 /** The weights that a model's graphs need, and its hooks: building any one graph names them all. */
 export function planWeights(
   model: DescribedModel,
-  stored: Pick<GraphOptions, "precision" | "dtypes">,
+  stored: Pick<GraphOptions, "precision" | "dtypes" | "device">,
 ): { readonly plan: WeightPlan; readonly hooks: readonly HookName[] } {
   const plan = new WeightPlan();
   const none = new Set<HookName>();

@@ -131,7 +131,7 @@ async function inspectParts(
 ): Promise<Inspection> {
   const { model, dtypes } = asStored(source, configured);
   const precision = resolvePrecision(options.precision, dtypes.values(), options);
-  const planned = model === null ? null : planWeights(model, { precision, dtypes });
+  const planned = model === null ? null : planWeights(model, { precision, dtypes, device: options.device ?? "cpu" });
   await check("generation", () => {
     const found = source.generation();
     return { found, finding: ["defaults of sampling and end tokens", ...(found.notices ?? [])].join("; ") };

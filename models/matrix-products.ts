@@ -7,10 +7,10 @@ import {
   inBlocks,
   inFewBits,
   PLAIN_4,
-  PLAIN_8,
   type Precision,
+  plain8,
 } from "./weights/block-format.js";
-import type { WeightPart } from "./weights/weight-part.js";
+import { partColumns, type WeightPart } from "./weights/weight-part.js";
 import type { WeightPlan } from "./weights/weight-plan.js";
 
 /** How the matrices of a model are kept, and where. */
@@ -96,7 +96,8 @@ export class MatrixProducts {
     const dtype = dtypes.get(part.tensor) ?? "";
     const own = part.inOut ? null : heldFormat(dtype);
     if (own !== null) return { format: own, held: dtype };
-    return { format: precision === "q4" && !head ? PLAIN_4 : PLAIN_8, held: null };
+    if (precision === "q4" && !head) return { format: PLAIN_4, held: null };
+    return { format: plain8(partColumns(part), this.graph.device), held: null };
   }
 
   #blockProduct(

@@ -138,7 +138,7 @@ function rowSink(fd: number, name: string, source: WeightSource, plan: WeightPla
 
 function quantiseTo(format: BlockFormat, values: Float32Array, rows: number, columns: number): PackedRows {
   if (format.bits === 4) return quantiseRows4(values, rows, columns);
-  const { data, scales } = quantiseRows(values, rows, columns);
+  const { data, scales } = quantiseRows(values, rows, columns, format.size);
   return { codes: data, scales, minima: new Float32Array(0) };
 }
 

@@ -120,7 +120,7 @@ describe.each(HALVES)("graphs in $precision", ({ precision, half }) => {
       const outputs = names.layers.flatMap(({ keys, values, rawKey }) => [
         ...("outputs" in keys ? keys.outputs : [keys.output]),
         ...("outputs" in values ? values.outputs : [values.output]),
-        ...(rawKey === null ? [] : [rawKey]),
+        ...(rawKey === null ? [] : [typeof rawKey === "string" ? rawKey : rawKey.output]),
       ]);
       const sinks = names.geometries.flatMap((geometry) => geometry.sinks?.keys ?? []);
       const masks = names.geometries.flatMap(({ sinks: apart }) => (apart && "masks" in apart ? apart.masks : []));

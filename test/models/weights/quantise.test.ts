@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { PLAIN_8 } from "../../../models/weights/block-format.js";
+import { PLAIN_8, plain8 } from "../../../models/weights/block-format.js";
 import { openCheckpoint } from "../../../models/weights/checkpoint.js";
 import { dequantiseRows, quantiseRows } from "../../../models/weights/quantise.js";
 import { WeightPlan } from "../../../models/weights/weight-plan.js";
@@ -12,17 +12,19 @@ import { temporaryFolder } from "./write-safetensors.js";
 
 describe("a matrix in 8 bit", () => {
   it.each([
-    [3, 64],
-    [5, 100],
-    [2, 31],
-  ])("of [%i, %i] is at most half a step of its block away from what it was", (rows, columns) => {
+    [3, 64, 32],
+    [5, 100, 32],
+    [2, 31, 32],
+    [3, 192, 64],
+  ])("of [%i, %i] is at most half a step of its block of %i away from what it was", (rows, columns, size) => {
     const values = randomWeights(rows * columns, 1);
     values.fill(0.001, 0, 20); // a block whose weights are small has small steps
-    const quantised = quantiseRows(values, rows, columns);
-    const found = dequantiseRows(quantised, rows, columns);
-    const blocks = Math.ceil(columns / 32);
+    const quantised = quantiseRows(values, rows, columns, size);
+    const found = dequantiseRows(quantised, rows, columns, size);
+    const blocks = Math.ceil(columns / size);
+    expect(quantised.scales).toHaveLength(rows * blocks);
     for (const [i, value] of values.entries()) {
-      const step = quantised.scales[Math.floor(i / columns) * blocks + Math.floor((i % columns) / 32)] ?? 0;
+      const step = quantised.scales[Math.floor(i / columns) * blocks + Math.floor((i % columns) / size)] ?? 0;
       expect(Math.abs((found[i] ?? Number.NaN) - value)).toBeLessThanOrEqual(step * 0.5001);
     }
   });
@@ -40,6 +42,11 @@ describe("a matrix in 8 bit", () => {
     const rest = quantiseRows(new Float32Array(40).fill(-1), 1, 40).data;
     expect([...rest.subarray(0, 40)]).toEqual(new Array(40).fill(1));
     expect([...rest.subarray(40)]).toEqual(new Array(24).fill(128));
+  });
+
+  it("has blocks on a CPU that are of 64 where they fill its rows, and of 32 on a GPU", () => {
+    expect([96, 576].map((columns) => plain8(columns, "cpu").size)).toEqual([32, 64]);
+    expect(plain8(576, "cuda")).toEqual(PLAIN_8);
   });
 });
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
 import type { AskedPrecision } from "../../../models/weights/block-format.js";
+import { plain8 } from "../../../models/weights/block-format.js";
 import { dequantiseRows, quantiseRows } from "../../../models/weights/quantise.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
 import { randomWeights } from "../../models/random-model.js";
@@ -26,12 +27,13 @@ describe("a multiplication with 8-bit weights", () => {
       const x = randomWeights(rows * columns, 7, 3);
       const weights = [randomWeights(40 * columns, 1, 0.2), randomWeights(24 * columns, 2)];
       const stacked = Float32Array.from(weights.flatMap((part) => [...part]));
-      const matrix = dequantiseRows(quantiseRows(stacked, 64, columns), 64, columns);
+      const { size: block } = plain8(columns, "cpu");
+      const matrix = dequantiseRows(quantiseRows(stacked, 64, columns, block), 64, columns, block);
       const found = await linear(x, weights, columns, "q8-block");
 
       let [error, size] = [0, 0];
       for (const [i, value] of found.entries()) {
-        const { exact, bound } = product(x, matrix, Math.floor(i / 64), i % 64, columns);
+        const { exact, bound } = product(x, matrix, Math.floor(i / 64), i % 64, { columns, block });
         expect(Math.abs(value - exact)).toBeLessThanOrEqual(bound);
         error += (value - exact) ** 2;
         size += exact ** 2;
@@ -44,14 +46,20 @@ describe("a multiplication with 8-bit weights", () => {
 });
 
 /**
- * One element of x matrix^T in f64, and how far off it may be: accuracy_level 4 rounds each block of 32 activations to
+ * One element of x matrix^T in f64, and how far off it may be: accuracy_level 4 rounds each block of activations to
  * multiples of its largest / 127, so each activation is off by half of that at most; and 1e-5 for sums in f32.
  */
-function product(x: Float32Array, matrix: Float32Array, row: number, out: number, columns: number) {
+function product(
+  x: Float32Array,
+  matrix: Float32Array,
+  row: number,
+  out: number,
+  { columns, block }: { readonly columns: number; readonly block: number },
+) {
   let [exact, bound] = [0, 0];
-  for (let start = 0; start < columns; start += 32) {
+  for (let start = 0; start < columns; start += block) {
     let [largest, weights] = [0, 0];
-    for (let k = start; k < Math.min(start + 32, columns); k++) {
+    for (let k = start; k < Math.min(start + block, columns); k++) {
       const [activation, weight] = [x[row * columns + k] ?? 0, matrix[out * columns + k] ?? 0];
       exact += activation * weight;
       largest = Math.max(largest, Math.abs(activation));
