@@ -73,7 +73,7 @@ for (const { precision, bytes, ms, shares } of running) {
       name: `${precision}: share of that bandwidth`,
       value: share * 100,
       unit: "%",
-      beside: `goal ${(GOAL[precision] ?? 0) * 100} %`,
+      beside: `goal ${Math.round((GOAL[precision] ?? 0) * 100)} %`,
       met: share >= (GOAL[precision] ?? 0),
     },
   );

@@ -9,6 +9,7 @@ import { openKvRanges } from "../../../runtime/calibration/open-kv-ranges.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
 import { goldenFolder } from "../../golden-tensors.js";
 import { codedRunner, type KvBits } from "./coded-runner.js";
+import { readWhole } from "./text-schedule.js";
 
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
 afterAll(() => rmSync(cacheRoot, { recursive: true }));
@@ -21,22 +22,8 @@ const open = async (name: string, bits: KvBits): Promise<Runner> => {
   return (await codedRunner(source, bits, { window: 512, threads: 1 })).runner;
 };
 
-/** Logits of every token, [tokens, vocab], and the bytes of the cache at the end. */
-function read(runner: Runner, chunkAt: (n: number) => number, geometry: LambdaGeometry = LAMBDA) {
-  const cache = runner.openCache(geometry);
-  const row = cache.allocate();
-  const logits: number[] = [];
-  for (let n = 0; n < IDS.length; ) {
-    const tokens = IDS.slice(n, n + chunkAt(n));
-    const values =
-      tokens.length === 1 ? runner.decode(cache, row, tokens) : runner.prefill(cache, row, tokens, [...tokens.keys()]);
-    for (const value of values) logits.push(value);
-    n += tokens.length;
-  }
-  const { bytes } = cache;
-  runner.closeCache(cache);
-  return { logits, bytes };
-}
+const read = (runner: Runner, chunkAt: (n: number) => number, geometry: LambdaGeometry = LAMBDA) =>
+  readWhole(runner, IDS, geometry, chunkAt);
 
 /** The error's share of what should be there: both as root mean squares. */
 function relativeError(got: readonly number[], want: readonly number[]): number {

@@ -6,6 +6,7 @@ import { compileModel } from "../../../models/compile.js";
 import type { LambdaGeometry } from "../../../runtime/cache/lambda-cache.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
 import { goldenFolder, maxDifference } from "../../golden-tensors.js";
+import { readWhole } from "./text-schedule.js";
 
 const cacheRoot = mkdtempSync(join(tmpdir(), "lambdatap-"));
 afterAll(() => rmSync(cacheRoot, { recursive: true }));
@@ -20,22 +21,8 @@ const WAYS = {
   "chunks and single tokens in turn": (n: number) => (n % 3 === 0 ? 17 : 1),
 };
 
-/** Logits of every token, [tokens, vocab], and the bytes of the cache at the end. */
-function read(runner: Runner, geometry: LambdaGeometry, chunkAt: (n: number) => number) {
-  const cache = runner.openCache(geometry);
-  const row = cache.allocate();
-  const logits: number[] = [];
-  for (let n = 0; n < IDS.length; ) {
-    const tokens = IDS.slice(n, n + chunkAt(n));
-    const values =
-      tokens.length === 1 ? runner.decode(cache, row, tokens) : runner.prefill(cache, row, tokens, [...tokens.keys()]);
-    for (const value of values) logits.push(value);
-    n += tokens.length;
-  }
-  const { bytes } = cache;
-  runner.closeCache(cache);
-  return { logits, bytes };
-}
+const read = (runner: Runner, geometry: LambdaGeometry, chunkAt: (n: number) => number) =>
+  readWhole(runner, IDS, geometry, chunkAt);
 
 const open = async (name: string, window: number): Promise<Runner> =>
   new Runner(await compileModel({ path: goldenFolder(`architectures/${name}`), precision: "f32", cacheRoot }), {

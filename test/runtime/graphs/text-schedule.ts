@@ -1,4 +1,4 @@
-import type { LambdaCache } from "../../../runtime/cache/lambda-cache.js";
+import type { LambdaCache, LambdaGeometry } from "../../../runtime/cache/lambda-cache.js";
 import type { Runner } from "../../../runtime/graphs/runner.js";
 
 /** A text as it is given to a model: the length of each run; 1 is a decode step, more is a chunk. */
@@ -102,4 +102,29 @@ function randomOf(seed: number): () => number {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return state / 2 ** 32;
   };
+}
+
+/**
+ * Logits of every token of a text, [tokens, vocab], and the bytes of the cache at the end.
+ * @param chunkAt the length of the run that token `n` begins
+ */
+export function readWhole(
+  runner: Runner,
+  ids: readonly number[],
+  geometry: LambdaGeometry,
+  chunkAt: (n: number) => number,
+): { readonly logits: number[]; readonly bytes: number } {
+  const cache = runner.openCache(geometry);
+  const row = cache.allocate();
+  const logits: number[] = [];
+  for (let n = 0; n < ids.length; ) {
+    const tokens = ids.slice(n, n + chunkAt(n));
+    const values =
+      tokens.length === 1 ? runner.decode(cache, row, tokens) : runner.prefill(cache, row, tokens, [...tokens.keys()]);
+    for (const value of values) logits.push(value);
+    n += tokens.length;
+  }
+  const { bytes } = cache;
+  runner.closeCache(cache);
+  return { logits, bytes };
 }
