@@ -11,7 +11,7 @@ import type { GenerationConfig } from "./generation-config.js";
 import type { DecodeInterface, LensInterface, PrefillInterface } from "./graph-interface.js";
 import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } from "./graphs.js";
 import type { HookName } from "./hooks.js";
-import type { KvFormat } from "./kv-format.js";
+import type { KvFormat } from "./keys-values/kv-format.js";
 import type { ModelShape } from "./model-shape.js";
 import { openModelSource } from "./model-source.js";
 import type { ActivationType, WeightPlace } from "./onnx/graph.js";

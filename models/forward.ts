@@ -1,5 +1,5 @@
 import { type Activation, activate } from "./activation.js";
-import { type LayerAttention, softcap } from "./attention.js";
+import { type LayerAttention, softcap } from "./attention/attention.js";
 import { BATCH, type EditInputs, type PrefillInterface, type TapOutput, TOKENS, WANTED } from "./graph-interface.js";
 import { type HookName, otherName } from "./hooks.js";
 import { MatrixProducts, type ProductOptions } from "./matrix-products.js";

@@ -1,6 +1,9 @@
 import type { DescribedModel } from "./architectures/architecture.js";
-import type { LayerAttention } from "./attention.js";
-import { DecodeAttention } from "./decode-attention.js";
+import type { LayerAttention } from "./attention/attention.js";
+import { DecodeAttention } from "./attention/decode-attention.js";
+import { GroupedQueryAttention } from "./attention/grouped-query-attention.js";
+import { MiddleRetrieval } from "./attention/middle-retrieval.js";
+import { PrefillAttention } from "./attention/prefill-attention.js";
 import { Forward } from "./forward.js";
 import {
   BATCH,
@@ -10,12 +13,9 @@ import {
   TOKENS,
   WANTED,
 } from "./graph-interface.js";
-import { GroupedQueryAttention } from "./grouped-query-attention.js";
 import type { HookName } from "./hooks.js";
-import type { KvFormat } from "./kv-format.js";
-import { MiddleRetrieval } from "./middle-retrieval.js";
+import type { KvFormat } from "./keys-values/kv-format.js";
 import { type DeviceKind, GraphBuilder, type Value } from "./onnx/graph.js";
-import { PrefillAttention } from "./prefill-attention.js";
 import type { CuttingSae } from "./sae/edit-cut.js";
 import { activationsOf, type Precision } from "./weights/block-format.js";
 import { WeightPlan } from "./weights/weight-plan.js";

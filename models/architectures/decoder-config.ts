@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { type Activation, ActivationName } from "../activation.js";
-import type { Rotary } from "../attention.js";
+import type { Rotary } from "../attention/attention.js";
 import { type ConfigFields, fieldError, parseFields, positive, TokenId, TokenIds, whole } from "../config.js";
 import type { Geometry, ModelShape } from "../model-shape.js";
 import { partialRotaryFactor, type RopeSource, readRope } from "../rope-config.js";

@@ -1,4 +1,4 @@
-import type { AttentionSizes, QueryKeyValue } from "../attention.js";
+import type { AttentionSizes, QueryKeyValue } from "../attention/attention.js";
 import type { Embedding, Forward, Gain } from "../forward.js";
 import { hook } from "../hooks.js";
 import type { Value } from "../onnx/graph.js";

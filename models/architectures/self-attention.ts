@@ -1,4 +1,4 @@
-import type { AttentionSizes } from "../attention.js";
+import type { AttentionSizes } from "../attention/attention.js";
 import type { Forward, Linear } from "../forward.js";
 import type { Value } from "../onnx/graph.js";
 

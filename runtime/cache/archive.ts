@@ -1,4 +1,4 @@
-import { HIDDEN } from "../../models/attention.js";
+import { HIDDEN } from "../../models/attention/attention.js";
 import type { ModelShape } from "../../models/model-shape.js";
 import type { ActivationType } from "../../models/onnx/graph.js";
 import { activationBytes } from "../../models/weights/block-format.js";

@@ -1,5 +1,5 @@
-import { turnsSinks } from "../../models/attention.js";
-import { codesAtEnds, isQuantised, type KvType, kvElement, kvWidth } from "../../models/kv-format.js";
+import { turnsSinks } from "../../models/attention/attention.js";
+import { codesAtEnds, isQuantised, type KvType, kvElement, kvWidth } from "../../models/keys-values/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
 import { checkRoom } from "../ort/available-memory.js";
 import type { Device } from "../ort/device.js";

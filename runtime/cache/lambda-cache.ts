@@ -1,4 +1,4 @@
-import { isQuantised, type KvType } from "../../models/kv-format.js";
+import { isQuantised, type KvType } from "../../models/keys-values/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
 import { CPU, type Device } from "../ort/device.js";
 import { OrtError } from "../ort/library.js";

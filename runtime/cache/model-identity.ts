@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { CompiledModel } from "../../models/compile.js";
-import { type KvFormat, kvType } from "../../models/kv-format.js";
+import { type KvFormat, kvType } from "../../models/keys-values/kv-format.js";
 import { takesLongFactors } from "../../models/rope.js";
 import { PRECISIONS } from "../../models/weights/block-format.js";
 import { SnapshotError } from "../contract/errors.js";

@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { turnsSinks } from "../../models/attention.js";
-import { isQuantised, type KvType, kvElement, kvWidth } from "../../models/kv-format.js";
+import { turnsSinks } from "../../models/attention/attention.js";
+import { isQuantised, type KvType, kvElement, kvWidth } from "../../models/keys-values/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
 import { SnapshotError } from "../contract/errors.js";
 import { elementWidth } from "../ort/elements.js";

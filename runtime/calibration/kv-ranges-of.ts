@@ -1,4 +1,4 @@
-import type { KvRanges } from "../../models/kv-ranges.js";
+import type { KvRanges } from "../../models/keys-values/kv-ranges.js";
 import type { ModelShape } from "../../models/model-shape.js";
 import { LambdaCache } from "../cache/lambda-cache.js";
 import type { Runner } from "../graphs/runner.js";

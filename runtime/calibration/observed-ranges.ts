@@ -1,4 +1,4 @@
-import { type KvRanges, kvChannels } from "../../models/kv-ranges.js";
+import { type KvRanges, kvChannels } from "../../models/keys-values/kv-ranges.js";
 import type { ModelShape, Positions } from "../../models/model-shape.js";
 import { SetupError } from "../contract/errors.js";
 

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { CompiledModel } from "../../models/compile.js";
-import { decodeKvRanges, encodeKvRanges, type KvRanges } from "../../models/kv-ranges.js";
+import { decodeKvRanges, encodeKvRanges, type KvRanges } from "../../models/keys-values/kv-ranges.js";
 import { Runner } from "../graphs/runner.js";
 import { calibrationTexts } from "./calibration-texts.js";
 import { calibrationLength, kvRangesOf } from "./kv-ranges-of.js";

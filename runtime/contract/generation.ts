@@ -1,6 +1,6 @@
 import type { Conversation } from "../../models/chat/chat-template.js";
 import type { HookName } from "../../models/hooks.js";
-import type { KvChoice } from "../../models/kv-choice.js";
+import type { KvChoice } from "../../models/keys-values/kv-choice.js";
 import type { TextFrame } from "../../models/tokenizer/text-frame.js";
 import type { Precision } from "../../models/weights/block-format.js";
 import type { FeatureDescription, FeatureEdit, FeatureRequest, SaeCard, SaeReading } from "./features.js";

@@ -1,4 +1,4 @@
-import type { KvChoice } from "../../models/kv-choice.js";
+import type { KvChoice } from "../../models/keys-values/kv-choice.js";
 import type { TokenBytesData } from "../../models/tokenizer/token-bytes.js";
 import type { AskedPrecision } from "../../models/weights/block-format.js";
 import type { DeviceChoice } from "../contract/device-choice.js";

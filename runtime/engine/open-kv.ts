@@ -1,6 +1,6 @@
 import type { CompiledModel } from "../../models/compile.js";
-import { type KvChoice, kvProblem, resolveKv } from "../../models/kv-choice.js";
-import { isQuantised, type KvFormat } from "../../models/kv-format.js";
+import { type KvChoice, kvProblem, resolveKv } from "../../models/keys-values/kv-choice.js";
+import { isQuantised, type KvFormat } from "../../models/keys-values/kv-format.js";
 import type { DeviceKind } from "../../models/onnx/graph.js";
 import { openKvRanges } from "../calibration/open-kv-ranges.js";
 import { SetupError } from "../contract/errors.js";

@@ -1,6 +1,6 @@
 import { basename, resolve } from "node:path";
 import { cacheRoot } from "../../models/cache/compile-cache.js";
-import type { KvChoice } from "../../models/kv-choice.js";
+import type { KvChoice } from "../../models/keys-values/kv-choice.js";
 import type { AskedPrecision } from "../../models/weights/block-format.js";
 import type { DeviceChoice } from "../contract/device-choice.js";
 import type { EngineThreadOptions } from "./messages.js";

@@ -1,4 +1,4 @@
-import { type KvType, kvBytes } from "../../models/kv-format.js";
+import { type KvType, kvBytes } from "../../models/keys-values/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
 import { LambdaCache, type LambdaGeometry } from "../cache/lambda-cache.js";
 import { LARGEST_SNAPSHOT } from "../cache/snapshot.js";

@@ -1,4 +1,4 @@
-import { isQuantised, type KvType } from "../../models/kv-format.js";
+import { isQuantised, type KvType } from "../../models/keys-values/kv-format.js";
 import type { ModelShape } from "../../models/model-shape.js";
 
 const SMALLEST = 8;

@@ -1,4 +1,4 @@
-import { HIDDEN } from "../../models/attention.js";
+import { HIDDEN } from "../../models/attention/attention.js";
 import { UNSEEN } from "../../models/graph-interface.js";
 import type { LambdaCache } from "../cache/lambda-cache.js";
 import type { Ring } from "../cache/ring.js";

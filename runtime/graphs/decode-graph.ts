@@ -1,4 +1,4 @@
-import { HIDDEN } from "../../models/attention.js";
+import { HIDDEN } from "../../models/attention/attention.js";
 import type { CompiledGraph } from "../../models/compile.js";
 import type { DecodeInterface, RotaryInputs } from "../../models/graph-interface.js";
 import type { Archive } from "../cache/archive.js";

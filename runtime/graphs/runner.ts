@@ -1,6 +1,6 @@
 import type { CompiledModel, GraphChoice } from "../../models/compile.js";
 import type { HookName } from "../../models/hooks.js";
-import { isQuantised, type KvFormat, type KvType, kvType } from "../../models/kv-format.js";
+import { isQuantised, type KvFormat, type KvType, kvType } from "../../models/keys-values/kv-format.js";
 import type { Archive } from "../cache/archive.js";
 import { LambdaCache, type LambdaGeometry } from "../cache/lambda-cache.js";
 import { CPU, type Device } from "../ort/device.js";

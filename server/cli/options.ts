@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { KV_CHOICES } from "../../models/kv-choice.js";
+import { KV_CHOICES } from "../../models/keys-values/kv-choice.js";
 import { ASKED_PRECISIONS } from "../../models/weights/block-format.js";
 import { type DeviceChoice, parseDevice } from "../../runtime/contract/device-choice.js";
 import { BOUNDS } from "../../runtime/contract/request-bounds.js";

@@ -1,6 +1,6 @@
 import { calibrationText } from "../../models/calibration/calibration-text.js";
 import { type CompiledModel, compileModel } from "../../models/compile.js";
-import type { KvFormat } from "../../models/kv-format.js";
+import type { KvFormat } from "../../models/keys-values/kv-format.js";
 import { openTokenizer } from "../../models/tokenizer/tokenizer.js";
 import type { Precision } from "../../models/weights/block-format.js";
 import { openKvRanges } from "../../runtime/calibration/open-kv-ranges.js";

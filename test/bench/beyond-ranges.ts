@@ -1,4 +1,4 @@
-import type { KvRanges } from "../../models/kv-ranges.js";
+import type { KvRanges } from "../../models/keys-values/kv-ranges.js";
 import type { LambdaGeometry } from "../../runtime/cache/lambda-cache.js";
 import type { Runner } from "../../runtime/graphs/runner.js";
 import type { Tensor } from "../../runtime/ort/tensor.js";

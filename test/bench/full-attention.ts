@@ -7,7 +7,7 @@ import {
   rotate,
   softcap,
   sum,
-} from "../../models/attention.js";
+} from "../../models/attention/attention.js";
 import { Forward } from "../../models/forward.js";
 import type { RotaryInputs } from "../../models/graph-interface.js";
 import type { BuiltGraph, GraphOptions } from "../../models/graphs.js";

@@ -1,5 +1,5 @@
 import type { CompiledModel } from "../../models/compile.js";
-import type { KvType } from "../../models/kv-format.js";
+import type { KvType } from "../../models/keys-values/kv-format.js";
 import { type Costs, plan } from "../../runtime/engine/plan.js";
 import { promptGrid } from "../../runtime/engine/prompt-grid.js";
 

@@ -1,5 +1,5 @@
 import { type CompileOptions, compileModel } from "../../models/compile.js";
-import { KV_CHOICES, kvProblem, resolveKv } from "../../models/kv-choice.js";
+import { KV_CHOICES, kvProblem, resolveKv } from "../../models/keys-values/kv-choice.js";
 import { openKvRanges } from "../../runtime/calibration/open-kv-ranges.js";
 import { Runner, type RunnerOptions } from "../../runtime/graphs/runner.js";
 import { argument } from "./report.js";

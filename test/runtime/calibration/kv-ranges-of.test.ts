@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
-import { kvScales } from "../../../models/kv-format.js";
+import { kvScales } from "../../../models/keys-values/kv-format.js";
 import { kvRangesOf } from "../../../runtime/calibration/kv-ranges-of.js";
 import { ObservedRanges } from "../../../runtime/calibration/observed-ranges.js";
 import { SetupError } from "../../../runtime/contract/errors.js";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import type { KvType } from "../../../models/kv-format.js";
+import type { KvType } from "../../../models/keys-values/kv-format.js";
 import { promptGrid } from "../../../runtime/engine/prompt-grid.js";
 
 const LAMBDA = { window: "lambda", positions: { kind: "none" } } as const;

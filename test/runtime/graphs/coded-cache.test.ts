@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import type { KvRanges } from "../../../models/kv-ranges.js";
+import type { KvRanges } from "../../../models/keys-values/kv-ranges.js";
 import { Archive } from "../../../runtime/cache/archive.js";
 import type { LambdaGeometry } from "../../../runtime/cache/lambda-cache.js";
 import { openKvRanges } from "../../../runtime/calibration/open-kv-ranges.js";

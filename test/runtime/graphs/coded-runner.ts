@@ -1,5 +1,5 @@
 import { type CompileOptions, compileModel } from "../../../models/compile.js";
-import type { KvFormat } from "../../../models/kv-format.js";
+import type { KvFormat } from "../../../models/keys-values/kv-format.js";
 import { openKvRanges } from "../../../runtime/calibration/open-kv-ranges.js";
 import { Runner, type RunnerOptions } from "../../../runtime/graphs/runner.js";
 

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { hiddenIn } from "../../../models/attention.js";
+import { hiddenIn } from "../../../models/attention/attention.js";
 import { type CompiledModel, compileModel } from "../../../models/compile.js";
 import { hook } from "../../../models/hooks.js";
 import { Archive } from "../../../runtime/cache/archive.js";

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
-import { DecodeAttention } from "../../../models/decode-attention.js";
+import { DecodeAttention } from "../../../models/attention/decode-attention.js";
 import { Forward } from "../../../models/forward.js";
 import { GraphBuilder } from "../../../models/onnx/graph.js";
 import type { Precision } from "../../../models/weights/block-format.js";

@@ -1,6 +1,6 @@
+import type { ActivationType, ElementType } from "../onnx/graph.js";
+import { activationBytes } from "../weights/block-format.js";
 import type { KvRanges } from "./kv-ranges.js";
-import type { ActivationType, ElementType } from "./onnx/graph.js";
-import { activationBytes } from "./weights/block-format.js";
 
 /** What keys and values can be kept in: numbers of the activations' type, or integers of 8 or 4 bits. */
 export type KvType = ActivationType | "q8" | "q4";

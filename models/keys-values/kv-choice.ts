@@ -1,6 +1,6 @@
+import type { DeviceKind } from "../onnx/graph.js";
+import { activationsOf, inFewBits, type Precision } from "../weights/block-format.js";
 import type { KvType } from "./kv-format.js";
-import type { DeviceKind } from "./onnx/graph.js";
-import { activationsOf, inFewBits, type Precision } from "./weights/block-format.js";
 
 /** The choices of `--kv`. */
 export const KV_CHOICES = ["auto", "f32", "f16", "bf16", "q8", "q4"] as const;

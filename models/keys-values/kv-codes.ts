@@ -1,7 +1,7 @@
+import type { ModelShape } from "../model-shape.js";
+import type { GraphBuilder, Value } from "../onnx/graph.js";
 import { codeLimits, type KvFormat, kvScales } from "./kv-format.js";
 import type { KvRanges } from "./kv-ranges.js";
-import type { ModelShape } from "./model-shape.js";
-import type { GraphBuilder, Value } from "./onnx/graph.js";
 
 /** Keys or values of one layer, or keys of several layers whose heads stand one behind the other. */
 export interface KvPlace {

@@ -1,3 +1,7 @@
+import { BATCH, type DecodeInterface } from "../graph-interface.js";
+import { KvCodes, type KvPlace } from "../keys-values/kv-codes.js";
+import type { Geometry } from "../model-shape.js";
+import type { GraphBuilder, Value } from "../onnx/graph.js";
 import {
   type AttentionSizes,
   alibiBiases,
@@ -12,11 +16,7 @@ import {
   slotsOf,
   sum,
 } from "./attention.js";
-import { BATCH, type DecodeInterface } from "./graph-interface.js";
-import { KvCodes, type KvPlace } from "./kv-codes.js";
 import type { MiddleRetrieval } from "./middle-retrieval.js";
-import type { Geometry } from "./model-shape.js";
-import type { GraphBuilder, Value } from "./onnx/graph.js";
 import { sinkInputs, turnedSinks } from "./turned-sinks.js";
 
 type DecodeGeometry = DecodeInterface["geometries"][number];

@@ -1,3 +1,6 @@
+import type { DecodeInterface } from "../graph-interface.js";
+import type { KvPlace } from "../keys-values/kv-codes.js";
+import type { GraphBuilder, Value } from "../onnx/graph.js";
 import {
   type CacheShape,
   layersWith,
@@ -7,9 +10,6 @@ import {
   sinkKeysInput,
   turnsSinks,
 } from "./attention.js";
-import type { DecodeInterface } from "./graph-interface.js";
-import type { KvPlace } from "./kv-codes.js";
-import type { GraphBuilder, Value } from "./onnx/graph.js";
 
 /** Names of a geometry's starting tokens in a decode graph. */
 type SinkNames = DecodeInterface["geometries"][number]["sinks"];

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decodeKvRanges, encodeKvRanges } from "../../models/kv-ranges.js";
+import { decodeKvRanges, encodeKvRanges } from "../../../models/keys-values/kv-ranges.js";
 
 const shape = { layers: 2, kvHeads: 1, headDim: 2 };
 const ranges = {

@@ -1,7 +1,7 @@
-import { BATCH, type RotaryInputs } from "./graph-interface.js";
-import { type KvFormat, kvElement, kvType, kvWidth } from "./kv-format.js";
-import type { Geometry, ModelShape, Positions } from "./model-shape.js";
-import type { ActivationType, Dimension, ElementType, GraphBuilder, OpenSize, Value } from "./onnx/graph.js";
+import { BATCH, type RotaryInputs } from "../graph-interface.js";
+import { type KvFormat, kvElement, kvType, kvWidth } from "../keys-values/kv-format.js";
+import type { Geometry, ModelShape, Positions } from "../model-shape.js";
+import type { ActivationType, Dimension, ElementType, GraphBuilder, OpenSize, Value } from "../onnx/graph.js";
 
 /** The lowest finite number of float16. */
 const LOWEST_F16 = -65504;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { KV_CHOICES, kvProblem, resolveKv } from "../../models/kv-choice.js";
-import { PRECISIONS } from "../../models/weights/block-format.js";
+import { KV_CHOICES, kvProblem, resolveKv } from "../../../models/keys-values/kv-choice.js";
+import { PRECISIONS } from "../../../models/weights/block-format.js";
 
 const setting = { precision: "f32", device: "cpu", headDim: 64 } as const;
 

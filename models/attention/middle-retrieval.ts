@@ -1,3 +1,5 @@
+import { type ArchiveInputs, BATCH, type MiddleInputs } from "../graph-interface.js";
+import type { GraphBuilder, Value } from "../onnx/graph.js";
 import {
   type AttentionSizes,
   type CacheShape,
@@ -8,8 +10,6 @@ import {
   slotsOf,
   softcap,
 } from "./attention.js";
-import { type ArchiveInputs, BATCH, type MiddleInputs } from "./graph-interface.js";
-import type { GraphBuilder, Value } from "./onnx/graph.js";
 
 /**
  * Middle retrieval of LM-Infinite (arXiv 2308.16137, section 3.3): each query head of one token

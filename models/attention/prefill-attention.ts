@@ -1,4 +1,17 @@
 import {
+  BATCH,
+  type DistanceInputs,
+  type PrefillInterface,
+  type RotaryInputs,
+  type SeenInputs,
+  type SinkScoreInputs,
+  TOKENS,
+  UNSEEN,
+} from "../graph-interface.js";
+import { KvCodes } from "../keys-values/kv-codes.js";
+import type { Geometry } from "../model-shape.js";
+import type { Dimension, GraphBuilder, OpenSize, Value } from "../onnx/graph.js";
+import {
   type AttentionSizes,
   addedToScores,
   alibiBias,
@@ -19,19 +32,6 @@ import {
   sum,
   turnsSinks,
 } from "./attention.js";
-import {
-  BATCH,
-  type DistanceInputs,
-  type PrefillInterface,
-  type RotaryInputs,
-  type SeenInputs,
-  type SinkScoreInputs,
-  TOKENS,
-  UNSEEN,
-} from "./graph-interface.js";
-import { KvCodes } from "./kv-codes.js";
-import type { Geometry } from "./model-shape.js";
-import type { Dimension, GraphBuilder, OpenSize, Value } from "./onnx/graph.js";
 
 /** A layer's unrotated keys of the starting tokens, and the same rotated to their positions: [batch, kvHeads, sinks, headDim]. */
 interface SinkKeys {

@@ -1,4 +1,4 @@
-import type { ModelShape } from "./model-shape.js";
+import type { ModelShape } from "../model-shape.js";
 
 /**
  * How large a model's keys and values get, for caches that keep them in few bits: per layer, and in it per channel

@@ -1,3 +1,8 @@
+import { type AppendInputs, BATCH, type DecodeInterface, type RawKeyOutput } from "../graph-interface.js";
+import { KvCodes } from "../keys-values/kv-codes.js";
+import type { KvFormat } from "../keys-values/kv-format.js";
+import type { Geometry } from "../model-shape.js";
+import type { Dimension, GraphBuilder, Value } from "../onnx/graph.js";
 import {
   type AttentionSizes,
   alibiBiases,
@@ -12,11 +17,6 @@ import {
   slotsOf,
   sum,
 } from "./attention.js";
-import { type AppendInputs, BATCH, type DecodeInterface, type RawKeyOutput } from "./graph-interface.js";
-import { KvCodes } from "./kv-codes.js";
-import type { KvFormat } from "./kv-format.js";
-import type { Geometry } from "./model-shape.js";
-import type { Dimension, GraphBuilder, Value } from "./onnx/graph.js";
 import { sinkInputs, turnedSinks } from "./turned-sinks.js";
 
 type DecodeGeometry = DecodeInterface["geometries"][number] & { readonly appended: AppendInputs };
