@@ -10,6 +10,17 @@ import { packageRoot } from "../models/package-root.js";
 const imports: Record<string, readonly string[]> = {
   models: [],
   loadtest: [],
+  lab: [
+    "models",
+    "runtime/contract",
+    "runtime/ort",
+    "runtime/cache",
+    "runtime/saes",
+    "runtime/sampling",
+    "runtime/prompts",
+    "runtime/graphs",
+    "runtime/calibration",
+  ],
   server: ["models", "runtime/contract"],
   "runtime/contract": ["models"],
   "runtime/ort": ["models", "runtime/contract"],
@@ -68,6 +79,9 @@ describe("the linter and what a folder's files may import", () => {
       for (const to of [...folders, "test"]) importing(fileBetween(from, to), `${to}/index.js`);
     for (const file of ["server/cli/start-engine.ts", "server/cli/models.ts", "server/routes/models.ts"])
       importing(file, "runtime/engine/engine.js");
+    importing("server/cli/lab/train.ts", "lab/train/train.js");
+    importing("server/routes/features.ts", "lab/train/train.js");
+    importing("lab/eval/charts.ts", "loadtest/report/chart.js");
     importing("server/cli/doctor.ts", "runtime/prompts/encoder.js");
     importing("server/cli/doctor-device.ts", "runtime/ort/library.js");
     importing("server/cli/doctor-loop.ts", "runtime/engine/loop.js");
@@ -103,6 +117,12 @@ describe("the linter and what a folder's files may import", () => {
       }
     });
   }
+
+  test("of the server only its command line imports the lab, which draws with the charts of loadtest", () => {
+    expect(refused.get("server/cli/lab/train.ts")).toBeUndefined();
+    expect(refused.get("server/routes/features.ts")).toBe(EVERY_WAY);
+    expect(refused.get("lab/eval/charts.ts")).toBeUndefined();
+  });
 
   test("only what starts the engine imports it, and only the doctor looks at the machine itself", () => {
     expect(refused.get("server/cli/start-engine.ts")).toBeUndefined();

@@ -1,7 +1,8 @@
-import type * as z from "zod";
 import { packageVersion } from "../../models/package-root.js";
+import { type Command, command } from "./command.js";
 import { sentenceOf } from "./failure.js";
-import { helpText, readOptions, UsageError } from "./flags.js";
+import { UsageError } from "./flags.js";
+import { LAB_COMMANDS } from "./lab/lab-commands.js";
 import {
   CacheOptions,
   CompileOptions,
@@ -12,35 +13,6 @@ import {
   ServeOptions,
   TraceOptions,
 } from "./options.js";
-
-interface Command {
-  readonly usage: string;
-  readonly about: string;
-  help(): string;
-  /** Resolves to the exit code. */
-  run(args: readonly string[]): Promise<number>;
-}
-
-/** `run` imports what it needs itself, so that --help loads neither ONNX Runtime nor a server. */
-function command<S extends z.ZodObject>(
-  usage: string,
-  about: string,
-  schema: S,
-  run: (options: z.output<S>, argument: string | undefined) => Promise<number>,
-): Command {
-  return {
-    usage,
-    about,
-    help: () => helpText(schema),
-    run(args) {
-      const { options, positionals } = readOptions(schema, args, process.env);
-      const [argument, ...rest] = positionals;
-      const surplus = usage.includes(" ") ? rest[0] : argument;
-      if (surplus !== undefined) throw new UsageError(`'${surplus}' is one argument too many`);
-      return run(options, argument);
-    },
-  };
-}
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   serve: command("serve", "serves models over OpenAI's completion protocol", ServeOptions, async (options) =>
@@ -70,6 +42,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   cache: command("cache ls|prune", "lists or removes compiled models", CacheOptions, async (options, action) =>
     (await import("./cache.js")).cache(action, options),
   ),
+  ...LAB_COMMANDS,
 };
 
 const USAGE = [
@@ -78,8 +51,18 @@ const USAGE = [
   "lambdatap <command> --help lists its flags; lambdatap --version says which build it is.\n",
 ].join("\n");
 
+/** A command's name is one word, or two (`lab train`). */
+function namedIn([first = "", ...rest]: readonly string[]): {
+  readonly name: string;
+  readonly args: readonly string[];
+} {
+  const two = `${first} ${rest[0]}`;
+  return Object.hasOwn(COMMANDS, two) ? { name: two, args: rest.slice(1) } : { name: first, args: rest };
+}
+
 /** Runs a command line, `lambdatap` itself left out; resolves to the exit code. Errors become a sentence on stderr. */
-export async function runCommandLine([name = "", ...args]: readonly string[]): Promise<number> {
+export async function runCommandLine(line: readonly string[]): Promise<number> {
+  const { name, args } = namedIn(line);
   if (name === "--version" || name === "--help" || name === "-h") {
     process.stdout.write(name === "--version" ? `${packageVersion()}\n` : USAGE);
     return 0;

@@ -3,19 +3,9 @@ import { KV_CHOICES } from "../../models/keys-values/kv-choice.js";
 import { ASKED_PRECISIONS } from "../../models/weights/block-format.js";
 import { type DeviceChoice, parseDevice } from "../../runtime/contract/device-choice.js";
 import { BOUNDS } from "../../runtime/contract/request-bounds.js";
+import { integer, list, number, toggle, value } from "./flag-kinds.js";
 import { flag } from "./flags.js";
 import { Activation, ColorBy, ColorRange, Edit } from "./trace/flags.js";
-
-const value = <S extends z.ZodType>(schema: S, name: string, help: string) =>
-  flag(schema, { kind: "value", value: name, help });
-const list = (name: string, help: string) =>
-  flag(z.array(z.string().min(1)).default([]), { kind: "list", value: name, help: `${help} (repeatable)` });
-const toggle = (help: string) => flag(z.stringbool().default(false), { kind: "switch", help });
-const number = z
-  .string()
-  .regex(/^-?\d+(\.\d+)?$/, "expected a number")
-  .transform(Number);
-const integer = (min: number, max = Number.MAX_SAFE_INTEGER) => number.pipe(z.int().min(min).max(max));
 
 const debug = toggle("show the stack of an error");
 const cacheDir = flag(z.string().min(1).optional(), {
@@ -58,7 +48,7 @@ const Device = z.string().transform((text, context): DeviceChoice => {
 });
 
 /** Which model, and how it runs: shared by all commands that load one. */
-const engine = {
+export const engine = {
   model: value(
     z.string().min(1).optional(),
     "model",

@@ -1,0 +1,148 @@
+import { availableParallelism } from "node:os";
+import { cacheRoot } from "../../models/cache/compile-cache.js";
+import { type CompiledModel, compileModel } from "../../models/compile.js";
+import type { HookName } from "../../models/hooks.js";
+import { type AskedPrecision, precisionProblem } from "../../models/weights/block-format.js";
+import { LambdaCache } from "../../runtime/cache/lambda-cache.js";
+import type { DeviceChoice } from "../../runtime/contract/device-choice.js";
+import { SetupError } from "../../runtime/contract/errors.js";
+import { Runner } from "../../runtime/graphs/runner.js";
+import type { Residuals } from "../../runtime/graphs/tap-outputs.js";
+import type { Device } from "../../runtime/ort/device.js";
+import { openDevice } from "../../runtime/ort/open-device.js";
+import { Encoder } from "../../runtime/prompts/encoder.js";
+
+/** Which model, and how it runs. */
+export interface ModelChoice {
+  readonly path: string;
+  readonly name: string;
+  readonly precision: AskedPrecision;
+  readonly device: DeviceChoice;
+  readonly ortLibrary?: string | undefined;
+  /** Default: all of the machine. */
+  readonly threads?: number | undefined;
+  readonly cacheDir?: string | undefined;
+}
+
+/** Who is told how far a model is compiled, and what is worth a line. */
+export interface Onlookers {
+  readonly onProgress?: (share: number) => void;
+  readonly onNotice?: (line: string) => void;
+}
+
+/** What is read of a run of contexts. */
+export interface ContextRun {
+  /** Is given what the hooks hold: [contexts * tokens, width of the hook] each, context after context. */
+  readonly residuals?: Residuals;
+  /** Tokens of each context (0-based) whose logits are returned; default: none. */
+  readonly wanted?: readonly number[];
+}
+
+/** Contexts are read from position 0 with full causal attention: none is longer than the model was trained on. */
+const LONGEST_CONTEXT = 256;
+
+/**
+ * A model in this process, with hooks that can be read: what training and judging an SAE have in common. One context is one
+ * chunk, so that nothing but the context decides what a token holds.
+ */
+export class LabModel implements Disposable {
+  #cache: LambdaCache | undefined;
+
+  private constructor(
+    readonly name: string,
+    readonly compiled: CompiledModel,
+    readonly device: Device,
+    readonly threads: number,
+    readonly cacheRoot: string,
+    /** null: it has no tokenizer. */
+    readonly encoder: Encoder | null,
+    readonly runner: Runner,
+  ) {}
+
+  /**
+   * Compiles a model where that has not been done yet, and loads it.
+   * @throws ModelFormatError, CacheError as `compileModel`; SetupError where a hook is none of its own, or it cannot run as asked
+   */
+  static async open(choice: ModelChoice, hooks: readonly HookName[], on: Onlookers = {}): Promise<LabModel> {
+    const { path, name, precision, device: asked, ortLibrary } = choice;
+    const root = choice.cacheDir ?? cacheRoot(process.env);
+    const threads = choice.threads ?? availableParallelism();
+    const { device, notice } = openDevice({ choice: asked, ortLibrary, cacheRoot: root, threads });
+    if (notice !== null) on.onNotice?.(notice);
+    const kind = device.isHost ? "cpu" : "cuda";
+    const problem = precisionProblem(precision, kind, device.bfloat16);
+    if (problem !== null) throw new SetupError(problem);
+    const { onProgress } = on;
+    const compiled = await compileModel({
+      ...{ path, precision, device: kind, bfloat16: device.bfloat16, cacheRoot: root },
+      ...(onProgress === undefined ? {} : { onProgress }),
+    });
+    const stranger = hooks.find((hook) => !compiled.hooks.includes(hook));
+    if (stranger !== undefined)
+      throw new SetupError(`${name} has no hook ${stranger}; it has ${listed(compiled.hooks)}`);
+    const encoder = await Encoder.start(path, compiled.shape.vocabSize);
+    try {
+      const window = Math.min(compiled.shape.trainedLength, LONGEST_CONTEXT);
+      const runner = new Runner(compiled, { window, threads, device, taps: new Set(hooks) });
+      return new LabModel(name, compiled, device, threads, root, encoder, runner);
+    } catch (error) {
+      encoder?.close();
+      throw error;
+    }
+  }
+
+  /** Tokens of the longest context. */
+  get longestContext(): number {
+    return Math.min(this.compiled.shape.trainedLength, LONGEST_CONTEXT);
+  }
+
+  /**
+   * Runs contexts of one length from their beginning, all at once.
+   * @returns logits [wanted.length, vocab] of each context
+   */
+  run(contexts: readonly ArrayLike<number>[], { residuals, wanted = [] }: ContextRun): Float32Array[] {
+    const cache = this.#cacheFor();
+    const rows = contexts.map(() => cache.allocate());
+    try {
+      const own = contexts.map((): Residuals => new Map());
+      const logits = this.runner.prefillTogether(
+        cache,
+        contexts.map((ids, i) => ({ row: rows[i]!, ids, wanted, ...(residuals ? { residuals: own[i]! } : {}) })),
+      );
+      if (residuals) gather(own, residuals);
+      return logits;
+    } finally {
+      for (const row of rows.toReversed()) cache.release(row);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.encoder?.close();
+    if (this.#cache) this.runner.closeCache(this.#cache);
+    this.runner[Symbol.dispose]();
+  }
+
+  /** Not by `Runner.openCache`, which would load the decode graph as well. */
+  #cacheFor(): LambdaCache {
+    const { compiled, device, longestContext: window } = this;
+    this.#cache ??= new LambdaCache(compiled.shape, { window, sinks: 0 }, compiled.activations, device, false);
+    return this.#cache;
+  }
+}
+
+/** Joins what the hooks hold in each context. */
+function gather(parts: readonly Residuals[], into: Residuals): void {
+  for (const hook of parts[0]?.keys() ?? []) {
+    const blocks = parts.map((part) => part.get(hook) ?? new Float32Array());
+    const all = new Float32Array(blocks.reduce((sum, { length }) => sum + length, 0));
+    let at = 0;
+    for (const block of blocks) {
+      all.set(block, at);
+      at += block.length;
+    }
+    into.set(hook, all);
+  }
+}
+
+const listed = (hooks: readonly string[]): string =>
+  `${hooks.slice(0, 10).join(", ")}${hooks.length > 10 ? ", ..." : ""}`;

@@ -1,0 +1,4 @@
+import type { Command } from "../command.js";
+
+/** The commands of the lab; each imports what it needs itself. */
+export const LAB_COMMANDS: Readonly<Record<string, Command>> = {};
