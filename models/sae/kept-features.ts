@@ -15,6 +15,8 @@ export interface KeptFeatures {
   readonly sizes: Float32Array;
   /** Sum of the squares of the kept sizes. */
   readonly squares: number;
+  /** The cut of top-AFA: how many of all dSae places are kept, those that hold 0 included. null under any other rule. */
+  readonly k: number | null;
 }
 
 export const NOTHING_KEPT: KeptFeatures = {
@@ -23,6 +25,7 @@ export const NOTHING_KEPT: KeptFeatures = {
   activations: new Float32Array(),
   sizes: new Float32Array(),
   squares: 0,
+  k: null,
 };
 
 /** Activates and cuts rows of products, one after the other, in the same memory. */
@@ -52,7 +55,7 @@ export class FeatureKeeper {
   /** What is kept of `row`, valid until the next call. @param norm of the input */
   keep(chosen: ChosenActivation, norm: number): KeptFeatures {
     const active = this.#activator.activate();
-    const count = this.#cut(active, chosen, norm);
+    const { count, k } = this.#cut(active, chosen, norm);
     const [places, features, activations, sizes] = [this.#places, this.#features, this.#activations, this.#sizes];
     const { features: from, activations: values, sizes: lengths } = active;
     let squares = 0;
@@ -64,28 +67,33 @@ export class FeatureKeeper {
       sizes[i] = size;
       squares += size * size;
     }
-    return { count, features, activations, sizes, squares };
+    return { count, features, activations, sizes, squares, k };
   }
 
   /** Writes the places of kept features. @returns how many */
-  #cut(active: ActiveFeatures, chosen: ChosenActivation, norm: number): number {
+  #cut(active: ActiveFeatures, chosen: ChosenActivation, norm: number): Pick<KeptFeatures, "count" | "k"> {
     const { activation, dSae } = this.#sae;
     const rule = chosen.kind === "native" ? activation : chosen;
     switch (rule.kind) {
       case "top-afa":
-        return topAfa(active, dSae, norm, this.#places) ?? all(active, this.#places);
+        return topAfa(active, dSae, norm, this.#places);
       case "top-k":
-        return topK(active, rule.k, this.#places);
+        return { count: topK(active, rule.k, this.#places), k: null };
       case "group-max":
-        return groupMax(active, dSae / rule.groups, this.#places);
+        return { count: groupMax(active, dSae / rule.groups, this.#places), k: null };
       default:
-        return all(active, this.#places);
+        return { count: all(active, this.#places), k: null };
     }
   }
 }
 
-/** @returns null where all are kept */
-function topAfa({ sizes, count }: ActiveFeatures, width: number, norm: number, out: Uint32Array): number | null {
+function topAfa(
+  active: ActiveFeatures,
+  width: number,
+  norm: number,
+  out: Uint32Array,
+): Pick<KeptFeatures, "count" | "k"> {
+  const { sizes, count } = active;
   const reached = (_: number, squares: number) => Math.sqrt(squares) >= norm || !Number.isFinite(norm);
   const { places, squares, next } = rankLargest(sizes, count, reached, out);
   let found = places;
@@ -95,7 +103,7 @@ function topAfa({ sizes, count }: ActiveFeatures, width: number, norm: number, o
     out[found++] = place;
     return sizes[place]! * sizes[place]!;
   });
-  return k === null ? null : Math.min(k, found);
+  return k === null ? { count: all(active, out), k: width } : { count: Math.min(k, found), k };
 }
 
 function topK({ activations, count }: ActiveFeatures, k: number, out: Uint32Array): number {

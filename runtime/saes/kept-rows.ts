@@ -25,6 +25,12 @@ export class KeptRows {
     return this.#ends.at(-1) ?? 0;
   }
 
+  /** A view of all kept features, one row's behind the other's, valid until the next `push`. */
+  get all(): KeptRow {
+    const { count } = this;
+    return { features: this.#features.subarray(0, count), activations: this.#activations.subarray(0, count) };
+  }
+
   clear(): void {
     this.#ends.length = 0;
   }
