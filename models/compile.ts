@@ -80,7 +80,9 @@ export interface CompiledModel {
   /** Places that can be tapped, in running order. */
   readonly hooks: readonly HookName[];
   decode(options: GraphChoice): CompiledGraph<DecodeInterface>;
-  prefill(options: GraphChoice & { readonly far: boolean }): CompiledGraph<PrefillInterface>;
+  prefill(
+    options: GraphChoice & { readonly far: boolean; readonly patches?: ReadonlySet<HookName> },
+  ): CompiledGraph<PrefillInterface>;
   lens(): CompiledGraph<LensInterface>;
   readonly measured: MeasuredFiles;
 }

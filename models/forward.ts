@@ -1,9 +1,18 @@
 import { type Activation, activate } from "./activation.js";
 import { type LayerAttention, softcap } from "./attention/attention.js";
-import { BATCH, type EditInputs, type PrefillInterface, type TapOutput, TOKENS, WANTED } from "./graph-interface.js";
+import {
+  BATCH,
+  type EditInputs,
+  type PatchInputs,
+  type PrefillInterface,
+  type TapOutput,
+  TOKENS,
+  WANTED,
+} from "./graph-interface.js";
 import { type HookName, otherName } from "./hooks.js";
 import { MatrixProducts, type ProductOptions } from "./matrix-products.js";
 import type { ActivationType, GraphBuilder, Value } from "./onnx/graph.js";
+import { patchPoint } from "./patch-point.js";
 import { editResidual } from "./residual-edit.js";
 import type { CuttingSae } from "./sae/edit-cut.js";
 import { inFewBits } from "./weights/block-format.js";
@@ -39,6 +48,8 @@ export interface ForwardOptions extends ProductOptions {
   readonly taps: ReadonlySet<HookName>;
   /** Hooks at which features can be edited. */
   readonly edits: ReadonlySet<HookName>;
+  /** Hooks at which vectors of tokens can be replaced; default: none. */
+  readonly patches?: ReadonlySet<HookName>;
   /** SAEs at those whose own cuts edits can ask for; default: none. */
   readonly cuttingSaes?: readonly CuttingSae[];
   readonly hiddenSize: number;
@@ -73,6 +84,13 @@ interface FinalNorm {
   readonly centres: boolean;
 }
 
+/** A tensor that hooks name: as it came in, and what was done to it since. */
+interface HookPlace {
+  readonly arrived: Value;
+  readonly patch: PatchInputs | null;
+  readonly edit: EditInputs | null;
+}
+
 /**
  * A forward pass being written down: what architecture files are written in. The same calls give the decode and the
  * prefill graph; only `attention` differs. Hidden values are [batch, tokens, size], in the graph's type of activations;
@@ -83,6 +101,7 @@ export class Forward {
   readonly hooks: HookName[] = [];
   readonly taps: TapOutput[] = [];
   readonly edits: EditInputs[] = [];
+  readonly patches: PatchInputs[] = [];
   /** Positions of the tokens, [batch, tokens] int64; null where no layer asked for them. */
   positions: Value | null = null;
   /** Known once `unembed` was called. */
@@ -91,8 +110,8 @@ export class Forward {
   readonly #norms = new Map<Value, FinalNorm>();
   readonly #tapped = new Set<Value>();
   readonly #products: MatrixProducts;
-  /** Edited tensors, and what they were before. */
-  readonly #edited = new Map<Value, { readonly from: Value; readonly inputs: EditInputs }>();
+  /** By what the pass goes on with, where that is not what came in. */
+  readonly #places = new Map<Value, HookPlace>();
 
   constructor(
     readonly graph: GraphBuilder,
@@ -181,31 +200,32 @@ export class Forward {
   }
 
   /**
-   * Names a place in the pass. If it is asked for it becomes a graph output, as it is before edits, and if edits are, the
-   * pass goes on with the edited tensor. Two names of one tensor are one output and one edit.
+   * Names a place in the pass. If it is asked for it becomes a graph output, as it is before patches and edits, and if those
+   * are, the pass goes on with the patched tensor, edited. Two names of one tensor are one output, one patch and one edit.
    */
   tap(hook: HookName, x: Value): Value {
     const { graph, options } = this;
-    const { taps, edits, hiddenSize, cuttingSaes = [] } = options;
+    const { taps, edits, patches, hiddenSize, cuttingSaes = [] } = options;
     this.hooks.push(hook);
-    const before = this.#edited.get(x);
-    const unedited = before?.from ?? x;
+    let left = x;
+    let { arrived, patch, edit } = this.#places.get(x) ?? { arrived: x, patch: null, edit: null };
     if (taps.has(hook)) {
-      const output = graph.toFloat32(unedited);
+      const output = graph.toFloat32(arrived);
       if (!this.#tapped.has(output)) graph.output(output, "float32", [BATCH, TOKENS, hiddenSize]);
       this.#tapped.add(output);
       this.taps.push({ hook, output });
     }
-    if (!edits.has(hook)) return x;
-    if (before) {
-      this.edits.push({ ...before.inputs, hook });
-      return x;
+    if (patches?.has(hook)) {
+      if (patch === null) ({ patched: left, inputs: patch } = patchPoint(graph, hook, left, hiddenSize));
+      this.patches.push({ ...patch, hook });
     }
-    const saes = cuttingSaes.filter(({ hook: at }) => at === hook || at === otherName(hook));
-    const { edited, inputs } = editResidual(graph, hook, x, hiddenSize, saes);
-    this.edits.push(inputs);
-    this.#edited.set(edited, { from: x, inputs });
-    return edited;
+    if (edits.has(hook)) {
+      const saes = cuttingSaes.filter(({ hook: at }) => at === hook || at === otherName(hook));
+      if (edit === null) ({ edited: left, inputs: edit } = editResidual(graph, hook, left, hiddenSize, saes));
+      this.edits.push({ ...edit, hook });
+    }
+    if (left !== x) this.#places.set(left, { arrived, patch, edit });
+    return left;
   }
 
   /** Logits [wanted, vocab] of the wanted rows of normed hidden values. */

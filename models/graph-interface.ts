@@ -87,6 +87,19 @@ export interface CutInputs {
   readonly weights: ReadonlyMap<string, Value>;
 }
 
+/** Inputs through which the vectors of some tokens are replaced at a hook: by vector * factor + offset. */
+export interface PatchInputs {
+  readonly hook: HookName;
+  /** How many; may be 0. */
+  readonly count: OpenSize;
+  /** [count, 2]: the row of the batch, and the token in it. Nothing may be there twice. */
+  readonly at: Value;
+  /** [count, 1] */
+  readonly factor: Value;
+  /** [count, d] */
+  readonly offset: Value;
+}
+
 interface Names {
   /** Types and shapes of all that these name. */
   readonly signature: GraphSignature;
@@ -183,6 +196,8 @@ export interface PrefillInterface extends Names {
   readonly phase: "prefill";
   /** Positions in the chunk whose logits are wanted. */
   readonly wanted: Value;
+  /** Hooks that are one tensor share their inputs. */
+  readonly patches: readonly PatchInputs[];
   readonly geometries: readonly {
     /** Slots of the cache's buffers. */
     readonly slots: OpenSize;

@@ -32,6 +32,8 @@ export interface GraphOptions {
   readonly taps: ReadonlySet<HookName>;
   /** Hooks at which features can be edited; empty: the graph has no edit inputs. */
   readonly edits: ReadonlySet<HookName>;
+  /** Of a prefill graph, the same as in `ForwardOptions`. */
+  readonly patches?: ReadonlySet<HookName>;
   /** The same as in `ForwardOptions`. */
   readonly cuttingSaes?: readonly CuttingSae[];
   /** Keys that have left the window can be retrieved; a prefill graph returns what an archive keeps. Default: no. */
@@ -91,11 +93,11 @@ export function buildPrefill(
     options.far,
     options.retrieval,
   );
-  const { taps, edits, hooks, positions } = run(model, plan, options, graph, attention, ids, wanted);
+  const { taps, edits, patches, hooks, positions } = run(model, plan, options, graph, attention, ids, wanted);
   const { geometries, layers } = attention;
   const own = { phase: "prefill", signature: graph.signature, logits: "logits" } as const;
   return {
-    interface: { ...own, ids, wanted, positions, taps, edits, geometries, layers },
+    interface: { ...own, ids, wanted, positions, taps, edits, patches, geometries, layers },
     bytes: graph.serialize(options.far ? "prefill-far" : "prefill"),
     hooks,
   };

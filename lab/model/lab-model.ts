@@ -6,6 +6,7 @@ import { type AskedPrecision, precisionProblem } from "../../models/weights/bloc
 import { LambdaCache } from "../../runtime/cache/lambda-cache.js";
 import type { DeviceChoice } from "../../runtime/contract/device-choice.js";
 import { SetupError } from "../../runtime/contract/errors.js";
+import { checkPatches, type ResidualPatches, type RowPatches } from "../../runtime/graphs/residual-patches.js";
 import { Runner } from "../../runtime/graphs/runner.js";
 import type { Residuals } from "../../runtime/graphs/tap-outputs.js";
 import type { Device } from "../../runtime/ort/device.js";
@@ -34,6 +35,8 @@ export interface Onlookers {
 export interface ContextRun {
   /** Is given what the hooks hold: [contexts * tokens, width of the hook] each, context after context. */
   readonly residuals?: Residuals;
+  /** What rows of those are set to; what comes after is computed from it, and the hooks hold what came in. */
+  readonly patches?: ResidualPatches;
   /** Tokens of each context (0-based) whose logits are returned; default: none. */
   readonly wanted?: readonly number[];
 }
@@ -99,15 +102,22 @@ export class LabModel implements Disposable {
   /**
    * Runs contexts of one length from their beginning, all at once.
    * @returns logits [wanted.length, vocab] of each context
+   * @throws RangeError as `checkPatches`, or where contexts differ in length
    */
-  run(contexts: readonly ArrayLike<number>[], { residuals, wanted = [] }: ContextRun): Float32Array[] {
+  run(contexts: readonly ArrayLike<number>[], { residuals, patches, wanted = [] }: ContextRun): Float32Array[] {
+    const tokens = contexts[0]?.length ?? 0;
+    if (contexts.some(({ length }) => length !== tokens)) throw new RangeError("contexts of one run are equally long");
+    const patched = patches && byContext(patches, contexts.length, tokens, this.compiled.shape.hiddenSize);
     const cache = this.#cacheFor();
     const rows = contexts.map(() => cache.allocate());
     try {
       const own = contexts.map((): Residuals => new Map());
       const logits = this.runner.prefillTogether(
         cache,
-        contexts.map((ids, i) => ({ row: rows[i]!, ids, wanted, ...(residuals ? { residuals: own[i]! } : {}) })),
+        contexts.map((ids, i) => ({
+          ...{ row: rows[i]!, ids, wanted, patches: patched?.[i] ?? null },
+          ...(residuals ? { residuals: own[i]! } : {}),
+        })),
       );
       if (residuals) gather(own, residuals);
       return logits;
@@ -128,6 +138,20 @@ export class LabModel implements Disposable {
     this.#cache ??= new LambdaCache(compiled.shape, { window, sinks: 0 }, compiled.activations, device, false);
     return this.#cache;
   }
+}
+
+/** Patches of rows of a run as those of each context's own tokens. */
+function byContext(patches: ResidualPatches, contexts: number, tokens: number, width: number): ResidualPatches[] {
+  checkPatches(patches, contexts * tokens, width);
+  const dealt = Array.from({ length: contexts }, () => new Map<HookName, RowPatches>());
+  for (const [hook, { rows, values }] of patches)
+    for (const [context, own] of dealt.entries()) {
+      const places = Array.from(rows, (_, i) => i).filter((i) => Math.floor(rows[i]! / tokens) === context);
+      const set = new Float32Array(places.length * width);
+      for (const [to, i] of places.entries()) set.set(values.subarray(i * width, (i + 1) * width), to * width);
+      own.set(hook, { rows: places.map((i) => rows[i]! % tokens), values: set });
+    }
+  return dealt;
 }
 
 /** Joins what the hooks hold in each context. */

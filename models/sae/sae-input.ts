@@ -6,7 +6,9 @@ export interface SaeInput {
   readonly encoded: Float64Array;
   /** |normalised x - bDec|, also where encoding does not subtract bDec; |normalised x| of a transcoder. */
   readonly norm: number;
-  /** The output on x's own scale is y * scale + shift. */
+  /** What x, less its mean where that is taken off, is multiplied by to normalise it. */
+  readonly factor: number;
+  /** The output on x's own scale is y * scale + shift; of an autoencoder, shift is the mean that was taken off. */
   readonly scale: number;
   readonly shift: number;
 }
@@ -33,7 +35,7 @@ export function prepareInput(
     encoded[i] = subtractsBDec ? centred : normalised;
   }
   const norm = Math.sqrt(squares);
-  return isAutoencoder ? { encoded, norm, scale, shift } : { encoded, norm, scale: 1, shift: 0 };
+  return isAutoencoder ? { encoded, norm, factor, scale, shift } : { encoded, norm, factor, scale: 1, shift: 0 };
 }
 
 function normalisation({ normalisation, dIn }: Preparing, x: Float32Array) {

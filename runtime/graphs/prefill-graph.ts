@@ -18,6 +18,7 @@ import { type Chunk, type ChunkKeys, chunkKeys, keyPlaces, seenKeys, sinkSpans }
 import type { GraphResources } from "./graph-resources.js";
 import { GraphTensors, rowsOf } from "./graph-tensors.js";
 import { bindEdits, type ResidualEdits } from "./residual-edits.js";
+import { bindPatches, type ResidualPatches } from "./residual-patches.js";
 import type { RotaryTable } from "./rotary-table.js";
 import { type Residuals, readTaps, type TapRows } from "./tap-outputs.js";
 
@@ -29,6 +30,8 @@ export interface PrefillOptions {
   readonly residuals?: Residuals | TapRows;
   /** Those of the row; null: none. */
   readonly edits?: ResidualEdits | null;
+  /** What tokens of the chunk are set to before that; null: none. */
+  readonly patches?: ResidualPatches | null;
   /** Keeps the chunk's keys and values; a graph whose starting tokens are not turned must have been built for it. */
   readonly archive?: Archive | null;
   /** Is given the chunk's keys, as caches hold them, and values of each layer: [1, kvHeads, tokens of the run, headDim]. */
@@ -99,6 +102,11 @@ export class PrefillGraph implements Disposable {
     this.#bindCache(tensors, cache, runs.length === 1 ? (runs[0]?.row ?? 0) : 0);
     const edits = runs.map((run) => run.edits ?? null);
     bindEdits(tensors, names.edits, edits, this.#resources);
+    bindPatches(
+      tensors,
+      names.patches,
+      runs.map(({ patches = null }) => patches),
+    );
     const tapped = runs.some(({ residuals }) => residuals !== undefined);
     tensors.complete(tapped ? [] : names.taps.map(({ output }) => output));
     this.#write(tensors, cache, runs, keys, length);

@@ -12,6 +12,7 @@ import { DecodeGraph, type DecodeOptions } from "./decode-graph.js";
 import type { GraphResources, PlacedSae } from "./graph-resources.js";
 import { LensGraph } from "./lens-graph.js";
 import { PrefillGraph, type PrefillOptions, type PrefillRun, type RowChunk } from "./prefill-graph.js";
+import { checkPatches } from "./residual-patches.js";
 import { RotaryTable } from "./rotary-table.js";
 
 export interface RunnerOptions {
@@ -28,10 +29,19 @@ export interface RunnerOptions {
   readonly replays?: boolean;
   /** How keys and values are kept as integers, which only a CPU can; null, the default: as the activations are. */
   readonly kv?: KvFormat | null;
-  /** Hooks that can be read and edited. */
+  /** Hooks that can be read, edited and patched. */
   readonly taps?: ReadonlySet<HookName>;
   /** SAEs there whose own cuts edits can ask for; they outlive the runner. */
   readonly cuttingSaes?: readonly PlacedSae[];
+}
+
+/** Which of the graphs that prefill. */
+interface PrefillKind {
+  readonly sinks: number;
+  readonly far?: boolean;
+  readonly edited?: boolean;
+  readonly patched?: boolean;
+  readonly retrieval?: boolean;
 }
 
 /** Below this, a cache's memory on a device is kept for the next one: giving it back waits for all that runs. */
@@ -74,13 +84,13 @@ export class Runner implements Disposable {
     };
   }
 
-  /** Loads the graphs that work on a cache; those for edits are loaded when they are first needed. */
+  /** Loads the graphs that work on a cache; those for edits and patches are loaded when they are first needed. */
   load({ window, sinks }: LambdaGeometry): void {
     using _ = this.#decode.has(`${sinks}${false}${false}`) ? undefined : this.#resources.weights.forgetting();
     this.#settled(() => {
       this.#decodeGraph(sinks, false);
-      this.#prefillGraph(sinks, false, false);
-      if (sinks > 0 && window < Number.POSITIVE_INFINITY) this.#prefillGraph(sinks, true, false);
+      this.#prefillGraph({ sinks });
+      if (sinks > 0 && window < Number.POSITIVE_INFINITY) this.#prefillGraph({ sinks, far: true });
     });
   }
 
@@ -169,6 +179,7 @@ export class Runner implements Disposable {
   /**
    * Runs a chunk of one row, of at most its W tokens, and stores its keys and values: logits [wanted.length, vocab] of the
    * wanted tokens of the chunk (0-based).
+   * @throws RangeError as `checkPatches`, or where the chunk is longer than the window
    */
   prefill(
     cache: LambdaCache,
@@ -184,7 +195,7 @@ export class Runner implements Disposable {
 
   /**
    * The same for the first chunks of several rows in one run: logits of each. Every chunk takes as long as the longest.
-   * @throws RangeError where a row has tokens already; OrtError where the run fails. Rows are then as before.
+   * @throws RangeError as `prefill`, or where a row has tokens already; OrtError where the run fails. Rows are then as before.
    */
   prefillTogether(cache: LambdaCache, chunks: readonly RowChunk[]): Float32Array[] {
     if (new Set(chunks.map(({ row }) => row)).size < chunks.length) throw new RangeError("a row has one first chunk");
@@ -194,7 +205,8 @@ export class Runner implements Disposable {
   }
 
   #prepare(cache: LambdaCache, chunk: RowChunk): PrefillRun {
-    const { row, ids } = chunk;
+    const { row, ids, patches = null } = chunk;
+    if (patches !== null) checkPatches(patches, ids.length, this.model.shape.hiddenSize);
     if (ids.length > cache.windowOf(row))
       throw new RangeError(`a chunk of ${ids.length} tokens is longer than the window`);
     cache.reserve(row, ids.length);
@@ -206,10 +218,11 @@ export class Runner implements Disposable {
     this.#forgetStale(cache);
     const far = runs.some(({ chunk }) => chunk.far);
     const edited = runs.some(({ edits = null }) => edits !== null);
+    const patched = runs.some(({ patches = null }) => patches !== null);
     const archived = runs.some(({ archive = null }) => archive !== null);
     // With starting tokens the graph returns the keys that an archive keeps anyway, and values where they are no codes.
     const keepsKeys = archived && (cache.sinks === 0 || isQuantised(cache.kv));
-    return this.#settled(() => this.#prefillGraph(cache.sinks, far, edited, keepsKeys));
+    return this.#settled(() => this.#prefillGraph({ sinks: cache.sinks, far, edited, patched, retrieval: keepsKeys }));
   }
 
   /** Logits [vocab] that a direction [hiddenSize] in the residual stream adds, through the final norm's gain. */
@@ -236,10 +249,11 @@ export class Runner implements Disposable {
     return remembered(this.#decode, `${sinks}${edited}${retrieval}`, make);
   }
 
-  #prefillGraph(sinks: number, far: boolean, edited: boolean, retrieval = false): PrefillGraph {
-    const choice = { sinks, far, retrieval, kv: this.kvFormat, ...this.#hooks(edited) };
+  #prefillGraph({ sinks, far = false, edited = false, patched = false, retrieval = false }: PrefillKind): PrefillGraph {
+    const patches = patched ? { patches: this.#taps } : {};
+    const choice = { sinks, far, retrieval, kv: this.kvFormat, ...this.#hooks(edited), ...patches };
     const make = () => new PrefillGraph(this.#resources, this.model.prefill(choice));
-    return remembered(this.#prefill, `${sinks}${far}${edited}${retrieval}`, make);
+    return remembered(this.#prefill, `${sinks}${far}${edited}${patched}${retrieval}`, make);
   }
 
   /** Frees the bindings of all graphs to buffers that a cache has replaced, because bindings hold that memory. */

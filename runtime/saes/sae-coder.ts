@@ -19,11 +19,11 @@ export interface Codes {
   readonly features: Uint32Array;
   /** In the SAE's own scale, all above 0. */
   readonly activations: Float32Array;
+  /** [rows] Normalised, x is (x - shift) * factor. */
+  readonly factors: Float64Array;
   /** [rows] The reconstruction is (W_dec's rows times activations + b_dec) * scale + shift. */
   readonly scales: Float64Array;
   readonly shifts: Float64Array;
-  /** [rows] |x| after normalisation, before b_dec is subtracted. */
-  readonly inputNorms: Float64Array;
   /** [rows] |normalised x - b_dec|. */
   readonly norms: Float64Array;
   /** [rows] Sum of the kept (activation * |decoder row|)^2. */
@@ -107,9 +107,9 @@ export class SaeCoder implements Disposable {
     const codes = {
       rows,
       starts: new Uint32Array(rows + 1),
+      factors: new Float64Array(rows),
       scales: new Float64Array(rows),
       shifts: new Float64Array(rows),
-      inputNorms: new Float64Array(rows),
       norms: new Float64Array(rows),
       squares: new Float64Array(rows),
       cuts: activation.kind === "top-afa" ? new Uint32Array(rows) : null,
@@ -135,19 +135,17 @@ export class SaeCoder implements Disposable {
   /** @returns [rows, dIn]: what W_enc was applied to */
   #encodeBlock(residuals: Float32Array, first: number, rows: number, kept: KeptRows, codes: RowNumbers): Float64Array {
     const { description } = this.sae;
-    const { dIn, bDec, subtractsBDec } = description;
+    const { dIn } = description;
     const encoded = new Float64Array(rows * dIn);
     for (let i = 0; i < rows; i++) {
       const x = residuals.subarray((first + i) * dIn, (first + i + 1) * dIn);
       const own = encoded.subarray(i * dIn, (i + 1) * dIn);
-      const { scale, shift, norm } = prepareInput(description, x, own);
+      const { factor, scale, shift, norm } = prepareInput(description, x, own);
       const isReadable = !Number.isNaN(norm);
+      codes.factors[first + i] = factor;
       codes.scales[first + i] = isReadable ? scale : Number.NaN;
       codes.shifts[first + i] = shift;
       codes.norms[first + i] = norm;
-      let squares = 0;
-      for (let at = 0; at < dIn; at++) squares += (own[at]! + (subtractsBDec ? bDec[at]! : 0)) ** 2;
-      codes.inputNorms[first + i] = Math.sqrt(squares);
     }
     this.#products.reserve(rows);
     this.#products.write(0, encoded);

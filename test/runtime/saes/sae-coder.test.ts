@@ -71,8 +71,8 @@ describe("rows of a wide top-AFA SAE", () => {
       expectSame(readingOf(codes, row, wide, rowOf(x, row, 40)), want[row]!, rowOf(x, row, 40), 1e-5);
       expect(codes.cuts?.[row]).toBe(want[row]?.k);
       const scale = codes.scales[row]!;
-      // The scale back lacks the 1e-5 that the scale forth has.
-      const factor = 1 / (scale + 1e-5);
+      const factor = codes.factors[row]!;
+      expect(factor * (scale + 1e-5)).toBeCloseTo(1, 9);
       const error = rowOf(x, row, 40).reduce((sum, value, i) => {
         const normalised = (value - codes.shifts[row]!) * factor;
         return sum + (normalised - (codes.reconstruction[row * 40 + i]! - codes.shifts[row]!) / scale) ** 2;
