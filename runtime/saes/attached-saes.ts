@@ -77,7 +77,7 @@ export class AttachedSaes implements Disposable {
     const ids = new Map<string, string>();
     const { device = CPU, replays = false } = options;
     const Reader = device.isHost ? SaeReader : SaeDeviceReader;
-    for (const { id, folder } of choice.folders ?? besides(options.folder)) {
+    for (const { id, folder } of choice.folders ?? saesBeside(options.folder)) {
       const { cacheRoot, threads, spin } = options;
       const ignoresMean = options.model.shape.ignoresMean === "always";
       const compiled = await compileSae({ folder, precision: choice.precision, cacheRoot, ignoresMean });
@@ -194,7 +194,7 @@ export class AttachedSaes implements Disposable {
 }
 
 /** Folders in `saes/` of a model's folder, as the embedded model has them. */
-function besides(model: string): { readonly id?: string; readonly folder: string }[] {
+export function saesBeside(model: string): { readonly id?: string; readonly folder: string }[] {
   const saes = join(model, "saes");
   if (!existsSync(saes)) return [];
   const entries = readdirSync(saes, { withFileTypes: true, encoding: "utf8" });

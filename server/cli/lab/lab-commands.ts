@@ -1,4 +1,5 @@
 import type { Command } from "../command.js";
+import { probe } from "./probe.js";
 
 /** The commands of the lab; each imports what it needs itself. */
-export const LAB_COMMANDS: Readonly<Record<string, Command>> = {};
+export const LAB_COMMANDS: Readonly<Record<string, Command>> = { "lab probe": probe };

@@ -9,7 +9,7 @@ const { model, device, ortLibrary, precision, threads, cacheDir, debug } = engin
 /** Which model the lab works on, and how it runs: shared by all of its commands. */
 export const labModel = { model, device, ortLibrary, precision, threads, cacheDir, debug };
 
-type LabModelOptions = { readonly [Name in keyof typeof labModel]: z.output<(typeof labModel)[Name]> };
+type LabModelOptions = z.output<z.ZodObject<typeof labModel>>;
 
 /** The model that the flags name, or the embedded one. @throws HubError as `findModel` */
 export function modelChoice({ model: named, device: on, ...options }: LabModelOptions): ModelChoice {
