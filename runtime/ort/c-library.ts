@@ -6,7 +6,7 @@ const STACK_BYTES = 8 << 20;
 
 interface Memory {
   memset(to: Pointer, byte: number, bytes: number): unknown;
-  memmove(to: Pointer | Uint8Array, from: Pointer | Uint8Array, bytes: number): unknown;
+  memmove(to: Pointer | Uint8Array, from: Pointer | Uint8Array, bytes: number): Pointer;
 }
 
 let memory: Memory | undefined;
@@ -47,6 +47,9 @@ export function zeroMemory(address: Pointer, bytes: number): void {
 export function copyMemory(to: Pointer | Uint8Array, from: Pointer | Uint8Array, bytes: number): void {
   cLibrary().memmove(to, from, bytes);
 }
+
+/** Where an array's memory lies, which must not be on V8's heap: that moves. */
+export const addressOf = (array: Uint8Array): Pointer => cLibrary().memmove(array, array, 0);
 
 function cLibrary(): Memory {
   if (memory === undefined) {

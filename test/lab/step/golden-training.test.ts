@@ -1,0 +1,196 @@
+import { describe, expect, test } from "vitest";
+import { CuttingStep } from "../../../lab/step/cutting-step.js";
+import { JumpreluStep } from "../../../lab/step/jumprelu-step.js";
+import { newState, type TrainingState } from "../../../lab/step/sae-state.js";
+import type { StepResult } from "../../../lab/step/training-step.js";
+import { type GoldenTraining, goldenTraining } from "./golden-training.js";
+
+/** Largest difference, by the largest value. */
+function deviation(found: ArrayLike<number>, expected: ArrayLike<number>): number {
+  expect(found.length).toBe(expected.length);
+  let [difference, largest] = [0, 0];
+  for (let i = 0; i < expected.length; i++) {
+    const apart = Math.abs(found[i]! - expected[i]!);
+    difference = Number.isNaN(apart) ? Number.POSITIVE_INFINITY : Math.max(difference, apart);
+    largest = Math.max(largest, Math.abs(expected[i]!));
+  }
+  return largest === 0 ? difference : difference / largest;
+}
+
+/** What each kind of number may deviate by: the errors of a port to float32 times ten. */
+const WITHIN = { loss: 2e-6, afa: 2e-5, gradient: 5e-6, weight: 5e-6, leastKept: 1e-4 };
+
+const expectClose = (what: string, found: ArrayLike<number>, expected: ArrayLike<number> | undefined, most: number) => {
+  if (expected === undefined) throw new Error(`the golden has no ${what}`);
+  expect({ what, deviates: deviation(found, expected) <= most ? 0 : deviation(found, expected) }).toEqual({
+    what,
+    deviates: 0,
+  });
+};
+
+const WEIGHTS = ["W_enc", "W_dec", "b_dec"];
+
+function expectState(
+  { expected }: GoldenTraining,
+  state: TrainingState,
+  step: number,
+  weights: readonly string[],
+): void {
+  for (const name of weights)
+    for (const prefix of ["", "m.", "v."])
+      expectClose(
+        `after${step}.${prefix}${name}`,
+        state.tensors.get(`${prefix}${name}`) ?? [],
+        expected.get(`after${step}.${prefix}${name}`),
+        WITHIN.weight,
+      );
+}
+
+const CUT = [
+  [
+    "afa-lambda-1-32",
+    "afa-lambda-1-16",
+    "afa-general",
+    "afa-general-centred",
+    "afa-general-raw",
+    "afa-dead",
+    "afa-dead-centred-aux-cut",
+  ],
+  ["topk", "topk-dead", "batchtopk", "batchtopk-dead"],
+].flat();
+
+describe.each(CUT)("the trainer of the paper's authors, %s", (name) => {
+  const training = goldenTraining(name);
+  const { golden, config, x, expected, integers } = training;
+  const { activation } = config;
+  if (activation.kind === "jumprelu") throw new Error("it is no cut");
+  const rows = config.batch;
+
+  test.each([1, 3])("all steps on %i threads: losses, choices, gradients and weights", (threads) => {
+    const state = newState(config, training.init);
+    using step = new CuttingStep(config, activation, state, { threads, showsGradients: true });
+    const results: StepResult[] = [];
+    for (let i = 0; i < golden.steps; i++) {
+      results.push(
+        step.run(x.subarray(i * rows * config.dIn, (i + 1) * rows * config.dIn), { learningRate: golden.lr }),
+      );
+      const at = i + 1;
+      if (activation.kind === "top-afa")
+        expect(step.rows.places).toEqual(integers.get("k")?.subarray(i * rows, at * rows));
+      expect(step.rows.counts).toEqual(integers.get("l0_rows")?.subarray(i * rows, at * rows));
+      expect(Int32Array.from(step.state().idle)).toEqual(
+        integers.get("idle")?.subarray(i * config.dSae, at * config.dSae),
+      );
+      for (const weight of WEIGHTS) {
+        const gradient = expected.get(`grad${at}.${weight}`);
+        if (gradient === undefined) continue;
+        const own = weight === "W_dec" ? "W_dec.unprojected" : weight;
+        expectClose(`grad${at}.${weight}`, step.gradient(own), gradient, WITHIN.gradient);
+        if (weight === "W_dec")
+          expectClose(
+            `grad${at}.W_dec.projected`,
+            step.gradient("W_dec"),
+            expected.get(`grad${at}.W_dec.projected`),
+            WITHIN.gradient,
+          );
+      }
+      if (expected.has(`after${at}.W_enc`)) expectState(training, step.state(), at, WEIGHTS);
+    }
+    for (const loss of ["mse", "aux", "total"] as const)
+      expectClose(
+        loss,
+        results.map((result) => result[loss]),
+        expected.get(loss),
+        WITHIN.loss,
+      );
+    expectClose(
+      "afa",
+      results.map(({ afa }) => afa),
+      expected.get("afa"),
+      WITHIN.afa,
+    );
+    expectClose(
+      "l0",
+      results.map(({ l0 }) => l0),
+      expected.get("l0"),
+      1e-7,
+    );
+    expectClose(
+      "min_kept",
+      results.map(({ leastKept }) => leastKept),
+      expected.get("min_kept"),
+      WITHIN.leastKept,
+    );
+    expect(results.map(({ dead }) => dead)).toEqual(golden.n_dead);
+  });
+});
+
+describe.each(["jumprelu", "jumprelu-general"])("SAELens' trainer, %s", (name) => {
+  const training = goldenTraining(name);
+  const { golden, config, x, expected } = training;
+  const rows = config.batch;
+  const weights = [...WEIGHTS, "b_enc", "threshold"];
+
+  test("all steps: losses, gradients and weights", () => {
+    using step = new JumpreluStep(config, golden.l0_coefficient, newState(config, training.init), {
+      threads: 1,
+      showsGradients: true,
+    });
+    const results: StepResult[] = [];
+    const lengths: (number | null)[] = [];
+    for (let i = 0; i < golden.steps; i++) {
+      const sparsity = golden.l0_warm_up_steps > 0 ? Math.min(1, i / golden.l0_warm_up_steps) : 1;
+      results.push(
+        step.run(x.subarray(i * rows * config.dIn, (i + 1) * rows * config.dIn), { learningRate: golden.lr, sparsity }),
+      );
+      lengths.push(step.gradientLength);
+      const at = i + 1;
+      if (i === 0)
+        for (const weight of weights) {
+          expectClose(
+            `grad1.${weight}`,
+            step.gradient(`${weight}.unclipped`),
+            expected.get(`grad1.${weight}`),
+            WITHIN.gradient,
+          );
+          expectClose(
+            `grad1.clipped.${weight}`,
+            step.gradient(weight),
+            expected.get(`grad1.clipped.${weight}`),
+            WITHIN.gradient,
+          );
+        }
+      if (expected.has(`after${at}.W_enc`)) expectState(training, step.state(), at, weights);
+    }
+    expectClose(
+      "mse",
+      results.map(({ mse }) => mse * config.dIn),
+      expected.get("mse"),
+      WITHIN.loss,
+    );
+    expectClose(
+      "l0_loss",
+      results.map(({ l0Loss }) => l0Loss),
+      expected.get("l0_loss"),
+      WITHIN.loss,
+    );
+    expectClose(
+      "total",
+      results.map(({ total }) => total),
+      expected.get("total"),
+      WITHIN.loss,
+    );
+    expectClose(
+      "l0",
+      results.map(({ l0 }) => l0),
+      expected.get("l0"),
+      1e-7,
+    );
+    expectClose(
+      "grad_norm",
+      lengths.map((length) => length ?? Number.NaN),
+      expected.get("grad_norm"),
+      WITHIN.loss,
+    );
+  });
+});
