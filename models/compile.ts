@@ -8,8 +8,8 @@ import { publish } from "./cache/compile-cache.js";
 import { contentHash } from "./cache/content-hash.js";
 import { ModelFormatError } from "./errors.js";
 import type { GenerationConfig } from "./generation-config.js";
-import type { DecodeInterface, LensInterface, PrefillInterface } from "./graph-interface.js";
-import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } from "./graphs.js";
+import type { ActivationsInterface, DecodeInterface, LensInterface, PrefillInterface } from "./graph-interface.js";
+import { type BuiltGraph, buildActivations, buildDecode, buildLens, buildPrefill, planWeights } from "./graphs.js";
 import type { HookName } from "./hooks.js";
 import type { KvFormat } from "./keys-values/kv-format.js";
 import type { ModelShape } from "./model-shape.js";
@@ -83,6 +83,8 @@ export interface CompiledModel {
   prefill(
     options: GraphChoice & { readonly far: boolean; readonly patches?: ReadonlySet<HookName> },
   ): CompiledGraph<PrefillInterface>;
+  /** What these hooks hold in whole texts. */
+  reading(taps: ReadonlySet<HookName>): CompiledGraph<ActivationsInterface>;
   lens(): CompiledGraph<LensInterface>;
   readonly measured: MeasuredFiles;
 }
@@ -147,6 +149,7 @@ export async function compileModel({
     decode: (asked) => keep(`decode-g${asked.sinks}`, buildDecode(model, plan, { ...options, ...asked })),
     prefill: (asked) =>
       keep(`prefill${asked.far ? "-far" : ""}-g${asked.sinks}`, buildPrefill(model, plan, { ...options, ...asked })),
+    reading: (taps) => keep("activations", buildActivations(model, plan, { ...options, taps })),
     lens: () => keep("lens", buildLens(model, plan, { ...options, sinks: 0 })),
     measured: {
       read: (name) => readIfThere(join(entry, name)),

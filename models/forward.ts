@@ -1,5 +1,5 @@
 import { type Activation, activate } from "./activation.js";
-import { type LayerAttention, softcap } from "./attention/attention.js";
+import { type AttentionSizes, type LayerAttention, softcap } from "./attention/attention.js";
 import {
   BATCH,
   type EditInputs,
@@ -9,7 +9,7 @@ import {
   TOKENS,
   WANTED,
 } from "./graph-interface.js";
-import { type HookName, otherName } from "./hooks.js";
+import { type HookName, hook, otherName } from "./hooks.js";
 import { MatrixProducts, type ProductOptions } from "./matrix-products.js";
 import type { ActivationType, GraphBuilder, Value } from "./onnx/graph.js";
 import { patchPoint } from "./patch-point.js";
@@ -53,6 +53,8 @@ export interface ForwardOptions extends ProductOptions {
   /** SAEs at those whose own cuts edits can ask for; default: none. */
   readonly cuttingSaes?: readonly CuttingSae[];
   readonly hiddenSize: number;
+  /** false: none are computed, and nothing that only they need. */
+  readonly logits?: false;
 }
 
 /** What is done to the rows of an embedding matrix. */
@@ -121,7 +123,7 @@ export class Forward {
     readonly wanted: PrefillInterface["wanted"] | null,
     readonly options: ForwardOptions,
   ) {
-    this.#products = new MatrixProducts(graph, plan, options, wanted === null);
+    this.#products = new MatrixProducts(graph, plan, options, wanted === null && options.logits !== false);
   }
 
   /** Rows of an embedding matrix [vocab, width]: the residual stream as it begins. */
@@ -205,16 +207,11 @@ export class Forward {
    */
   tap(hook: HookName, x: Value): Value {
     const { graph, options } = this;
-    const { taps, edits, patches, hiddenSize, cuttingSaes = [] } = options;
+    const { edits, patches, hiddenSize, cuttingSaes = [] } = options;
     this.hooks.push(hook);
     let left = x;
     let { arrived, patch, edit } = this.#places.get(x) ?? { arrived: x, patch: null, edit: null };
-    if (taps.has(hook)) {
-      const output = graph.toFloat32(arrived);
-      if (!this.#tapped.has(output)) graph.output(output, "float32", [BATCH, TOKENS, hiddenSize]);
-      this.#tapped.add(output);
-      this.taps.push({ hook, output });
-    }
+    this.#read(hook, arrived, hiddenSize);
     if (patches?.has(hook)) {
       if (patch === null) ({ patched: left, inputs: patch } = patchPoint(graph, hook, left, hiddenSize));
       this.patches.push({ ...patch, hook });
@@ -228,12 +225,33 @@ export class Forward {
     return left;
   }
 
+  /**
+   * Names what a layer's queries, keys and values are projected to, [batch, tokens, (heads + 2 kvHeads) * headDim]: queries of
+   * all heads, keys of all, values of all. They can be read, not edited.
+   */
+  tapProjection(layer: number, { heads, kvHeads, headDim }: Omit<AttentionSizes, "scale">, x: Value): Value {
+    const names = [hook.query(layer), hook.key(layer), hook.value(layer)];
+    this.hooks.push(...names);
+    if (!names.some((name) => this.options.taps.has(name))) return x;
+    const widths = [heads, kvHeads, kvHeads].map((of) => of * headDim);
+    for (const [i, part] of this.split(x, widths).entries()) this.#read(names[i]!, part, widths[i]!);
+    return x;
+  }
+
+  /** Names what a layer's attention gives, [batch, tokens, heads * headDim]; likewise. */
+  tapAttended(layer: number, { heads, headDim }: Omit<AttentionSizes, "scale">, x: Value): Value {
+    this.hooks.push(hook.attended(layer));
+    this.#read(hook.attended(layer), x, heads * headDim);
+    return x;
+  }
+
   /** Logits [wanted, vocab] of the wanted rows of normed hidden values. */
   unembed(x: Value, unembedding: Unembedding): void {
     const { graph, options } = this;
+    this.head = { ...unembedding, norm: this.#norms.get(x) ?? null };
+    if (options.logits === false) return;
     const rows = graph.op("Reshape", [x, graph.constant("int64", [2], [-1, options.hiddenSize])]);
     const wanted = this.wanted === null ? rows : graph.op("Gather", [rows, this.wanted]);
-    this.head = { ...unembedding, norm: this.#norms.get(x) ?? null };
     const { name, vocab, bias, cap } = unembedding;
     let logits = this.#logits(graph.toFloat32(wanted), unembedding);
     if (bias) logits = graph.op("Add", [logits, this.#whole(`${name}.bias`, [vocab], "float32")]);
@@ -265,6 +283,16 @@ export class Forward {
     if (tied && !inFewBits(this.options.precision))
       return this.graph.op("Gemm", [rows, this.#whole(tensor, [vocab, width], "float32")], { transB: 1 });
     return this.#products.sideBySide(rows, [{ tensor, shape: [vocab, width] }], width, "head");
+  }
+
+  /** Makes a graph output of a hook that is asked for. */
+  #read(name: HookName, x: Value, width: number): void {
+    const { graph, options } = this;
+    if (!options.taps.has(name)) return;
+    const output = graph.toFloat32(x);
+    if (!this.#tapped.has(output)) graph.output(output, "float32", [BATCH, TOKENS, width]);
+    this.#tapped.add(output);
+    this.taps.push({ hook: name, output });
   }
 
   #gain(name: string, { size = this.options.hiddenSize, plusOne = false }: Gain, centres: boolean): FinalNorm {

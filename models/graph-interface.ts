@@ -225,6 +225,18 @@ export interface PrefillInterface extends Names {
   }[];
 }
 
+/** Names of the graph that gives what hooks hold in whole texts, each read from its beginning. */
+export interface ActivationsInterface {
+  readonly signature: GraphSignature;
+  readonly ids: Value;
+  /** 0, 1, 2, ... for each token of the longest text. */
+  readonly places: Value;
+  /** The same as whole numbers, for each text; null where the model has learned no positions. */
+  readonly positions: Value | null;
+  readonly geometries: readonly { readonly rotary: RotaryInputs | null }[];
+  readonly taps: readonly TapOutput[];
+}
+
 /** Names of the graph that maps directions in the residual stream to logits. */
 export interface LensInterface {
   readonly signature: GraphSignature;

@@ -1,11 +1,13 @@
 import type { DescribedModel } from "./architectures/architecture.js";
 import type { LayerAttention } from "./attention/attention.js";
+import { ContextAttention } from "./attention/context-attention.js";
 import { DecodeAttention } from "./attention/decode-attention.js";
 import { GroupedQueryAttention } from "./attention/grouped-query-attention.js";
 import { MiddleRetrieval } from "./attention/middle-retrieval.js";
 import { PrefillAttention } from "./attention/prefill-attention.js";
-import { Forward } from "./forward.js";
+import { Forward, type ForwardOptions } from "./forward.js";
 import {
+  type ActivationsInterface,
   BATCH,
   type DecodeInterface,
   type LensInterface,
@@ -103,6 +105,32 @@ export function buildPrefill(
   };
 }
 
+/** Texts from their beginning, as far as the last of the tapped hooks: no cache, no logits. */
+export function buildActivations(
+  model: DescribedModel,
+  plan: WeightPlan,
+  options: Omit<GraphOptions, "sinks" | "edits">,
+): BuiltGraph<ActivationsInterface> {
+  const graph = new GraphBuilder(activationsOf(options.precision), options.device);
+  const ids = graph.input("ids", "int64", [BATCH, TOKENS]);
+  const attention = new ContextAttention(graph, model.shape);
+  const { taps, hooks, positions } = run(
+    model,
+    plan,
+    { ...options, edits: new Set(), logits: false },
+    graph,
+    attention,
+    ids,
+    null,
+  );
+  const { geometries, places } = attention;
+  return {
+    interface: { signature: graph.signature, ids, places, positions, geometries, taps },
+    bytes: graph.serialize("activations"),
+    hooks,
+  };
+}
+
 /** What directions in the residual stream do to the logits. */
 export function buildLens(
   model: DescribedModel,
@@ -144,7 +172,7 @@ export function planWeights(
 function run(
   model: DescribedModel,
   plan: WeightPlan,
-  options: GraphOptions,
+  options: Omit<ForwardOptions, "hiddenSize">,
   graph: GraphBuilder,
   attention: LayerAttention,
   ids: Value,

@@ -30,6 +30,8 @@ export interface ModelShape {
   readonly vocabSize: number;
   readonly hiddenSize: number;
   readonly layers: number;
+  /** Of queries. */
+  readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
   /** Longest text it was trained on, tokens. */

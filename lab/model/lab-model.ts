@@ -54,6 +54,8 @@ export class LabModel implements Disposable {
   private constructor(
     readonly name: string,
     readonly compiled: CompiledModel,
+    /** Those that it was opened with. */
+    readonly hooks: readonly HookName[],
     readonly device: Device,
     readonly threads: number,
     readonly cacheRoot: string,
@@ -66,7 +68,7 @@ export class LabModel implements Disposable {
    * Compiles a model where that has not been done yet, and loads it.
    * @throws ModelFormatError, CacheError as `compileModel`; SetupError where a hook is none of its own, or it cannot run as asked
    */
-  static async open(choice: ModelChoice, hooks: readonly HookName[], on: Onlookers = {}): Promise<LabModel> {
+  static async open(choice: ModelChoice, hooks: readonly string[], on: Onlookers = {}): Promise<LabModel> {
     const { path, name, precision, device: asked, ortLibrary } = choice;
     const root = choice.cacheDir ?? cacheRoot(process.env);
     const threads = choice.threads ?? availableParallelism();
@@ -80,14 +82,17 @@ export class LabModel implements Disposable {
       ...{ path, precision, device: kind, bfloat16: device.bfloat16, cacheRoot: root },
       ...(onProgress === undefined ? {} : { onProgress }),
     });
-    const stranger = hooks.find((hook) => !compiled.hooks.includes(hook));
-    if (stranger !== undefined)
-      throw new SetupError(`${name} has no hook ${stranger}; it has ${listed(compiled.hooks)}`);
+    const known = hooks.map((hook) => {
+      const found = compiled.hooks.find((each) => each === hook);
+      if (found === undefined)
+        throw new SetupError(`${name} has no hook ${hook} that can be read; ${listed(compiled)}`);
+      return found;
+    });
     const encoder = await Encoder.start(path, compiled.shape.vocabSize);
     try {
       const window = Math.min(compiled.shape.trainedLength, LONGEST_CONTEXT);
-      const runner = new Runner(compiled, { window, threads, device, taps: new Set(hooks) });
-      return new LabModel(name, compiled, device, threads, root, encoder, runner);
+      const runner = new Runner(compiled, { window, threads, device, taps: new Set(known) });
+      return new LabModel(name, compiled, known, device, threads, root, encoder, runner);
     } catch (error) {
       encoder?.close();
       throw error;
@@ -124,6 +129,14 @@ export class LabModel implements Disposable {
     } finally {
       for (const row of rows.toReversed()) cache.release(row);
     }
+  }
+
+  /**
+   * What the hooks hold in contexts of one length, of at least a token and none longer than `longestContext`: [contexts *
+   * tokens, width of the hook] each, context after context. What comes behind the last of them is not run.
+   */
+  activations(contexts: readonly ArrayLike<number>[]): Residuals {
+    return this.runner.activations(contexts);
   }
 
   [Symbol.dispose](): void {
@@ -168,5 +181,8 @@ function gather(parts: readonly Residuals[], into: Residuals): void {
   }
 }
 
-const listed = (hooks: readonly string[]): string =>
-  `${hooks.slice(0, 10).join(", ")}${hooks.length > 10 ? ", ..." : ""}`;
+/** Which hooks there are. */
+function listed({ hooks, shape }: CompiledModel): string {
+  const kinds = hooks.filter((hook) => hook.startsWith("blocks.0.")).map((hook) => hook.slice("blocks.0.".length));
+  return `blocks.0 to blocks.${shape.layers - 1} have ${kinds.join(", ")}`;
+}

@@ -150,6 +150,7 @@ export const decoderShape = (c: DecoderConfig, postNorm = false): ModelShape => 
   vocabSize: c.vocabSize,
   hiddenSize: c.hiddenSize,
   layers: c.layers,
+  heads: c.heads,
   kvHeads: c.kvHeads,
   headDim: c.headDim,
   trainedLength: c.maxPositionEmbeddings,

@@ -67,12 +67,12 @@ class DecoderLayer {
     return this.pass.linear(x, { parts, in: columns, bias });
   }
 
-  /** Queries, keys and values, [batch, tokens, (heads + 2 kvHeads) * headDim]. */
-  project(x: Value): Value {
+  /** Queries, keys and values, [batch, tokens, (heads + 2 kvHeads) * headDim]; as one map or three. */
+  project(x: Value, fused?: Readonly<Record<string, number>>): Value {
     const { heads, kvHeads, headDim, hiddenSize, biases } = this.c;
     const [queries, keys] = [heads * headDim, kvHeads * headDim];
-    const maps = { "self_attn.q_proj": queries, "self_attn.k_proj": keys, "self_attn.v_proj": keys };
-    return this.linear(x, maps, hiddenSize, biases.queryKeyValue);
+    const maps = fused ?? { "self_attn.q_proj": queries, "self_attn.k_proj": keys, "self_attn.v_proj": keys };
+    return this.pass.tapProjection(this.layer, this.c, this.linear(x, maps, hiddenSize, biases.queryKeyValue));
   }
 
   /** Cuts what `project` gives: [batch, heads, tokens, headDim] each. */
@@ -101,7 +101,8 @@ class DecoderLayer {
     const { heads, kvHeads, headDim, hiddenSize, biases } = this.c;
     const sizes = { heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim), ...scores };
     const attended = this.pass.attention.attend(this.layer, sizes, qkv); // [batch, tokens, heads * headDim]
-    return this.linear(attended, { "self_attn.o_proj": hiddenSize }, heads * headDim, biases.attentionOutput);
+    const tapped = this.pass.tapAttended(this.layer, sizes, attended);
+    return this.linear(tapped, { "self_attn.o_proj": hiddenSize }, heads * headDim, biases.attentionOutput);
   }
 
   addAttention(h: Value, out: Value): Value {

@@ -100,6 +100,7 @@ export const alikeLayers = (
   vocabSize: c.vocabSize,
   hiddenSize: c.hiddenSize,
   layers: c.layers,
+  heads: c.heads,
   kvHeads: c.kvHeads,
   headDim: c.headDim,
   trainedLength: c.trainedLength,

@@ -31,8 +31,7 @@ export const phi3: Architecture<DecoderConfig> = {
     let h = embed();
     for (const layer of layers) {
       h = layer.enter(h);
-      const attentionInput = layer.norm("input_layernorm", h);
-      const projected = layer.linear(attentionInput, fused, c.hiddenSize, c.biases.queryKeyValue);
+      const projected = layer.project(layer.norm("input_layernorm", h), fused);
       h = layer.addAttention(h, layer.attend(layer.byHead(projected)));
       h = layer.addMlp(h, layer.mlp(layer.norm("post_attention_layernorm", h), gateUp));
     }

@@ -20,8 +20,9 @@ export function selfAttention(
   { qkv, out, clip }: SelfAttention,
 ): Value {
   const { heads, kvHeads, headDim } = sizes;
-  const projected = pass.linear(x, qkv); // [batch, tokens, (heads + 2 kvHeads) * headDim]
+  const projected = pass.tapProjection(layer, sizes, pass.linear(x, qkv)); // [batch, tokens, (heads + 2 kvHeads) * headDim]
   const limited = clip ? pass.clip(projected, clip) : projected;
   const [query = "", key = "", value = ""] = pass.attention.splitHeads(limited, [heads, kvHeads, kvHeads], headDim);
-  return pass.linear(pass.attention.attend(layer, sizes, { query, key, value }), out);
+  const attended = pass.attention.attend(layer, sizes, { query, key, value }); // [batch, tokens, heads * headDim]
+  return pass.linear(pass.tapAttended(layer, sizes, attended), out);
 }

@@ -30,7 +30,7 @@ export function transformerLensHook(name: string): SaeHook {
   if (at && layer !== undefined) return tappable(at(Number(layer)));
   return untappable(
     name,
-    `${name} cannot be tapped: only the residual stream, attn_out and mlp_out can (${[...AT_LAYER.keys()].join(", ")}).`,
+    `SAEs cannot be attached at ${name}, only at the residual stream, attn_out and mlp_out (${[...AT_LAYER.keys()].join(", ")}).`,
   );
 }
 

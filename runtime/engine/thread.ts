@@ -3,6 +3,7 @@ import { availableParallelism } from "node:os";
 import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { compileModel } from "../../models/compile.js";
+import { isResidualHook } from "../../models/hooks.js";
 import { kvName } from "../../models/keys-values/kv-choice.js";
 import { kvBytes } from "../../models/keys-values/kv-format.js";
 import { NO_FRAME } from "../../models/tokenizer/text-frame.js";
@@ -157,7 +158,7 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
       ...(generation.repetitionPenalty === undefined ? {} : { repetitionPenalty: generation.repetitionPenalty }),
     },
     maxNewTokens: generation.maxNewTokens ?? null,
-    hooks: model.hooks,
+    hooks: model.hooks.filter(isResidualHook),
     saes: saes.cards,
   };
   report({ type: "ready", card, fullLength });

@@ -7,6 +7,7 @@ import { CPU, type Device } from "../ort/device.js";
 import type { HostNode } from "../ort/placement.js";
 import { PrepackedWeights } from "../ort/session.js";
 import { openWeights } from "../ort/weights.js";
+import { ActivationsGraph } from "./activations-graph.js";
 import { planChunk } from "./chunk.js";
 import { DecodeGraph, type DecodeOptions } from "./decode-graph.js";
 import type { GraphResources, PlacedSae } from "./graph-resources.js";
@@ -14,6 +15,7 @@ import { LensGraph } from "./lens-graph.js";
 import { PrefillGraph, type PrefillOptions, type PrefillRun, type RowChunk } from "./prefill-graph.js";
 import { checkPatches } from "./residual-patches.js";
 import { RotaryTable } from "./rotary-table.js";
+import type { Residuals } from "./tap-outputs.js";
 
 export interface RunnerOptions {
   /** The server's window, which longrope's choice of frequencies depends on. */
@@ -56,6 +58,7 @@ export class Runner implements Disposable {
   readonly #decode = new Map<string, DecodeGraph>();
   readonly #prefill = new Map<string, PrefillGraph>();
   #lens: LensGraph | undefined;
+  #activations: ActivationsGraph | undefined;
   readonly #taps: ReadonlySet<HookName>;
   /** How keys and values are kept as integers; null: as the activations are. */
   readonly kvFormat: KvFormat | null;
@@ -204,6 +207,18 @@ export class Runner implements Disposable {
     return this.#prefillWith(cache, runs).run(cache, runs);
   }
 
+  /**
+   * What the hooks hold in texts of one length, none longer than the window, each read from its beginning: [texts * tokens,
+   * width of the hook], text after text. What comes behind the last hook is not run.
+   */
+  activations(texts: readonly ArrayLike<number>[]): Residuals {
+    const graph = this.#settled(() => {
+      this.#activations ??= new ActivationsGraph(this.#resources, this.model.reading(this.#taps));
+      return this.#activations;
+    });
+    return graph.run(texts);
+  }
+
   #prepare(cache: LambdaCache, chunk: RowChunk): PrefillRun {
     const { row, ids, patches = null } = chunk;
     if (patches !== null) checkPatches(patches, ids.length, this.model.shape.hiddenSize);
@@ -262,7 +277,8 @@ export class Runner implements Disposable {
   }
 
   #graphs(): Disposable[] {
-    return [...this.#decode.values(), ...this.#prefill.values(), ...(this.#lens ? [this.#lens] : [])];
+    const single = [this.#lens, this.#activations].filter((graph) => graph !== undefined);
+    return [...this.#decode.values(), ...this.#prefill.values(), ...single];
   }
 
   #hooks(edited: boolean): Pick<GraphChoice, "taps" | "edits" | "cuttingSaes"> {

@@ -3,7 +3,14 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describeModel } from "../../models/architectures/index.js";
 import type { CompiledGraph, CompiledModel } from "../../models/compile.js";
-import { type BuiltGraph, buildDecode, buildLens, buildPrefill, planWeights } from "../../models/graphs.js";
+import {
+  type BuiltGraph,
+  buildActivations,
+  buildDecode,
+  buildLens,
+  buildPrefill,
+  planWeights,
+} from "../../models/graphs.js";
 import type { HookName } from "../../models/hooks.js";
 import { activationsOf } from "../../models/weights/block-format.js";
 import { llamaConfig } from "../models/random-model.js";
@@ -35,6 +42,7 @@ export function randomCompiledModel({ name, sizes }: Shape, precision: GpuPrecis
     hooks,
     decode: (asked) => written(folder, "decode", buildDecode(model, plan, { ...options, ...asked })),
     prefill: (asked) => written(folder, "prefill", buildPrefill(model, plan, { ...options, ...asked })),
+    reading: (taps) => written(folder, "activations", buildActivations(model, plan, { ...options, taps })),
     lens: () => written(folder, "lens", buildLens(model, plan, { ...options, sinks: 0 })),
     measured: { read: () => null, write: () => {} },
   };

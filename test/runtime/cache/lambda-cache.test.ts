@@ -12,6 +12,7 @@ const SHAPE: ModelShape = {
   vocabSize: 16,
   hiddenSize: 8,
   layers: 2,
+  heads: 4,
   kvHeads: 2,
   headDim: 4,
   trainedLength: 64,

@@ -52,7 +52,7 @@ describe.each(goldenArchitectures())("ranges of $name", ({ name }) => {
 
 describe("ranges of keys and values", () => {
   const shape = {
-    ...{ vocabSize: 8, hiddenSize: 4, layers: 1, kvHeads: 1, headDim: 4, trainedLength: 8 },
+    ...{ vocabSize: 8, hiddenSize: 4, layers: 1, heads: 1, kvHeads: 1, headDim: 4, trainedLength: 8 },
     ...{ bosTokenId: null, eosTokenIds: [], learnedPositions: null, postNorm: false, ignoresMean: "never" as const },
     layerGeometries: [0],
   };

@@ -8,6 +8,7 @@ const shape: ModelShape = {
   vocabSize: 49_152,
   hiddenSize: 576,
   layers: 30,
+  heads: 9,
   kvHeads: 3,
   headDim: 64,
   trainedLength: 2048,

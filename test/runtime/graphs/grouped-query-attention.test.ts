@@ -65,7 +65,7 @@ describe("attention over codes is that of what they stand for, in rows of differ
     const width = (heads + 2 * kvHeads) * headDim;
     const ranges = (seed: number) => [randomWeights(kvHeads * headDim, seed, 0.5).map((x) => LARGEST + x)];
     const kv: KvFormat = { bits, ranges: { keys: ranges(1), values: ranges(2) } };
-    const shape = { ...SHAPE, kvHeads, headDim, geometries: [{ window: "lambda" as const, positions }] };
+    const shape = { ...SHAPE, heads, kvHeads, headDim, geometries: [{ window: "lambda" as const, positions }] };
     const graph = new GraphBuilder();
     const attention = new GroupedQueryAttention(graph, { ...shape, sinks: SINKS, kv });
     const input = graph.input("projected", "float32", [BATCH, 1, width]);

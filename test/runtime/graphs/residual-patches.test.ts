@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
-import { type HookName, hook } from "../../../models/hooks.js";
+import { type HookName, hook, isResidualHook } from "../../../models/hooks.js";
 import { type EditableSae, residualEdits } from "../../../runtime/graphs/residual-edits.js";
 import type { ResidualPatches, RowPatches } from "../../../runtime/graphs/residual-patches.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
@@ -35,7 +35,12 @@ async function opened(name: string, taps?: readonly HookName[], precision: "f32"
     runner.closeCache(cache);
     return { logits, held };
   };
-  return { run, hooks: model.hooks, width: model.shape.hiddenSize, [Symbol.dispose]: () => runner[Symbol.dispose]() };
+  return {
+    run,
+    hooks: model.hooks.filter(isResidualHook),
+    width: model.shape.hiddenSize,
+    [Symbol.dispose]: () => runner[Symbol.dispose](),
+  };
 }
 
 const everywhere = (values: Float32Array | undefined, width: number) => ({

@@ -248,8 +248,8 @@ describe("a hook that cannot be tapped is named, with the reason", () => {
     (await openSae(saelens("standard-none", { metadata }))).hook;
 
   it.each([
-    [{ hook_name: "blocks.1.ln2.hook_normalized" }, "blocks.1.ln2.hook_normalized", /cannot be tapped/],
-    [{ hook_name: "blocks.01.hook_resid_post" }, "blocks.01.hook_resid_post", /cannot be tapped/],
+    [{ hook_name: "blocks.1.ln2.hook_normalized" }, "blocks.1.ln2.hook_normalized", /cannot be attached/],
+    [{ hook_name: "blocks.01.hook_resid_post" }, "blocks.01.hook_resid_post", /cannot be attached/],
     [{ hook_name: "blocks.1.hook_resid_post", hook_head_index: 3 }, "blocks.1.hook_resid_post", /reads head 3/],
     [{}, null, /does not say which hook/],
   ])("%o", async (metadata, name, reason) => {
