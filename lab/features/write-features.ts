@@ -1,6 +1,5 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { HookName } from "../../models/hooks.js";
 import { SetupError } from "../../runtime/contract/errors.js";
 import type { LabModel } from "../model/lab-model.js";
 import type { LabSae } from "../model/open-saes.js";
@@ -70,8 +69,7 @@ function addBatch(
   start: number,
   gathered: readonly Gathered[],
 ): number {
-  const residuals = new Map<HookName, Float32Array>();
-  model.run(batch, { residuals });
+  const residuals = model.activations(batch);
   const length = batch[0]!.length;
   const counted = batch.map((ids) => Array.from(ids).slice(start));
   for (const { hook, coder, statistics } of gathered) {

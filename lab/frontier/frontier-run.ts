@@ -62,3 +62,32 @@ export function bestOf(results: readonly RunResult[], method: Method, seed: numb
     null,
   );
 }
+
+/** All trainings that are asked for: each setting with the first seed, then each method's best with the others. */
+export interface FrontierPlan {
+  readonly settings: Settings;
+  readonly seeds: readonly number[];
+}
+
+/** How many they are. */
+export const runsOf = ({ settings, seeds }: FrontierPlan): number =>
+  METHODS.reduce(
+    (sum, method) => sum + settings[method].length + (settings[method].length > 0 ? seeds.length - 1 : 0),
+    0,
+  );
+
+/**
+ * The next training that has no result yet; null: there is none. The best settings, of all that have run, are known after every
+ * setting has.
+ */
+export function nextRun({ settings, seeds }: FrontierPlan, results: readonly RunResult[]): FrontierRun | null {
+  const [first = 1, ...others] = seeds;
+  const isMissing = (run: FrontierRun) => !results.some((result) => isSameRun(result, run));
+  const missing = curveRuns(settings, first).find(isMissing);
+  if (missing !== undefined) return missing;
+  const repeats = METHODS.flatMap((method) => {
+    const best = bestOf(results, method, first);
+    return best === null ? [] : others.map((seed) => ({ method, setting: best.setting, seed }));
+  });
+  return repeats.find(isMissing) ?? null;
+}

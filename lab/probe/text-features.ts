@@ -1,4 +1,3 @@
-import type { HookName } from "../../models/hooks.js";
 import { InvalidRequest, SetupError } from "../../runtime/contract/errors.js";
 import type { Codes } from "../../runtime/saes/sae-coder.js";
 import type { LabModel } from "../model/lab-model.js";
@@ -42,11 +41,7 @@ export async function textFeatures(
     on.onNotice?.(`${cut} of ${texts.length} texts are longer than ${model.longestContext} tokens, and cut there`);
   const found = new Map(saes.map(({ id }) => [id, new Array<TextFeatures>(texts.length)]));
   for (const together of alikeRuns(runs)) {
-    const residuals = new Map<HookName, Float32Array>();
-    model.run(
-      together.map(({ ids }) => ids),
-      { residuals },
-    );
+    const residuals = model.activations(together.map(({ ids }) => ids));
     for (const { id, hook, compiled, coder } of saes) {
       const codes = coder.encode(residuals.get(hook) ?? new Float32Array());
       if (codes.norms.some(Number.isNaN)) throw new SetupError(`${hook} of ${model.name} holds NaN`);

@@ -1,7 +1,15 @@
 import { describe, expect, test } from "vitest";
 import { compareBest, lossesAtEqualL0, mseAt, verdict } from "../../../lab/frontier/comparison.js";
 import { frontierReport } from "../../../lab/frontier/frontier-report.js";
-import { bestOf, curveRuns, type Method, type RunResult, settingTitle } from "../../../lab/frontier/frontier-run.js";
+import {
+  bestOf,
+  curveRuns,
+  type Method,
+  nextRun,
+  type RunResult,
+  runsOf,
+  settingTitle,
+} from "../../../lab/frontier/frontier-run.js";
 import { welchTest } from "../../../lab/statistics/welch.js";
 import { markdownTable } from "../../../loadtest/report/report.js";
 
@@ -144,5 +152,32 @@ describe("the report", () => {
 
   test("is there before the first run has ended", () => {
     expect(frontierReport(settings, [])).toMatchObject({ tables: [], charts: [], data: { runs: [], welch: [] } });
+  });
+});
+
+describe("the plan of trainings", () => {
+  const plan = { settings: { "top-afa": [1 / 64, 1 / 32], topk: [8], "batch-topk": [] }, seeds: [1, 2, 3] };
+
+  test("has every setting once, then each method's best with the other seeds", () => {
+    const results: RunResult[] = [];
+    const runs: string[] = [];
+    for (let run = nextRun(plan, results); run !== null; run = nextRun(plan, results)) {
+      runs.push(`${settingTitle(run)} seed ${run.seed}`);
+      results.push(result(run.method, run.setting, 64, run.setting, run.seed));
+    }
+    expect(runs).toEqual([
+      ...["λ 1/64 seed 1", "λ 1/32 seed 1", "k 8 seed 1"],
+      ...["λ 1/64 seed 2", "λ 1/64 seed 3", "k 8 seed 2", "k 8 seed 3"],
+    ]);
+    expect(runsOf(plan)).toBe(runs.length);
+  });
+
+  test("goes on behind what has run, with other settings as well", () => {
+    const results = [
+      ...[result("top-afa", 1 / 128, 8, 0.001), result("top-afa", 1 / 64, 8, 0.1), result("topk", 8, 8, 0.1)],
+    ];
+    expect(nextRun(plan, results)).toEqual({ method: "top-afa", setting: 1 / 32, seed: 1 });
+    const all = [...results, result("top-afa", 1 / 32, 8, 0.2)];
+    expect(nextRun(plan, all)).toEqual({ method: "top-afa", setting: 1 / 128, seed: 2 });
   });
 });
