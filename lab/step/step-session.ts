@@ -57,7 +57,8 @@ function load({ name, bytes }: StepGraph, options: { readonly device: Device; re
   try {
     const path = join(folder, `${name}.onnx`);
     writeFileSync(path, bytes);
-    return Session.load(path, options);
+    // Threads that spin after a run would be in the way of those that cut its rows.
+    return Session.load(path, { ...options, spin: false });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -3,13 +3,15 @@ import type { CutThreads } from "./cut-threads.js";
 import { kthLargest } from "./kth-largest.js";
 import type { RowRule } from "./row-cutter.js";
 
-/** Where batch top-k looks first: above this share of the last threshold. */
-const HINT = 0.7;
+/** Rows look first at what is larger than what this share of the last batch's rows has kept at least. */
+const ROWS_BELOW = 0.1;
+/** And a little below. */
+const HINT = 0.8;
 
 /** Cuts batches as an activation asks, row by row or all rows together. */
 export class BatchCut {
-  /** The smallest activation that the last batch top-k has kept: a hint only, which changes no result. */
-  #last = 0;
+  /** Smaller activations are left out at first; it changes no result. */
+  #hint = 0;
 
   constructor(
     readonly threads: CutThreads,
@@ -18,21 +20,30 @@ export class BatchCut {
 
   /** Writes `kept` and what is counted, of the activations of a batch. */
   cut(): void {
-    const { threads, activation } = this;
+    const { threads } = this;
     threads.arrays.fired.fill(0);
-    threads.run({ kind: "cut", rule: this.#rule(activation) });
+    threads.run({ kind: "cut", rule: this.#rule() });
+    const least = Float32Array.from(threads.arrays.least).sort();
+    this.#hint = HINT * (least[Math.floor(ROWS_BELOW * least.length)] ?? 0);
   }
 
-  #rule(activation: BatchCut["activation"]): RowRule {
-    if (activation.kind !== "batch-topk") return activation;
-    this.#last = this.#batchThreshold(activation.k * this.threads.sizes.batch);
-    return { kind: "threshold", threshold: this.#last };
+  #rule(): RowRule {
+    const { activation, threads } = this;
+    const hint = this.#hint;
+    switch (activation.kind) {
+      case "top-afa":
+        return { kind: "top-afa", hint, longest: threads.arrays.norms.reduce((a, b) => Math.max(a, b), 0) };
+      case "topk":
+        return { kind: "topk", hint, k: activation.k };
+      case "batch-topk":
+        return { kind: "threshold", threshold: this.#batchThreshold(activation.k * threads.sizes.batch) };
+    }
   }
 
   /** The smallest of so many largest activations of the batch; 0 where not as many are above 0. */
   #batchThreshold(places: number): number {
-    const hinted = this.#collect(this.#last * HINT);
-    const { values, count } = hinted.count < places && this.#last > 0 ? this.#collect(0) : hinted;
+    const hinted = this.#collect(this.#hint);
+    const { values, count } = hinted.count < places && this.#hint > 0 ? this.#collect(0) : hinted;
     return count < places ? 0 : kthLargest(values, places);
   }
 

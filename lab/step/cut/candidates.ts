@@ -30,8 +30,15 @@ export interface Selected {
   readonly before: number;
 }
 
+/** How many candidates there are, and the sum of their weights. */
+export interface Sizes {
+  readonly count: number;
+  readonly total: number;
+}
+
 export const featureAt = (selected: number): number => features[selection[selected]!]!;
 export const weightAt = (selected: number): number => weights[selection[selected]!]!;
+export const valueAt = (selected: number): number => values[selection[selected]!]!;
 
 /** Makes candidates of the activations of a row that are above 0 and not below `least`, by size. @returns how many */
 export function gatherActivations(row: Float32Array, least: number): number {
@@ -49,16 +56,16 @@ export function gatherActivations(row: Float32Array, least: number): number {
   return count;
 }
 
-/** The same by activation * |decoder row|, with the square of that as weight. @returns how many, and the sum of the weights */
-export function gatherSizes(
-  row: Float32Array,
-  norms: Float32Array,
-): { readonly count: number; readonly total: number } {
+/**
+ * The same by activation * |decoder row|, with the square of that as weight.
+ * @returns how many, and the sum of the weights
+ */
+export function gatherSizes(row: Float32Array, norms: Float32Array, least: number): Sizes {
   let [count, total] = [0, 0];
   for (let first = 0; first < row.length; first += SLICE) {
     const length = load(row, first);
     factors.set(norms.subarray(first, first + length));
-    const here = placesAbove0(length);
+    const here = least > 0 ? placesFrom(length, least) : placesAbove0(length);
     for (let i = 0; i < here; i++) {
       const place = places[i]!;
       const size = Math.fround(slice[place]! * factors[place]!);

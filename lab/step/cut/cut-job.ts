@@ -22,16 +22,16 @@ export function encodeJob(job: CutJob, into: Float64Array): void {
 function operands(job: CutJob): readonly [number, number] {
   if (job.kind === "collect") return [job.least, 0];
   if (job.kind === "revive") return [job.dead, job.most];
-  if (job.rule.kind === "topk") return [job.rule.k, 0];
-  return [job.rule.kind === "threshold" ? job.rule.threshold : 0, 0];
+  if (job.rule.kind === "threshold") return [job.rule.threshold, 0];
+  return [job.rule.hint, job.rule.kind === "topk" ? job.rule.k : job.rule.longest];
 }
 
 export function decodeJob([code = 0, a = 0, b = 0]: Float64Array): CutJob {
   switch (CODES[code]) {
     case "top-afa":
-      return { kind: "cut", rule: { kind: "top-afa" } };
+      return { kind: "cut", rule: { kind: "top-afa", hint: a, longest: b } };
     case "topk":
-      return { kind: "cut", rule: { kind: "topk", k: a } };
+      return { kind: "cut", rule: { kind: "topk", hint: a, k: b } };
     case "threshold":
       return { kind: "cut", rule: { kind: "threshold", threshold: a } };
     case "collect":

@@ -4,18 +4,24 @@ import {
   gatherActivations,
   gatherFeatures,
   gatherSizes,
+  type Selected,
+  type Sizes,
   selectAll,
   selectLargest,
+  valueAt,
   weightAt,
 } from "./candidates.js";
 import type { CutArrays, CutSizes } from "./cut-memory.js";
 
-/** What is kept of a row. */
+/**
+ * What is kept of a row. `hint`: activations below are left out at first, and looked at where it turns out that one of them
+ * could be kept; it changes no result.
+ */
 export type RowRule =
-  /** The cut of top-AFA (`topAfaPlaces`), by activation * |decoder row|. */
-  | { readonly kind: "top-afa" }
+  /** The cut of top-AFA (`topAfaPlaces`), by activation * |decoder row|; no row of the decoder is longer than `longest`. */
+  | { readonly kind: "top-afa"; readonly hint: number; readonly longest: number }
   /** The k largest activations. */
-  | { readonly kind: "topk"; readonly k: number }
+  | { readonly kind: "topk"; readonly k: number; readonly hint: number }
   /** All activations that are not below a threshold. */
   | { readonly kind: "threshold"; readonly threshold: number };
 
@@ -67,9 +73,11 @@ export class RowCutter {
   #select(row: number, activations: Float32Array, rule: RowRule): number {
     switch (rule.kind) {
       case "top-afa":
-        return this.#selectTopAfa(row, activations);
-      case "topk":
-        return selectUpTo(gatherActivations(activations, 0), rule.k);
+        return this.#selectTopAfa(row, activations, rule);
+      case "topk": {
+        const large = rule.hint > 0 ? gatherActivations(activations, rule.hint) : 0;
+        return selectUpTo(large < rule.k ? gatherActivations(activations, 0) : large, rule.k);
+      }
       case "threshold": {
         const count = gatherActivations(activations, rule.threshold);
         selectAll(count);
@@ -78,29 +86,39 @@ export class RowCutter {
     }
   }
 
-  #selectTopAfa(row: number, activations: Float32Array): number {
+  #selectTopAfa(row: number, activations: Float32Array, { hint, longest }: RowRule & { kind: "top-afa" }): number {
     const { dSae } = this.sizes;
     const { norms, lengths, places } = this.arrays;
-    const { count, total } = gatherSizes(activations, norms);
     const norm = lengths[row]!;
+    let sizes = gatherSizes(activations, norms, hint);
+    let reached = selectSquares(sizes, norm * norm);
+    // What was left out is shorter than this.
+    if (hint > 0 && (reached === null || valueAt(reached.selected - 1) < hint * longest)) {
+      sizes = gatherSizes(activations, norms, 0);
+      reached = selectSquares(sizes, norm * norm);
+    }
     const distance = (squares: number) => Math.abs(Math.sqrt(squares) - norm);
     const forced = Math.abs(FORCED_LAST - norm);
-    // What is not reached is nearest where the last feature is taken; the places behind it hold zeros.
-    let [cut, nearest] = [Math.max(1, count), distance(total)];
-    if (count > 0 && norm * norm <= total) {
-      const { selected, before } = selectLargest(count, norm * norm);
-      const reached = selected === dSae ? forced : distance(before + weightAt(selected - 1));
-      const isBefore = selected > 1 && distance(before) <= reached;
-      [cut, nearest] = isBefore ? [selected - 1, distance(before)] : [selected, reached];
-    } else selectAll(count);
-    if (forced < nearest) {
-      cut = dSae;
-      selectAll(count);
+    // Where the norm is not reached, the last feature is nearest; the places behind it hold zeros.
+    let [cut, nearest] = [Math.max(1, sizes.count), distance(sizes.total)];
+    if (reached === null) selectAll(sizes.count);
+    else {
+      const { selected, before } = reached;
+      const beyond = selected === dSae ? forced : distance(before + weightAt(selected - 1));
+      const isBefore = selected > 1 && distance(before) <= beyond;
+      [cut, nearest] = isBefore ? [selected - 1, distance(before)] : [selected, beyond];
     }
-    places[row] = cut;
-    return Math.min(cut, count);
+    places[row] = nearest <= forced ? cut : dSae;
+    if (nearest <= forced) return Math.min(cut, sizes.count);
+    const { count } = gatherSizes(activations, norms, 0);
+    selectAll(count);
+    return count;
   }
 }
+
+/** The first features whose squares sum up to a target; null where all together do not. */
+const selectSquares = ({ count, total }: Sizes, target: number): Selected | null =>
+  count > 0 && target <= total ? selectLargest(count, target) : null;
 
 function selectUpTo(count: number, most: number): number {
   if (count > most) return selectLargest(count, most).selected;
