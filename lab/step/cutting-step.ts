@@ -89,6 +89,17 @@ export class CuttingStep implements TrainingStep {
     };
   }
 
+  get made(): number {
+    return this.#step;
+  }
+
+  /** Activations of rows before the cut, [batch, dSae], until the next run. @param x [batch, dIn] as the hook holds it */
+  activations(x: Float32Array): Float32Array {
+    this.#tensor("x").write(x);
+    this.#encode.run(this.#set);
+    return this.rows.activations;
+  }
+
   state(): TrainingState {
     return {
       step: this.#step,

@@ -67,6 +67,10 @@ export class JumpreluStep implements TrainingStep {
     };
   }
 
+  get made(): number {
+    return this.#step;
+  }
+
   state(): TrainingState {
     const tensors = this.#state.read(this.#set);
     return { step: this.#step, tensors, idle: Uint32Array.from(this.#idle), threshold: null };

@@ -26,6 +26,8 @@ export interface StepResult {
 /** One SAE in training: its state, and what makes the next one of it. */
 export interface TrainingStep extends Disposable {
   readonly config: StepConfig;
+  /** Steps that were made so far, before it was opened as well. */
+  readonly made: number;
   /** @param x [batch, dIn] as the hook holds it */
   run(x: Float32Array, rate: StepRate): StepResult;
   state(): TrainingState;

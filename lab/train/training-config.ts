@@ -1,0 +1,65 @@
+import { z } from "zod";
+import { SetupError } from "../../runtime/contract/errors.js";
+import { WIDEST } from "../step/cut/candidates.js";
+import type { StepConfig } from "../step/step-config.js";
+
+const whole = z.int().min(1);
+
+/** All that decides what a training gives, beside the machine. A run goes on only with the very same. */
+export const TrainingConfig = z.object({
+  model: z.object({ name: z.string(), content: z.string(), precision: z.string() }),
+  hook: z.string(),
+  head: z.int().nullable(),
+  /** sha256 of the text, or of the prompts. */
+  data: z.string(),
+  /** Names of the files, for people. */
+  text: z.array(z.string()),
+  /** Tokens of a context; null: prompts have their own lengths. */
+  context: whole.nullable(),
+  skipStart: z.int().min(0),
+  /** Rows to be seen. */
+  tokens: whole,
+  /** Rows that are mixed on the disk. */
+  buffer: whole,
+  seed: z.int(),
+  learningRate: z.number().positive(),
+  /** Steps in which the learning rate rises. */
+  warmUp: z.int().min(0),
+  /** Share of the steps in which it falls, at the end. */
+  decay: z.number().min(0).max(1),
+  step: z.custom<StepConfig>((value) => typeof value === "object" && value !== null),
+});
+export type TrainingConfig = z.infer<typeof TrainingConfig>;
+
+/** Steps of a training. */
+export const stepsOf = ({ tokens, step }: Pick<TrainingConfig, "tokens" | "step">): number =>
+  Math.floor(tokens / step.batch);
+
+/** The learning rate at a step, from 1: it rises, stays, and falls to a hundredth, all along straight lines. */
+export function learningRateAt(config: TrainingConfig, step: number): number {
+  const steps = stepsOf(config);
+  const falling = Math.round(config.decay * steps);
+  const risen = Math.min(1, step / Math.max(1, config.warmUp));
+  const left = falling === 0 ? 1 : Math.min(1, (steps - step) / falling);
+  return config.learningRate * risen * Math.max(0.01, left);
+}
+
+/** Share of the steps after which jumprelu's L0 loss counts wholly. */
+const SPARSITY_WARM_UP = 0.25;
+
+/** Share of the coefficient of jumprelu's L0 loss at a step, from 1. */
+export function sparsityAt(config: TrainingConfig, step: number): number {
+  return Math.min(1, (step - 1) / Math.max(1, SPARSITY_WARM_UP * stepsOf(config)));
+}
+
+/** @throws SetupError in a sentence that names the flag that makes no sense */
+export function checkTraining(config: TrainingConfig): void {
+  const { step, tokens } = config;
+  const { dIn, dSae, batch, activation } = step;
+  if (dSae > WIDEST) throw new SetupError(`--width ${dSae} is more than the ${WIDEST} features that can be trained`);
+  if (dSae < 2) throw new SetupError(`--width ${dSae} is no dictionary: it takes 2 features or more`);
+  if (dIn < 2) throw new SetupError(`${config.hook} holds ${dIn} number at a token: there is nothing to take apart`);
+  if ((activation.kind === "topk" || activation.kind === "batch-topk") && !(activation.k >= 1 && activation.k <= dSae))
+    throw new SetupError(`--k ${activation.k} is none of 1 to ${dSae}, the width`);
+  if (stepsOf(config) < 1) throw new SetupError(`--tokens ${tokens} are fewer than one batch of ${batch} rows`);
+}

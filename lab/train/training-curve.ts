@@ -1,0 +1,50 @@
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { z } from "zod";
+import type { StepResult } from "../step/training-step.js";
+import { writeFile } from "./write-file.js";
+
+/** Steps between two lines. */
+const EVERY = 10;
+
+const CurveLine = z.object({
+  step: z.int(),
+  tokens: z.int(),
+  /** Losses of the batch of this step; `mse` is of the normalised input, `unexplained` its share of the variance. */
+  mse: z.number(),
+  unexplained: z.number(),
+  afa: z.number(),
+  aux: z.number(),
+  l0_loss: z.number(),
+  /** Mean number of kept features, and number of dead ones. */
+  l0: z.number(),
+  dead: z.int(),
+});
+export type CurveLine = z.infer<typeof CurveLine>;
+
+/** The losses of every tenth step, a line of JSON each. No times are in it: a run that went on gives the same bytes. */
+export class TrainingCurve {
+  readonly lines: CurveLine[];
+
+  /** @param step lines of later steps are dropped: the run goes on from there */
+  constructor(
+    readonly path: string,
+    step: number,
+  ) {
+    this.lines = step === 0 || !existsSync(path) ? [] : readLines(path).filter((line) => line.step <= step);
+    writeFile(path, this.lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+  }
+
+  add(step: number, tokens: number, result: StepResult): void {
+    if (step % EVERY !== 0) return;
+    const { mse, unexplained, afa, aux, l0Loss, l0, dead } = result;
+    const line = { step, tokens, mse, unexplained, afa, aux, l0_loss: l0Loss, l0, dead };
+    this.lines.push(line);
+    appendFileSync(this.path, `${JSON.stringify(line)}\n`);
+  }
+}
+
+/** A last line that was cut off is dropped. */
+function readLines(path: string): CurveLine[] {
+  const lines = readFileSync(path, "utf8").split("\n").slice(0, -1);
+  return lines.map((line) => CurveLine.parse(JSON.parse(line)));
+}
