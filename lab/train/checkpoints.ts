@@ -56,7 +56,10 @@ export class Checkpoints {
     };
     const shapes = stateShapes(config.step);
     const tensors = new Map(
-      [...state.tensors].map(([name, values]) => [name, { shape: shapes.get(name) ?? [], bytes: float32Bytes(values) }]),
+      [...state.tensors].map(([name, values]) => [
+        name,
+        { shape: shapes.get(name) ?? [], bytes: float32Bytes(values) },
+      ]),
     );
     try {
       rmSync(unfinished, { recursive: true, force: true });
@@ -126,7 +129,8 @@ function readTensors(path: string, config: TrainingConfig): Map<string, Float32A
     return new Map(
       Array.from(stateShapes(config.step), ([name, shape]) => {
         const stored = file.tensors.get(name)?.shape ?? [];
-        if (`${stored}` !== `${shape}`) throw new ModelFormatError(path, `tensor "${name}" is [${stored}], not [${shape}]`);
+        if (`${stored}` !== `${shape}`)
+          throw new ModelFormatError(path, `tensor "${name}" is [${stored}], not [${shape}]`);
         return [name, file.readF32(name)] as const;
       }),
     );

@@ -41,8 +41,9 @@ export function writeSaelensFolder(folder: string, trained: Trained): void {
   ]);
   const bytes = (values: Float32Array): Uint8Array => {
     if (storedAs === "f32") return float32Bytes(values);
-    const { buffer, byteOffset, byteLength } = narrowF16(values);
-    return new Uint8Array(buffer, byteOffset, byteLength);
+    const halves = new Uint16Array(values.length);
+    narrowF16(values, halves);
+    return new Uint8Array(halves.buffer);
   };
   const stored = new Map([...tensors].map(([name, { shape, values }]) => [name, { shape, bytes: bytes(values) }]));
   writeFile(join(folder, "sae_weights.safetensors"), safetensorsFile(stored, storedAs === "f32" ? "F32" : "F16"));

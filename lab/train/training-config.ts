@@ -19,6 +19,8 @@ export const TrainingConfig = z.object({
   skipStart: z.int().min(0),
   /** Rows to be seen. */
   tokens: whole,
+  /** How often the text is read, at most. */
+  passes: whole,
   /** Rows that are mixed on the disk. */
   buffer: whole,
   seed: z.int(),
@@ -62,4 +64,24 @@ export function checkTraining(config: TrainingConfig): void {
   if ((activation.kind === "topk" || activation.kind === "batch-topk") && !(activation.k >= 1 && activation.k <= dSae))
     throw new SetupError(`--k ${activation.k} is none of 1 to ${dSae}, the width`);
   if (stepsOf(config) < 1) throw new SetupError(`--tokens ${tokens} are fewer than one batch of ${batch} rows`);
+}
+
+/** @throws SetupError naming what differs between the run that is to be resumed and the one that is asked for */
+export function checkSameRun(before: TrainingConfig, now: TrainingConfig): void {
+  const [earlier, later] = [leavesOf(before), leavesOf(now)];
+  const other = [...new Set([...earlier.keys(), ...later.keys()])].find(
+    (name) => earlier.get(name) !== later.get(name),
+  );
+  if (other !== undefined)
+    throw new SetupError(
+      `the run that is to be resumed had another ${other}: ${earlier.get(other) ?? "none"}, not ${later.get(other) ?? "none"}`,
+    );
+}
+
+/** Values by the path of their names. */
+function leavesOf(value: unknown, at = ""): Map<string, string> {
+  if (typeof value !== "object" || value === null) return new Map([[at, String(value)]]);
+  return new Map(
+    Object.entries(value).flatMap(([name, each]) => [...leavesOf(each, at === "" ? name : `${at}.${name}`)]),
+  );
 }

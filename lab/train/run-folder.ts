@@ -1,0 +1,68 @@
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { SetupError } from "../../runtime/contract/errors.js";
+import { Checkpoints } from "./checkpoints.js";
+
+/** The folder that an SAE is trained into: what the run needs for itself lies in a folder of its own in it until it ends. */
+export class RunFolder {
+  readonly checkpoints: Checkpoints;
+
+  private constructor(readonly path: string) {
+    this.checkpoints = new Checkpoints(this.running);
+  }
+
+  /**
+   * @param resume whether an unfinished run goes on
+   * @throws SetupError where it is not empty, or there is no run to go on with
+   */
+  static open(path: string, resume: boolean): RunFolder {
+    const names = existsSync(path) ? contents(path) : [];
+    const folder = new RunFolder(path);
+    const isUnfinished = names.includes(RUNNING);
+    if (resume && folder.checkpoints.last === null)
+      throw new SetupError(
+        isUnfinished
+          ? `the run in ${path} had no checkpoint yet: remove the folder, and start anew without --resume`
+          : `there is no unfinished run in ${path} to resume`,
+      );
+    if (!resume && isUnfinished)
+      throw new SetupError(
+        `${path} holds an unfinished run: --resume goes on with it; else remove it or say another --out`,
+      );
+    if (!resume && names.length > 0) throw new SetupError(`${path} is not empty: say another --out, or empty it`);
+    try {
+      mkdirSync(folder.running, { recursive: true });
+    } catch (error) {
+      throw new SetupError(`${path} cannot be made: ${error instanceof Error ? error.message : error}`);
+    }
+    return folder;
+  }
+
+  file(name: string): string {
+    return join(this.path, name);
+  }
+
+  /** What the run needs for itself. */
+  get running(): string {
+    return join(this.path, RUNNING);
+  }
+
+  get rows(): string {
+    return join(this.running, "rows");
+  }
+
+  /** The run is at its end: what it needed goes. */
+  finish(): void {
+    rmSync(this.running, { recursive: true, force: true });
+  }
+}
+
+const RUNNING = "training";
+
+function contents(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (error) {
+    throw new SetupError(`${path} cannot be read as a folder: ${error instanceof Error ? error.message : error}`);
+  }
+}

@@ -1,0 +1,101 @@
+import { HookColumns } from "../activations/hook-columns.js";
+import { ShuffleBuffer } from "../activations/shuffle-buffer.js";
+import { LabModel, type Onlookers } from "../model/lab-model.js";
+import { initialWeights } from "../step/initial-weights.js";
+import { openStep } from "../step/open-step.js";
+import { newState } from "../step/sae-state.js";
+import type { StepResult } from "../step/training-step.js";
+import { environmentNotice, trainingEnvironment } from "./environment.js";
+import { finishTraining } from "./finish-training.js";
+import { RunFolder } from "./run-folder.js";
+import { type TrainOptions, trainingConfig } from "./train-options.js";
+import { train } from "./trainer.js";
+import { checkSameRun, checkTraining, stepsOf, type TrainingConfig } from "./training-config.js";
+import { type CurveLine, TrainingCurve } from "./training-curve.js";
+import { type TrainingPlan, trainingPlan } from "./training-plan.js";
+import { openRows, PeekableBatches } from "./training-source.js";
+
+/** Who is told how a training goes. */
+export interface TrainingOnlookers extends Onlookers {
+  /** Before a row is read. */
+  readonly onPlan?: (plan: TrainingPlan) => void;
+  readonly onStep?: (step: number, result: StepResult) => void;
+  /** Of what comes after the last step: a job, and the share of it that is done. */
+  readonly onShare?: (job: string, share: number) => void;
+  /** Ends the run after the step that is being made; it can be resumed from its last checkpoint. */
+  readonly signal?: AbortSignal;
+}
+
+/** An SAE that was trained, or as far as a run came that was ended. */
+export interface TrainedSae {
+  readonly config: TrainingConfig;
+  readonly steps: number;
+  readonly finished: boolean;
+  /** Steps of the checkpoint that an ended run can be resumed from; null: there is none. */
+  readonly resumable: number | null;
+  readonly curve: readonly CurveLine[];
+}
+
+/**
+ * Trains one SAE on what a hook of a model holds over a text, and writes it in SAELens' layout.
+ * @throws SetupError in a sentence; what was there before stays, and a run can be resumed from its last checkpoint
+ */
+export async function trainSae(options: TrainOptions, on: TrainingOnlookers = {}): Promise<TrainedSae> {
+  const folder = RunFolder.open(options.out, options.resume === true);
+  try {
+    const trained = await trainInto(folder, options, on);
+    if (trained.finished || trained.resumable === null) folder.finish();
+    return trained;
+  } catch (error) {
+    // Without a checkpoint, what is there would only be in the way of the next try.
+    if (folder.checkpoints.last === null) folder.finish();
+    throw error;
+  }
+}
+
+async function trainInto(folder: RunFolder, options: TrainOptions, on: TrainingOnlookers): Promise<TrainedSae> {
+  const { onNotice = () => {}, onShare = () => {}, signal } = on;
+  const checkpoint = options.resume === true ? folder.checkpoints.read() : null;
+  using model = await LabModel.open(options.model, [options.hook], on);
+  const columns = new HookColumns(model, model.hooks[0]!, options.head ?? null);
+  const config = trainingConfig(options, model, columns);
+  checkTraining(config);
+  const environment = trainingEnvironment(model.device, model.threads);
+  if (checkpoint !== null) {
+    checkSameRun(checkpoint.config, config);
+    const notice = environmentNotice(checkpoint.environment, environment);
+    if (notice !== null) onNotice(notice);
+  }
+  on.onPlan?.(trainingPlan(config, checkpoint?.state.step ?? 0));
+
+  const rows = { model, columns, config, options, onNotice };
+  const { batch } = config.step;
+  using buffer = await ShuffleBuffer.open(folder.rows, openRows(rows, "train"), {
+    ...{ vectors: config.buffer, batch, seed: config.seed, resumed: checkpoint?.source, onNotice },
+  });
+  const batches = new PeekableBatches(buffer, batch * columns.width);
+  const state =
+    checkpoint?.state ?? newState(config.step, initialWeights(config.step, await batches.peek(), config.seed));
+  using step = openStep(config.step, state, { threads: model.threads, device: model.device });
+  const curve = new TrainingCurve(folder.file("curve.jsonl"), state.step);
+  const steps = await train(config, step, batches, {
+    onStep(number, result) {
+      curve.add(number, number * batch, result);
+      on.onStep?.(number, result);
+    },
+    goesOn() {
+      if (buffer.atRefill) {
+        folder.checkpoints.write({ config, environment, state: step.state(), source: buffer.state() });
+        buffer.checkpointed();
+      }
+      return signal?.aborted !== true;
+    },
+  });
+  const finished = signal?.aborted !== true || steps === stepsOf(config);
+  if (finished && steps < stepsOf(config))
+    onNotice(
+      `the text gave ${steps * batch} rows of the ${config.tokens} that --tokens asks for, and training ends with them; --passes reads it again`,
+    );
+  if (finished) await finishTraining({ ...rows, folder, step, curve, onShare });
+  return { config, steps, finished, resumable: folder.checkpoints.last, curve: curve.lines };
+}
