@@ -28,6 +28,7 @@ import { checkKv, openKv } from "./open-kv.js";
 import { placesOf, unkeptPrefixes } from "./places.js";
 import { promptGrid } from "./prompt-grid.js";
 import { toFault } from "./thread-fault.js";
+import { unexplainedSaes } from "./unexplained-saes.js";
 
 /** Share of the memory, the machine's or the GPU's, that the keys and values of one text in `mode: full` may take. */
 const FULL_MODE_SHARE = 0.25;
@@ -109,6 +110,8 @@ async function serve({ path, id, cacheRoot, spin, saes: choice, ...asked }: Engi
   const saes = await AttachedSaes.attach({ choice, model, folder: path, names, cacheRoot, ...where });
   const runner = new Runner(model, { window, ...where, kv, taps: saes.hooks, cuttingSaes: saes.cutting });
   runner.load({ window, sinks });
+  if (first.calibration !== null)
+    for (const line of unexplainedSaes(runner, saes, sinks, first.calibration)) report({ type: "notice", line });
   const bytesPerToken = Math.max(1, growing) * shape.kvHeads * kvBytes(runner.kv, shape.headDim) * 2;
   const fullLength = Math.floor((device.memoryBytes * FULL_MODE_SHARE) / bytesPerToken);
   const tokens = first.tokens === null ? null : new TokenBytes(first.tokens);

@@ -17,7 +17,7 @@ import type { SaeVectors } from "./sae-vectors.js";
 
 /** Which SAEs a model is served with. */
 export interface SaeChoice {
-  /** Left out: every folder in `saes/` of the model's folder. Without an id, an SAE is called as its hook. */
+  /** Left out: every folder in `saes/` of the model's folder, each called as its folder. Else an SAE without an id is called as its hook. */
   readonly folders: readonly { readonly id?: string | undefined; readonly folder: string }[] | undefined;
   /** Of the encoders. */
   readonly precision: "f32" | "q8";
@@ -193,10 +193,10 @@ export class AttachedSaes implements Disposable {
   }
 }
 
-/** Folders in `saes/` of a model's folder, as the embedded model has them. */
-export function saesBeside(model: string): { readonly id?: string; readonly folder: string }[] {
+/** The SAEs in `saes/` of a model's folder, as the embedded model has them, each called as its folder. */
+export function saesBeside(model: string): { readonly id: string; readonly folder: string }[] {
   const saes = join(model, "saes");
   if (!existsSync(saes)) return [];
   const entries = readdirSync(saes, { withFileTypes: true, encoding: "utf8" });
-  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => ({ folder: join(saes, name) }));
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => ({ id: name, folder: join(saes, name) }));
 }
