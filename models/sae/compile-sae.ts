@@ -14,7 +14,7 @@ import { writeSaeWeights } from "./sae-weights.js";
 import { outlineOf, type SaeOutline, StoredSae, storedOutline } from "./stored-sae.js";
 
 /** Raised when files in the cache would come out differently from the same SAE. */
-const VERSION = 6;
+const VERSION = 7;
 const WEIGHTS_FILE = "weights.bin";
 const OUTLINE_FILE = "sae.json";
 /** Of the files that the formats of `openSae` consist of. */

@@ -12,7 +12,7 @@ export type SaePlaces = ReadonlyMap<string, WeightPlace>;
  * - sum: activations [parts, rows, count], features [parts, count] int32 -> sums [parts, rows, dOut]: W_dec's rows of these
  *   features times the activations. Parts are summed at the same time, on different threads.
  * - decode: activations [rows, dSae] -> sums [rows, dOut], activations W_dec.
- * - compare: direction [dOut, 1] -> products [dSae, 1], W_dec direction.
+ * - compare: directions [dOut, columns] -> products [dSae, columns], W_dec directions.
  * - read-...: all of a reading, with each choice of features: see reading-graph.ts.
  */
 export const SAE_GRAPHS = ["encode", "sum", "decode", "compare", "read-native", "read-top-afa", "read-top-k"] as const;
@@ -75,8 +75,8 @@ const BUILD: Record<SaeGraph, Build> = {
     g.output("sums", "float32", ["rows", dOut]);
   },
   compare(g, { dSae, dOut }, _, weight) {
-    g.op("MatMul", [weight(DECODER), g.input("direction", "float32", [dOut, 1])], {}, "products");
-    g.output("products", "float32", [dSae, 1]);
+    g.op("MatMul", [weight(DECODER), g.input("directions", "float32", [dOut, "columns"])], {}, "products");
+    g.output("products", "float32", [dSae, "columns"]);
   },
   "read-native": reading("read-native"),
   "read-top-afa": reading("read-top-afa"),

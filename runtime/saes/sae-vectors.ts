@@ -53,7 +53,7 @@ export class SaeVectors {
     using products = this.#resources.device.zeros("float32", [dSae, 1]);
     direction.write(row);
     const session = this.#resources.session("compare", false);
-    using binding = new Binding(session, new Map([["direction", direction]]), new Map([["products", products]]));
+    using binding = new Binding(session, new Map([["directions", direction]]), new Map([["products", products]]));
     binding.run();
     const cosines = products.read(new Float32Array(dSae));
     for (const [other, product] of cosines.entries()) {
