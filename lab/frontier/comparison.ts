@@ -10,7 +10,7 @@ import {
 } from "./frontier-run.js";
 
 /** The methods that top-AFA is compared with. */
-const BASELINES = ["topk", "batch-topk"] as const satisfies readonly Method[];
+export const BASELINES = ["topk", "batch-topk"] as const satisfies readonly Method[];
 
 /** Two runs by their mse over the last training steps, and by their l0. */
 export interface Comparison {
@@ -48,9 +48,9 @@ export function verdict({ topAfa, baseline }: Pick<Comparison, "topAfa" | "basel
   const isSparser = meanOfLast(topAfa, "l0") <= meanOfLast(baseline, "l0");
   const pair = `${described(topAfa)}; ${described(baseline)}`;
   if (isLower && isSparser) return `${pair}: top-AFA has the lower mse, at lower or equal l0.`;
-  if (isLower) return `${pair}: top-AFA has the lower mse, and needs more features for it.`;
-  if (isSparser) return `${pair}: top-AFA has the higher mse, with fewer features.`;
-  return `${pair}: top-AFA has the higher mse, and more features.`;
+  if (isLower) return `${pair}: top-AFA has the lower mse, and needs a higher l0 for it.`;
+  if (isSparser) return `${pair}: top-AFA has the higher mse, at lower or equal l0.`;
+  return `${pair}: top-AFA has the higher mse, and the higher l0.`;
 }
 
 /**
@@ -87,6 +87,26 @@ export function mseAt(results: readonly RunResult[], method: Method, seed: numbe
   if (low === undefined || high === undefined) return null;
   const share = Math.log(l0 / low.l0) / Math.log(high.l0 / low.l0);
   return low.mse * (high.mse / low.mse) ** share;
+}
+
+/**
+ * How many times as large as a baseline's at the same l0 top-AFA's mse is on rows that were not trained on; null where no run of
+ * top-AFA has runs of the baseline around it.
+ */
+export function besideBaseline(
+  results: readonly RunResult[],
+  method: (typeof BASELINES)[number],
+  seed: number,
+): string | null {
+  const ratios = results.flatMap(({ heldOut, ...run }) => {
+    if (run.method !== "top-afa" || run.seed !== seed) return [];
+    const other = mseAt(results, method, seed, heldOut.l0);
+    return other === null ? [] : [heldOut.mse / other];
+  });
+  if (ratios.length === 0) return null;
+  const [least, most] = [Math.min(...ratios).toFixed(2), Math.max(...ratios).toFixed(2)];
+  const range = least === most ? least : `${least} to ${most}`;
+  return `At the same l0 as ${METHOD_TITLES[method]} (between two of its runs), the mse of top-AFA is ${range} times as large.`;
 }
 
 const described = (result: RunResult): string =>

@@ -1,8 +1,17 @@
-import type { Report, Table } from "../../loadtest/report/report.js";
+import { type Report, type Table, terminalTable } from "../../loadtest/report/report.js";
 import { frontierChart } from "../charts/frontier-chart.js";
 import { frontier } from "../statistics/frontier.js";
-import { type Comparison, compareBest, figure, lossesAtEqualL0, mseAt, verdict } from "./comparison.js";
-import { bestOf, METHOD_TITLES, METHODS, meanOfLast, type RunResult, settingTitle } from "./frontier-run.js";
+import {
+  BASELINES,
+  besideBaseline,
+  type Comparison,
+  compareBest,
+  figure,
+  lossesAtEqualL0,
+  mseAt,
+  verdict,
+} from "./comparison.js";
+import { bestOf, METHOD_TITLES, METHODS, meanOfLast, type RunResult, runTitle, settingTitle } from "./frontier-run.js";
 
 /** How the trainings were made, as the report tells it. */
 export interface FrontierSettings {
@@ -16,6 +25,14 @@ export interface FrontierSettings {
   /** The first is that of the curve. */
   readonly seeds: readonly number[];
 }
+
+/** The result of one training, in a line. */
+export const resultLine = (result: RunResult): string =>
+  `${runTitle(result)}: held out mse ${figure(result.heldOut.mse)} at l0 ${figure(result.heldOut.l0)}`;
+
+/** The sentences and tables of a report, for a terminal. */
+export const frontierTables = ({ about, tables }: Report): string =>
+  [...about, ...tables.map(terminalTable)].join("\n\n");
 
 /** What the trainings say, as tables, a picture and JSON. */
 export function frontierReport(settings: FrontierSettings, results: readonly RunResult[]): Report {
@@ -40,6 +57,7 @@ export function frontierReport(settings: FrontierSettings, results: readonly Run
     about: [
       aboutRuns(settings),
       lossesAtEqualL0(results, firstSeed),
+      ...BASELINES.flatMap((method) => besideBaseline(results, method, firstSeed) ?? []),
       ...first.map(verdict),
       "The test is the one of arXiv 2503.24277, which leaves l0 as it comes out. Steps of one run share their weights, so p says that two runs ended at different errors, not that one method is better.",
     ],
@@ -95,7 +113,7 @@ function equalTable(curve: readonly RunResult[], seed: number): Table {
     .filter(({ method }) => method === "top-afa")
     .map(({ method, setting, heldOut: { l0, mse } }) => [
       ...[settingTitle({ method, setting }), figure(l0), figure(mse)],
-      ...(["topk", "batch-topk"] as const).map((baseline) => times(mse, mseAt(curve, baseline, seed, l0))),
+      ...BASELINES.map((baseline) => times(mse, mseAt(curve, baseline, seed, l0))),
     ]);
   return {
     title:

@@ -43,6 +43,10 @@ export function settingTitle({ method, setting }: Pick<FrontierRun, "method" | "
   return `λ ${Math.abs(part - Math.round(part)) < 1e-9 ? `1/${Math.round(part)}` : setting}`;
 }
 
+/** "top-k, k 64, seed 1". */
+export const runTitle = (run: FrontierRun): string =>
+  `${METHOD_TITLES[run.method]}, ${settingTitle(run)}, seed ${run.seed}`;
+
 /** Over the last training steps. */
 export const meanOfLast = ({ last }: RunResult, of: "mse" | "l0"): number =>
   last[of].reduce((sum, value) => sum + value, 0) / last[of].length;

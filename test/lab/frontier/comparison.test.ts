@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { compareBest, lossesAtEqualL0, mseAt, verdict } from "../../../lab/frontier/comparison.js";
+import { besideBaseline, compareBest, lossesAtEqualL0, mseAt, verdict } from "../../../lab/frontier/comparison.js";
 import { frontierReport } from "../../../lab/frontier/frontier-report.js";
 import {
   bestOf,
@@ -80,9 +80,9 @@ describe("the comparison of the paper", () => {
 
   test.each([
     { topAfa: [60, 0.02], baseline: [64, 0.03], says: "top-AFA has the lower mse, at lower or equal l0." },
-    { topAfa: [600, 0.02], baseline: [64, 0.03], says: "top-AFA has the lower mse, and needs more features for it." },
-    { topAfa: [60, 0.04], baseline: [64, 0.03], says: "top-AFA has the higher mse, with fewer features." },
-    { topAfa: [70, 0.04], baseline: [64, 0.03], says: "top-AFA has the higher mse, and more features." },
+    { topAfa: [600, 0.02], baseline: [64, 0.03], says: "top-AFA has the lower mse, and needs a higher l0 for it." },
+    { topAfa: [60, 0.04], baseline: [64, 0.03], says: "top-AFA has the higher mse, at lower or equal l0." },
+    { topAfa: [70, 0.04], baseline: [64, 0.03], says: "top-AFA has the higher mse, and the higher l0." },
   ])("is told with l0 beside each mse: $says", ({ topAfa: [l0 = 0, mse = 0], baseline: [k = 0, other = 0], says }) => {
     const sentence = verdict({ topAfa: result("top-afa", 1 / 32, l0, mse), baseline: result("topk", k, k, other) });
     expect(sentence).toMatch(/^top-AFA \(λ 1\/32\) has mse 0\.\d+ at l0 \d+; top-k \(k 64\) has mse 0\.03 at l0 64: /);
@@ -113,6 +113,19 @@ describe("runs at equal l0", () => {
       null,
     ]);
   });
+});
+
+test("top-AFA is put beside baselines of the same l0", () => {
+  const runs = [result("topk", 16, 16, 0.1), result("topk", 64, 64, 0.025)];
+  const topAfa = [
+    result("top-afa", 1 / 16, 32, 0.1),
+    result("top-afa", 1 / 32, 64, 0.02),
+    result("top-afa", 1 / 2, 99, 0.02),
+  ];
+  expect(besideBaseline([...runs, ...topAfa], "topk", 1)).toBe(
+    "At the same l0 as top-k (between two of its runs), the mse of top-AFA is 0.80 to 2.00 times as large.",
+  );
+  expect(besideBaseline([...runs, topAfa[2]!], "topk", 1)).toBeNull();
 });
 
 test("settings are called as people write them", () => {
