@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
 import { z } from "zod";
 import type { JsonObject } from "../../models/model-file.js";
@@ -40,6 +41,8 @@ export class PromptActivations implements ActivationSource {
     readonly model: LabModel,
     readonly columns: HookColumns,
     readonly file: string,
+    /** sha256 (hex) of the file. */
+    readonly hash: string,
     prompts: readonly Prompt[],
     seed: number,
   ) {
@@ -59,13 +62,17 @@ export class PromptActivations implements ActivationSource {
     resumed?: JsonObject,
   ): Promise<PromptActivations> {
     const prompts: Prompt[] = [];
-    for (const { bytes, number } of textLines(file, () => {})) {
+    const hash = createHash("sha256");
+    for (const { bytes, number } of textLines(file, (block) => hash.update(block))) {
       const text = new TextDecoder().decode(bytes);
       if (text.trim() !== "") prompts.push(await promptOf(model, text, `line ${number} of ${file}`, number));
     }
     if (prompts.length === 0) throw new SetupError(`${file} has no prompts`);
-    const source = new PromptActivations(model, columns, file, prompts, seed);
-    if (resumed !== undefined) await source.#goTo(State.parse(resumed).taken);
+    const source = new PromptActivations(model, columns, file, hash.digest("hex"), prompts, seed);
+    if (resumed === undefined) return source;
+    const state = State.parse(resumed);
+    if (state.prompts !== source.hash) throw new SetupError("the run that is to be resumed had other prompts");
+    await source.#goTo(state.taken);
     return source;
   }
 
@@ -87,7 +94,7 @@ export class PromptActivations implements ActivationSource {
   }
 
   state(): JsonObject {
-    return { prompts: this.file, taken: this.#taken } satisfies z.infer<typeof State>;
+    return { prompts: this.hash, taken: this.#taken } satisfies z.infer<typeof State>;
   }
 
   async #goTo(taken: number): Promise<void> {

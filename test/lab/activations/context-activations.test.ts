@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -6,15 +6,12 @@ import { type ActivationChoice, ContextActivations } from "../../../lab/activati
 import { Contexts } from "../../../lab/activations/contexts.js";
 import { HookColumns } from "../../../lab/activations/hook-columns.js";
 import { ShuffleBuffer } from "../../../lab/activations/shuffle-buffer.js";
-import { LabModel } from "../../../lab/model/lab-model.js";
+import type { LabModel } from "../../../lab/model/lab-model.js";
 import { type HookName, hook } from "../../../models/hooks.js";
 import type { JsonObject } from "../../../models/model-file.js";
-import { packageRoot } from "../../../models/package-root.js";
-import { openSafetensors } from "../../../models/weights/safetensors.js";
 import type { Residuals } from "../../../runtime/graphs/tap-outputs.js";
 import { maxDifference } from "../../golden-tensors.js";
-import { writeTensors } from "../../models/random-model.js";
-import { embeddedLab, story } from "./embedded-lab.js";
+import { embeddedLab, overflowingLab, story } from "./embedded-lab.js";
 
 const folder = mkdtempSync(join(tmpdir(), "lambdatap-"));
 const RESIDUAL = hook.residPost(1);
@@ -126,16 +123,7 @@ describe("what cannot be read is a sentence", () => {
   });
 
   it("numbers that are not finite", async () => {
-    const [sound, path] = [join(packageRoot(), "models", "default"), join(folder, "broken")];
-    mkdirSync(path);
-    for (const file of ["config.json", "tokenizer.json", "tokenizer_config.json"])
-      copyFileSync(join(sound, file), join(path, file));
-    using weights = openSafetensors(join(sound, "model.safetensors"));
-    const tensors = [...weights.tensors].map(([name, { shape }]) => ({ name, shape, values: weights.readF32(name) }));
-    tensors.find(({ name }) => name === "model.layers.0.mlp.down_proj.weight")?.values.fill(3e38);
-    writeTensors(join(path, "model.safetensors"), tensors);
-    const how = { precision: "f32", device: { kind: "cpu" }, threads: 1, cacheDir: folder } as const;
-    using broken = await LabModel.open({ path, name: "broken", ...how }, [RESIDUAL]);
+    using broken = await overflowingLab([RESIDUAL], folder);
     const source = await ContextActivations.open(broken, new HookColumns(broken, RESIDUAL), choice);
     await expect(source.fill(new Float32Array(192))).rejects.toThrow(
       /^blocks.1.hook_resid_post holds a number that is not finite in text.txt.*, from token 0 on$/,

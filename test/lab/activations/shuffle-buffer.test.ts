@@ -2,33 +2,15 @@ import { mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, truncateSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { ActivationSource } from "../../../lab/activations/activation-source.js";
 import { type BufferChoice, ShuffleBuffer } from "../../../lab/activations/shuffle-buffer.js";
 import type { JsonObject } from "../../../models/model-file.js";
+import { countingRows, WIDTH } from "./counting-rows.js";
 
-const WIDTH = 3;
 let folder: string;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "lambdatap-"));
 });
 afterEach(() => rmSync(folder, { recursive: true }));
-
-/** Rows [n, n, n] for n = 0, 1, 2, ..., which come in portions of their own. */
-function counting(rows: number) {
-  return async (state?: JsonObject): Promise<ActivationSource> => {
-    let next = Number(state?.next ?? 0);
-    return {
-      width: WIDTH,
-      async fill(into) {
-        const taken = Math.min(into.length / WIDTH, rows - next);
-        for (let i = 0; i < taken; i++) into.fill(next + i, i * WIDTH, (i + 1) * WIDTH);
-        next += taken;
-        return taken;
-      },
-      state: () => ({ next }),
-    };
-  };
-}
 
 const CHOICE: BufferChoice = { vectors: 100, batch: 10, seed: 5 };
 
@@ -42,7 +24,7 @@ async function served(buffer: ShuffleBuffer): Promise<number[][]> {
 }
 
 const open = (rows: number, choice: Partial<BufferChoice> = {}) =>
-  ShuffleBuffer.open(folder, counting(rows), { ...CHOICE, ...choice });
+  ShuffleBuffer.open(folder, countingRows(rows), { ...CHOICE, ...choice });
 const files = () => readdirSync(folder).sort();
 
 describe("a shuffle buffer", () => {
