@@ -1,0 +1,176 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { openSae } from "../../../models/sae/formats/index.js";
+import { lambdatapInProcess } from "../../server/lambdatap-in-process.js";
+import { smallTraining } from "./small-training.js";
+
+const { flags, out, env, home } = smallTraining();
+const run = (name: string, ...more: string[]) => lambdatapInProcess(flags(name, ...more), env);
+
+describe("lambdatap lab train", () => {
+  test.each([
+    ["top-afa", [], { activation: { kind: "top-afa" } }],
+    ["topk", ["--k", "6"], { activation: { kind: "top-k", k: 6 } }],
+    ["batch-topk", ["--k", "6"], { activation: { kind: "jumprelu" } }],
+    ["jumprelu", ["--dtype", "f16"], { activation: { kind: "jumprelu" } }],
+  ] as const)(
+    "makes an SAE of %s from texts, which lambdatap attaches and reads",
+    async (activation, more, expected) => {
+      const { code, err } = await run(activation, "--activation", activation, ...more);
+      expect({ code, err }).toMatchObject({ code: 0 });
+      expect(err).toContain("62 steps of 128 rows; at most");
+      const folder = out(activation);
+      expect(readdirSync(folder).sort()).toEqual([
+        ...["cfg.json", "curve.jsonl", "curves.svg", "features.jsonl", "sae_weights.safetensors", "training.json"],
+      ]);
+      expect(await openSae(folder)).toMatchObject({ dIn: 192, dSae: 64, normalisation: "layer_norm", ...expected });
+      const curve = readFileSync(join(folder, "curve.jsonl"), "utf8")
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line));
+      expect(curve.map(({ step }) => step)).toEqual([10, 20, 30, 40, 50, 60]);
+      expect(curve.at(-1).mse).toBeLessThan(curve[0].mse);
+
+      const traced = await lambdatapInProcess(
+        ["trace", "The old woman went", "--sae", folder, "--max-tokens", "3", "--json", "--seed", "1"],
+        env,
+      );
+      expect(traced.code).toBe(0);
+      const tokens = traced.out
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line));
+      expect(JSON.stringify(tokens)).toContain("blocks.1.hook_resid_post");
+    },
+  );
+
+  test("batch top-k keeps k features of held-out tokens in the mean, and says by how many that was settled", async () => {
+    const { settled } = JSON.parse(readFileSync(join(out("batch-topk"), "training.json"), "utf8"));
+    expect(settled.rows).toBeGreaterThan(0);
+    const { activation } = await openSae(out("batch-topk"));
+    expect(activation).toMatchObject({ kind: "jumprelu" });
+    const thresholds = activation.kind === "jumprelu" ? [...new Set(activation.threshold)] : [];
+    expect(thresholds).toEqual([settled.threshold]);
+  });
+
+  test("the same seed gives the same bytes; another seed gives others", async () => {
+    await run("again", "--activation", "topk", "--k", "6");
+    const { out: lines } = await run("seed", "--activation", "topk", "--k", "6", "--seed", "2", "--json");
+    const weights = (name: string) => readFileSync(join(out(name), "sae_weights.safetensors"));
+    expect(weights("again").equals(weights("topk"))).toBe(true);
+    expect(weights("seed").equals(weights("topk"))).toBe(false);
+    const steps = lines
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(steps[0]).toMatchObject({ step: 10, l0: 6, dead: expect.any(Number), mse: expect.any(Number) });
+    expect(steps.at(-1)).toEqual({ finished: true, steps: 62, out: out("seed") });
+  });
+
+  test("trains on one head, and on chosen tokens of prompts", async () => {
+    const prompts = join(home, "prompts.jsonl");
+    const lines = Array.from({ length: 400 }, (_, i) => ({
+      text: `Once ${i} kings had ${i * 3} sons`,
+      positions: [-1, 2],
+    }));
+    writeFileSync(prompts, lines.map((line) => JSON.stringify(line)).join("\n"));
+    const head = await lambdatapInProcess(
+      [
+        ...[
+          "lab",
+          "train",
+          "--hook",
+          "blocks.2.attn.hook_z",
+          "--head",
+          "3",
+          "--out",
+          out("head"),
+          "--prompts",
+          prompts,
+        ],
+        ...[
+          "--tokens",
+          "1k",
+          "--passes",
+          "2",
+          "--buffer",
+          "512",
+          "--batch",
+          "64",
+          "--width",
+          "48",
+          "--activation",
+          "topk",
+          "--k",
+          "4",
+        ],
+      ],
+      env,
+    );
+    expect(head).toMatchObject({ code: 0 });
+    const cfg = JSON.parse(readFileSync(join(out("head"), "cfg.json"), "utf8"));
+    expect(cfg).toMatchObject({ d_in: 32, metadata: { hook_name: "blocks.2.attn.hook_z", hook_head_index: 3 } });
+  });
+});
+
+describe("what makes no sense is refused in a sentence, and nothing is left behind", () => {
+  test.each([
+    ["a hook that is not there", ["--hook", "blocks.9.hook_resid_post"], "no hook blocks.9.hook_resid_post"],
+    ["a hook without a tap", ["--hook", "blocks.1.mlp.hook_post"], "no hook blocks.1.mlp.hook_post"],
+    ["a head of a hook without heads", ["--head", "0"], "--head 0"],
+    ["a k beyond the width", ["--activation", "topk", "--k", "65"], "--k 65 is none of 1 to 64"],
+    ["a dictionary of one feature", ["--width", "1"], "--width 1"],
+    ["a width beyond all bounds", ["--width", "1000000000"], "--width 1000000000"],
+    ["fewer tokens than a batch", ["--tokens", "100"], "--tokens 100"],
+    ["a buffer of less than two batches", ["--buffer", "200"], "200"],
+    ["a context beyond what the model reads", ["--context", "257"], "--context 257"],
+    ["nothing left of a context", ["--skip-start", "64"], "--skip-start 64"],
+    ["a text that is not there", ["--text", "/nowhere/book.txt"], "/nowhere/book.txt"],
+    ["a flag of another activation", ["--lambda", "1/32", "--activation", "topk"], "--lambda means nothing to topk"],
+    ["a learning rate that is no number", ["--lr", "fast"], "--lr 'fast'"],
+    ["to resume what never began", ["--resume"], "no unfinished run"],
+  ])("%s", async (_, more, words) => {
+    const { code, err } = await run("refused", ...more);
+    expect(err).toContain(words);
+    expect(code).not.toBe(0);
+    expect(existsSync(join(out("refused"), "training"))).toBe(false);
+    expect(existsSync(join(out("refused"), "cfg.json"))).toBe(false);
+  });
+
+  test("a folder that is not empty", async () => {
+    mkdirSync(out("full"));
+    writeFileSync(join(out("full"), "thesis.txt"), "mine");
+    const { code, err } = await run("full");
+    expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining("is not empty") });
+    expect(readdirSync(out("full"))).toEqual(["thesis.txt"]);
+  });
+
+  test("a text without a batch of rows", async () => {
+    const short = join(home, "short.txt");
+    writeFileSync(short, "It was short. ".repeat(30));
+    const { code, err } = await lambdatapInProcess(
+      ["lab", "train", "--hook", "blocks.1.hook_resid_post", "--text", short, "--out", out("short"), "--context", "32"],
+      env,
+    );
+    expect(code).toBe(1);
+    expect(err).toMatch(/too short/);
+  });
+
+  test("losses that are not finite: the step is named", async () => {
+    const { code, err } = await run("nan", "--lr", "1000000000000000000000000000000000000000", "--warm-up", "0");
+    expect(code).toBe(1);
+    expect(err).toMatch(/the loss of step \d+ is not finite/);
+    expect(existsSync(join(out("nan"), "cfg.json"))).toBe(false);
+  });
+
+  test("neither or both of --text and --prompts, no --hook, no --out", async () => {
+    for (const args of [
+      ["--hook", "blocks.1.hook_resid_post", "--out", out("x")],
+      ["--hook", "blocks.1.hook_resid_post", "--out", out("x"), "--text", home, "--prompts", "p.jsonl"],
+      ["--out", out("x"), "--text", home],
+      ["--hook", "blocks.1.hook_resid_post", "--text", home],
+    ])
+      expect(await lambdatapInProcess(["lab", "train", ...args], env)).toMatchObject({ code: 2 });
+  });
+});
