@@ -4,14 +4,14 @@ import type { TokenFigures } from "./token-figures.js";
 /** Bands of the ZF plot. */
 export const ZF_BANDS = [0.25, 0.5, 1] as const;
 
-const MOST_POINTS = 2000;
+const MOST_POINTS = 1000;
 
 /**
  * The ZF plot of an SAE (arXiv 2503.24277) in the scale of the residuals. Abscissa: scale |xn|; ordinate: scale
  * sqrt(|f|^2 + |b_dec|^2). The bias is one more feature, so b_dec is not subtracted from the abscissa.
  */
 export interface ZfPlot {
-  /** [points, 2]: of all tokens, or of a sample of 2,000. */
+  /** [points, 2]: of all tokens, or of a sample of 1,000. */
   readonly points: Float64Array;
   /** Shares of all tokens with |abscissa^2 / ordinate^2 - 1| <= c, between the slopes 1 / sqrt(1 +- c), by `ZF_BANDS`. */
   readonly inside: readonly number[];

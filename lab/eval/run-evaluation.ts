@@ -1,0 +1,119 @@
+import { accessSync, constants, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { writeReport } from "../../loadtest/report/report.js";
+import { SetupError } from "../../runtime/contract/errors.js";
+import { unexplainedWarning } from "../../runtime/saes/unexplained-variance.js";
+import { Contexts, type Part } from "../activations/contexts.js";
+import type { ModelChoice, Onlookers } from "../model/lab-model.js";
+import { ModelWithSaes, type SaesChoice } from "../model/open-saes.js";
+import { evaluate } from "./evaluate.js";
+import type { Evaluation, SaeEvaluation } from "./evaluation.js";
+import { evaluationReport } from "./evaluation-report.js";
+import { type EvaluationAbout, saeBenchOutput } from "./sae-bench-output.js";
+
+export interface EvaluationChoice {
+  readonly model: ModelChoice;
+  readonly saes: SaesChoice;
+  /** Files and folders. */
+  readonly text: readonly string[];
+  readonly part: Part;
+  /** Counted tokens that are enough. */
+  readonly tokens: number;
+  /** Tokens of a context; left out: 128, or as many as the model reads at once. */
+  readonly context?: number | undefined;
+  readonly skipStart: number;
+  readonly allLayers: boolean;
+  /** Where a report, pictures and files in SAEBench's schema go. */
+  readonly out?: string | undefined;
+}
+
+/** An evaluation as a command shows it. */
+export interface FinishedEvaluation {
+  readonly evaluation: Evaluation;
+  readonly about: EvaluationAbout;
+  /** Files that were written. */
+  readonly written: readonly string[];
+}
+
+interface EvaluationOnlookers extends Onlookers {
+  /** Of the evaluation. */
+  readonly onShare?: (share: number) => void;
+}
+
+const CONTEXT = 128;
+
+/**
+ * Judges SAEs on a text, and writes what is said of them.
+ * @param at when it is, ms since 1970, which files in SAEBench's schema name
+ * @throws SetupError where text, SAEs or settings make no sense, or `out` cannot be written, and as `ModelWithSaes.open`
+ */
+export async function runEvaluation(
+  { model: choice, saes, text, part, tokens, context: asked, skipStart, allLayers, out }: EvaluationChoice,
+  on: EvaluationOnlookers,
+  at: number,
+): Promise<FinishedEvaluation> {
+  if (out !== undefined) checkFolder(out);
+  using opened = await ModelWithSaes.open(choice, saes, on);
+  const { model } = opened;
+  const context = asked ?? Math.min(CONTEXT, model.longestContext);
+  if (skipStart + 2 > context)
+    throw new SetupError(`contexts of ${context} tokens have nothing to count behind the first ${skipStart}`);
+  const contexts = async function* (onNotice?: (line: string) => void) {
+    const source = Contexts.open(model, { text, context, part, onNotice });
+    for (let next = await source.next(); next !== null; next = await source.next()) yield next.ids;
+  };
+  const settings = { skipStart, tokens, ...(allLayers ? { together: opened.saes } : {}) };
+  let pass = 0;
+  const evaluation = await evaluate(
+    model,
+    opened.saes,
+    () => contexts(pass++ === 0 ? on.onNotice : undefined),
+    settings,
+    on.onShare === undefined ? {} : { onProgress: on.onShare },
+  );
+  if (evaluation.tokens < tokens)
+    on.onNotice?.(`the text has ${evaluation.tokens} counted tokens, of ${tokens} that were asked for`);
+  const { name, compiled } = model;
+  const about = {
+    model: { name, content: compiled.content, precision: compiled.precision },
+    ...{ text, part, context },
+  };
+  const warnings = evaluation.saes.flatMap((judged) => warningOf(judged) ?? []);
+  for (const warning of warnings) on.onNotice?.(warning);
+  const written = out === undefined ? [] : await write(out, evaluation, about, warnings, at);
+  return { evaluation, about, written };
+}
+
+function warningOf({ sae: { id, hook, compiled }, reconstruction }: SaeEvaluation): string | null {
+  const { normalisation, activation } = compiled.description;
+  return unexplainedWarning(
+    { id, hook, normalisation, activation: activation.kind },
+    reconstruction.unexplainedVariance,
+  );
+}
+
+async function write(
+  folder: string,
+  evaluation: Evaluation,
+  about: EvaluationAbout,
+  warnings: readonly string[],
+  at: number,
+): Promise<string[]> {
+  const written = await writeReport(folder, evaluationReport(evaluation, about, warnings));
+  for (const judged of evaluation.saes) {
+    const path = join(folder, `${judged.sae.id.replaceAll(/[^\w.@-]+/g, "_")}_eval_results.json`);
+    writeFileSync(path, `${JSON.stringify(saeBenchOutput(evaluation, judged, about, at), null, 1)}\n`);
+    written.push(path);
+  }
+  return written;
+}
+
+/** @throws SetupError where a folder cannot be made or written to: before hours of work, not after. */
+function checkFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true });
+    accessSync(folder, constants.W_OK);
+  } catch (error) {
+    throw new SetupError(`--out ${folder} cannot be written to: ${error instanceof Error ? error.message : error}`);
+  }
+}

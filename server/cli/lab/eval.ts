@@ -1,0 +1,55 @@
+import * as z from "zod";
+import { command } from "../command.js";
+import { integer, list, toggle, value } from "../flag-kinds.js";
+import { UsageError } from "../flags.js";
+import { createProgress } from "../progress.js";
+import { labModel, modelChoice } from "./model-options.js";
+import { labSaes, saesChoice } from "./sae-options.js";
+import { Count } from "./train-flags.js";
+
+const EvalFlags = z.object({
+  ...labModel,
+  ...labSaes,
+  text: list("path", "what SAEs are judged on: a .txt or .jsonl file, or a folder of these"),
+  tokens: value(Count.pipe(z.int().min(1)).prefault("100k"), "n", "tokens that are counted at least"),
+  context: value(integer(3).optional(), "n", "tokens that are read at once; default: 128"),
+  skipStart: value(
+    integer(0).prefault("10"),
+    "n",
+    "tokens at the start of each context that are neither spliced nor counted; 1: the first alone (BOS)",
+  ),
+  heldOut: toggle("only the contexts that lab train leaves out, every 20th"),
+  allLayers: toggle("splice all SAEs in one pass, too"),
+  json: toggle("a line for each SAE in the schema of SAEBench's core evaluation"),
+  out: value(z.string().min(1).optional(), "folder", "where the report, pictures and files in SAEBench's schema go"),
+});
+
+/** `lab eval`: how good SAEs are. */
+export const evaluation = command("lab eval", "judges sparse autoencoders on a text", EvalFlags, async (flags) => {
+  if (flags.text.length === 0) throw new UsageError("say what SAEs are judged on: --text <file or folder>");
+  const { runEvaluation } = await import("../../../lab/eval/run-evaluation.js");
+  const { evaluationText, evaluationLines } = await import("../../../lab/eval/evaluation-output.js");
+  const { text, tokens, context, skipStart, allLayers, out } = flags;
+  const [compiling, judging] = ["compiling", "judging"].map((job) => createProgress(job, process.stderr));
+  const now = Date.now();
+  const finished = await runEvaluation(
+    {
+      ...{ text, tokens, context, skipStart, allLayers, out },
+      model: modelChoice(flags),
+      saes: saesChoice(flags),
+      part: flags.heldOut ? "held-out" : "all",
+    },
+    {
+      ...(compiling ? { onProgress: compiling.show } : {}),
+      onNotice: (line) => process.stderr.write(`${line}\n`),
+      ...(judging ? { onShare: judging.show } : {}),
+    },
+    now,
+  ).finally(() => {
+    compiling?.stop();
+    judging?.stop();
+  });
+  process.stdout.write(flags.json ? evaluationLines(finished, now) : evaluationText(finished));
+  for (const path of finished.written) process.stderr.write(`${path}\n`);
+  return 0;
+});
