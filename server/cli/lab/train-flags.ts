@@ -13,10 +13,10 @@ export const Count = z
   .transform((text) => Number.parseFloat(text) * (UNITS[text.replace(/[\d.]+/, "")] ?? 1))
   .pipe(z.int().min(0));
 
-/** "1/32", "0.03". */
+/** "1/32", "0.03", "6e-4". */
 export const Fraction = z
   .string()
-  .regex(/^\d+(\.\d+)?(\/\d+(\.\d+)?)?$/, "expected a number or a fraction")
+  .regex(/^\d+(\.\d+)?(e[+-]?\d+)?(\/\d+(\.\d+)?)?$/i, "expected a number or a fraction")
   .transform((text) => {
     const [above = 0, below = 1] = text.split("/").map(Number);
     return above / below;

@@ -1,9 +1,16 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import * as z from "zod";
 import { openSae } from "../../../models/sae/formats/index.js";
 import { lambdatapInProcess } from "../../server/lambdatap-in-process.js";
+import { whileServing } from "../../server/lambdatap-process.js";
 import { smallTraining } from "./small-training.js";
+
+const Reading = z.object({ sae: z.string(), l0: z.int(), top: z.array(z.tuple([z.int(), z.number()])) });
+const Completion = z.object({
+  choices: z.array(z.object({ features: z.array(z.object({ saes: z.array(Reading) })) })),
+});
 
 const { flags, out, env, home } = smallTraining();
 const run = (name: string, ...more: string[]) => lambdatapInProcess(flags(name, ...more), env);
@@ -14,36 +21,36 @@ describe("lambdatap lab train", () => {
     ["topk", ["--k", "6"], { activation: { kind: "top-k", k: 6 } }],
     ["batch-topk", ["--k", "6"], { activation: { kind: "jumprelu" } }],
     ["jumprelu", ["--dtype", "f16"], { activation: { kind: "jumprelu" } }],
-  ] as const)(
-    "makes an SAE of %s from texts, which lambdatap attaches and reads",
-    async (activation, more, expected) => {
-      const { code, err } = await run(activation, "--activation", activation, ...more);
-      expect({ code, err }).toMatchObject({ code: 0 });
-      expect(err).toContain("62 steps of 128 rows; at most");
-      const folder = out(activation);
-      expect(readdirSync(folder).sort()).toEqual([
-        ...["cfg.json", "curve.jsonl", "curves.svg", "features.jsonl", "sae_weights.safetensors", "training.json"],
-      ]);
-      expect(await openSae(folder)).toMatchObject({ dIn: 192, dSae: 64, normalisation: "layer_norm", ...expected });
-      const curve = readFileSync(join(folder, "curve.jsonl"), "utf8")
-        .trim()
-        .split("\n")
-        .map((line) => JSON.parse(line));
-      expect(curve.map(({ step }) => step)).toEqual([10, 20, 30, 40, 50, 60]);
-      expect(curve.at(-1).mse).toBeLessThan(curve[0].mse);
+  ] as const)("makes an SAE of %s from texts", async (activation, more, expected) => {
+    const { code, err } = await run(activation, "--activation", activation, ...more);
+    expect({ code, err }).toMatchObject({ code: 0 });
+    expect(err).toContain("62 steps of 128 rows; at most");
+    const folder = out(activation);
+    expect(readdirSync(folder).sort()).toEqual([
+      ...["cfg.json", "curve.jsonl", "curves.svg", "features.jsonl", "sae_weights.safetensors", "training.json"],
+    ]);
+    expect(await openSae(folder)).toMatchObject({ dIn: 192, dSae: 64, normalisation: "layer_norm", ...expected });
+    const curve = readFileSync(join(folder, "curve.jsonl"), "utf8")
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(curve.map(({ step }) => step)).toEqual([10, 20, 30, 40, 50, 60]);
+    expect(curve.at(-1).mse).toBeLessThan(curve[0].mse);
+  });
 
-      const traced = await lambdatapInProcess(
-        ["trace", "The old woman went", "--sae", folder, "--max-tokens", "3", "--json", "--seed", "1"],
-        env,
-      );
-      expect(traced.code).toBe(0);
-      const tokens = traced.out
-        .trim()
-        .split("\n")
-        .map((line) => JSON.parse(line));
-      expect(JSON.stringify(tokens)).toContain("blocks.1.hook_resid_post");
-    },
-  );
+  test("what was trained is served: its features stand beside each token of a completion", async () => {
+    const code = await whileServing(["--sae", `mine=${out("top-afa")}`], env.LAMBDATAP_CACHE, async (url) => {
+      const answer = await fetch(`${url}/v1/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ prompt: "The old woman went", max_tokens: 4, features: { top: 2 } }),
+      });
+      const tokens = Completion.parse(await answer.json()).choices[0]?.features.map(({ saes }) => saes[0]!) ?? [];
+      expect(tokens.map(({ sae }) => sae)).toEqual(["mine", "mine", "mine", "mine"]);
+      expect(tokens.every(({ l0, top }) => l0 > 0 && top.length > 0)).toBe(true);
+    });
+    expect(code).toBe(0);
+  });
 
   test("batch top-k keeps k features of held-out tokens in the mean, and says by how many that was settled", async () => {
     const { settled } = JSON.parse(readFileSync(join(out("batch-topk"), "training.json"), "utf8"));
