@@ -9,7 +9,7 @@ import { StateTensors, type TrainingState } from "./sae-state.js";
 import type { StepConfig, TrainedActivation } from "./step-config.js";
 import { adamScalars, FLOOR, gradient, RATE } from "./step-graph.js";
 import { StepSession } from "./step-session.js";
-import { countIdle, type StepRate, type StepResult, THRESHOLD_RATE, type TrainingStep } from "./training-step.js";
+import { countIdle, followed, type StepRate, type StepResult, type TrainingStep } from "./training-step.js";
 import { PULL, TARGET_PULL, updateGraph } from "./update-graph.js";
 
 export interface StepOptions {
@@ -52,7 +52,7 @@ export class CuttingStep implements TrainingStep {
     this.#tensors = this.#bound();
     this.#state = new StateTensors(config, CPU);
     this.#encode = this.#session(encodeGraph(config));
-    this.#update = this.#session(updateGraph(config, { dead: false, ...this.#shown }));
+    this.#update = this.#session(updateGraph(config, { dead: null, ...this.#shown }));
     this.#idle = Uint32Array.from(state.idle);
     this.#threshold = state.threshold;
     this.#step = state.step;
@@ -74,14 +74,14 @@ export class CuttingStep implements TrainingStep {
     const afa = this.#pull();
     if (dead > 0) {
       this.#threads.run({ kind: "revive", dead, most: config.dead.most });
-      this.#updateDead ??= this.#session(updateGraph(config, { dead: true, ...this.#shown }));
+      this.#updateDead ??= this.#session(updateGraph(config, { dead: "rows", ...this.#shown }));
     }
     const update = dead > 0 ? this.#updateDead : this.#update;
     update?.run(this.#set);
     this.#step++;
     const [mse, variance, aux] = [this.#number("mse"), this.#number("variance"), dead > 0 ? this.#number("aux") : 0];
     const leastKept = smallest(rows.least, rows.counts);
-    if (this.activation.kind === "batch-topk" && leastKept > 0) this.#follow(leastKept);
+    if (this.activation.kind === "batch-topk" && leastKept > 0) this.#threshold = followed(this.#threshold, leastKept);
     const l0 = rows.counts.reduce((sum, count) => sum + count, 0) / config.batch;
     return {
       ...{ mse, unexplained: mse / variance, afa, aux, l0Loss: 0, total: mse + afa + aux },
@@ -93,7 +93,6 @@ export class CuttingStep implements TrainingStep {
     return this.#step;
   }
 
-  /** Activations of rows before the cut, [batch, dSae], until the next run. @param x [batch, dIn] as the hook holds it */
   activations(x: Float32Array): Float32Array {
     this.#tensor("x").write(x);
     this.#encode.run(this.#set);
@@ -151,11 +150,6 @@ export class CuttingStep implements TrainingStep {
     this.#tensor(PULL).write(this.#pulls);
     this.#tensor(TARGET_PULL).write(this.#targetPulls);
     return (activation.lambda * sum) / batch;
-  }
-
-  #follow(leastKept: number): void {
-    const before = this.#threshold ?? leastKept;
-    this.#threshold = (1 - THRESHOLD_RATE) * before + THRESHOLD_RATE * leastKept;
   }
 
   #session(graph: ReturnType<typeof encodeGraph>): StepSession {

@@ -1,5 +1,6 @@
 import { CPU, type Device } from "../../runtime/ort/device.js";
 import { CuttingStep } from "./cutting-step.js";
+import { DeviceStep } from "./device-step.js";
 import { JumpreluStep } from "./jumprelu-step.js";
 import type { TrainingState } from "./sae-state.js";
 import type { StepConfig } from "./step-config.js";
@@ -15,5 +16,6 @@ export function openStep(config: StepConfig, state: TrainingState, { threads, de
   const { activation } = config;
   if (activation.kind === "jumprelu")
     return new JumpreluStep(config, activation.l0Coefficient, state, { threads, device });
+  if (!device.isHost) return new DeviceStep(config, activation, state, { threads, device });
   return new CuttingStep(config, activation, state, { threads });
 }

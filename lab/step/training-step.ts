@@ -1,4 +1,3 @@
-import type { CutArrays } from "./cut/cut-memory.js";
 import type { TrainingState } from "./sae-state.js";
 import type { StepConfig } from "./step-config.js";
 
@@ -31,8 +30,8 @@ export interface TrainingStep extends Disposable {
   /** @param x [batch, dIn] as the hook holds it */
   run(x: Float32Array, rate: StepRate): StepResult;
   state(): TrainingState;
-  /** Rows of the last step on the host; undefined where they stay on a device, or there are none. */
-  readonly rows?: CutArrays;
+  /** Activations of rows before the cut, [batch, dSae], until the next run; not of jumprelu. @param x as of `run` */
+  activations?(x: Float32Array): Float32Array;
 }
 
 /** What changes from step to step. */
@@ -43,7 +42,11 @@ export interface StepRate {
 }
 
 /** How far the running threshold of batch top-k goes towards the smallest kept activation of a batch: SAELens 6.54's rate. */
-export const THRESHOLD_RATE = 0.01;
+const THRESHOLD_RATE = 0.01;
+
+/** The running threshold of batch top-k after another batch, which has kept this much at least. */
+export const followed = (threshold: number | null, leastKept: number): number =>
+  (1 - THRESHOLD_RATE) * (threshold ?? leastKept) + THRESHOLD_RATE * leastKept;
 
 /** Batches since each feature was active last, after another. @returns the features that are dead now, in rising order */
 export function countIdle(idle: Uint32Array, fired: ArrayLike<number>, after: number, dead: Uint32Array): number {

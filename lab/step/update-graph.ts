@@ -1,9 +1,17 @@
+import type { Value } from "../../models/onnx/graph.js";
+import { topKCut } from "../../models/sae/reading-cut.js";
 import type { StepConfig } from "./step-config.js";
 import { gradient, type StepGraph, StepGraphBuilder } from "./step-graph.js";
 
 /** Gradients of the loss of lengths, by hand: factors of f [batch, 1], and where the target is centred of z [batch, 1]. */
 export const PULL = "pull";
 export const TARGET_PULL = "target_pull";
+
+/**
+ * Where the activations of dead features come from: null: no feature is dead; "rows": the host has chosen them, the input `dead`;
+ * "mask": they are chosen here, of `activations` those of the features that `dead_mask` [1, dSae] marks.
+ */
+export type DeadRows = "rows" | "mask" | null;
 
 /**
  * The second half of a step of top-AFA, top-k and batch top-k: losses, gradients by hand, and Adam. With f the kept
@@ -16,11 +24,10 @@ export const TARGET_PULL = "target_pull";
  * and where features are dead, g their activations [batch, dSae]: r = g W_dec + e, aux = penalty mean r^2,
  * dG = 2 penalty r / (B d), dW_dec += g^T dG, dA += (dG W_dec^T) 1[g > 0], dR += dG, because e is not detached.
  * Source: arXiv 2503.24277 and its authors' trainer, github.com/SewoongLee/top-afa-sae, training/{sae,training}.py.
- * @param dead whether some features are
  */
 export function updateGraph(
   config: StepConfig,
-  { dead, showsGradients = false }: { readonly dead: boolean; readonly showsGradients?: boolean },
+  { dead, showsGradients = false }: { readonly dead: DeadRows; readonly showsGradients?: boolean },
 ): StepGraph {
   const { dIn, dSae, batch, activation } = config;
   const step = new StepGraphBuilder(config, showsGradients);
@@ -41,9 +48,9 @@ export function updateGraph(
   const share = 2 / (batch * dIn);
   let ofReconstruction = step.times(error, share);
 
-  let [ofDead, wDecOfDead, ofDeadFeatures]: (string | undefined)[] = [];
-  if (dead) {
-    const revived = step.input("dead", [batch, dSae]);
+  let [ofDead, wDecOfDead, ofDeadFeatures]: (Value | undefined)[] = [];
+  if (dead !== null) {
+    const revived = dead === "rows" ? step.input("dead", [batch, dSae]) : chosenDead(step);
     const left = step.product(revived, wDec, { c: error });
     step.output("aux", step.times(step.meanSquare(left), config.dead.penalty), []);
     ofDead = step.times(left, share * config.dead.penalty);
@@ -78,5 +85,14 @@ export function updateGraph(
     ]),
     new Map([["W_dec", rows]]),
   );
-  return step.finish(dead ? "update-dead" : "update");
+  return step.finish(dead === null ? "update" : "update-dead");
+}
+
+/** Of dead features the activations that are largest in each row, as many as may take part. */
+function chosenDead(step: StepGraphBuilder): Value {
+  const { dSae, batch, dead } = step.config;
+  const activations = step.times(step.input("activations", [batch, dSae]), step.input("dead_mask", [1, dSae]));
+  if (dead.most >= dSae) return activations;
+  const places = step.graph.constant("int64", [1], [dead.most]);
+  return topKCut(step.graph, { activations, sizes: activations, norm: activations }, places).kept;
 }

@@ -4,7 +4,6 @@ import { SaeCoder } from "../../runtime/saes/sae-coder.js";
 import { Contexts } from "../activations/contexts.js";
 import { trainingCurves } from "../charts/training-curves.js";
 import { writeFeatures } from "../features/write-features.js";
-import { CuttingStep } from "../step/cutting-step.js";
 import type { TrainingStep } from "../step/training-step.js";
 import type { RunFolder } from "./run-folder.js";
 import { writeSaelensFolder } from "./saelens-folder.js";
@@ -52,7 +51,7 @@ async function drawn(curve: TrainingCurve, dSae: number): Promise<string> {
 /** null: it is no batch top-k. */
 async function settle({ step, options, ...choice }: Finishing): Promise<SettledThreshold | null> {
   const { activation } = step.config;
-  if (activation.kind !== "batch-topk" || !(step instanceof CuttingStep)) return null;
+  if (activation.kind !== "batch-topk") return null;
   const running = step.state().threshold ?? 0;
   // Of prompts nothing is held out.
   if (options.prompts !== undefined) return { threshold: running, rows: 0 };

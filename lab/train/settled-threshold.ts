@@ -1,5 +1,5 @@
 import { kthLargest } from "../step/cut/kth-largest.js";
-import type { CuttingStep } from "../step/cutting-step.js";
+import type { TrainingStep } from "../step/training-step.js";
 import type { BatchSource } from "./trainer.js";
 
 /** Rows by which a threshold is settled. */
@@ -19,7 +19,7 @@ export interface SettledThreshold {
  * @param running the training's own running threshold, which stands where too little is held out
  */
 export async function settledThreshold(
-  step: CuttingStep,
+  step: TrainingStep,
   k: number,
   running: number,
   heldOut: BatchSource,
@@ -29,7 +29,7 @@ export async function settledThreshold(
   const values: Float32Array[] = [];
   let rows = 0;
   for (; rows < ROWS && (await heldOut.next(x)); rows += batch)
-    values.push(step.activations(x).filter((value) => value > HINT * running));
+    values.push(step.activations?.(x).filter((value) => value > HINT * running) ?? new Float32Array());
   const places = Math.round(k * rows);
   const found = values.reduce((sum, { length }) => sum + length, 0);
   if (rows === 0 || found < places) return { threshold: running, rows: 0 };

@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { CuttingStep } from "../../../lab/step/cutting-step.js";
+import { DeviceStep } from "../../../lab/step/device-step.js";
 import { JumpreluStep } from "../../../lab/step/jumprelu-step.js";
 import { newState, type TrainingState } from "../../../lab/step/sae-state.js";
 import type { StepResult } from "../../../lab/step/training-step.js";
+import { CPU } from "../../../runtime/ort/device.js";
 import { type GoldenTraining, goldenTraining } from "./golden-training.js";
 
 /** Largest difference, by the largest value. */
@@ -66,33 +68,34 @@ describe.each(CUT)("the trainer of the paper's authors, %s", (name) => {
   if (activation.kind === "jumprelu") throw new Error("it is no cut");
   const rows = config.batch;
 
-  test.each([1, 3])("all steps on %i threads: losses, choices, gradients and weights", (threads) => {
-    const state = newState(config, training.init);
-    using step = new CuttingStep(config, activation, state, { threads, showsGradients: true });
+  const state = () => newState(config, training.init);
+  const shown = { showsGradients: true };
+  test.each([
+    ["cut by a thread", () => new CuttingStep(config, activation, state(), { threads: 1, ...shown })],
+    ["cut by three threads", () => new CuttingStep(config, activation, state(), { threads: 3, ...shown })],
+    ["cut by graphs", () => new DeviceStep(config, activation, state(), { device: CPU, threads: 1, ...shown })],
+  ] as const)("all steps %s: losses, choices, gradients and weights", (_, open) => {
+    using step = open();
     const results: StepResult[] = [];
     for (let i = 0; i < golden.steps; i++) {
-      results.push(
-        step.run(x.subarray(i * rows * config.dIn, (i + 1) * rows * config.dIn), { learningRate: golden.lr }),
-      );
+      const batch = x.subarray(i * rows * config.dIn, (i + 1) * rows * config.dIn);
+      results.push(step.run(batch, { learningRate: golden.lr }));
       const at = i + 1;
-      if (activation.kind === "top-afa")
-        expect(step.rows.places).toEqual(integers.get("k")?.subarray(i * rows, at * rows));
-      expect(step.rows.counts).toEqual(integers.get("l0_rows")?.subarray(i * rows, at * rows));
-      expect(Int32Array.from(step.state().idle)).toEqual(
-        integers.get("idle")?.subarray(i * config.dSae, at * config.dSae),
-      );
+      if (step instanceof CuttingStep) {
+        if (activation.kind === "top-afa")
+          expect(step.rows.places).toEqual(integers.get("k")?.subarray(i * rows, at * rows));
+        expect(step.rows.counts).toEqual(integers.get("l0_rows")?.subarray(i * rows, at * rows));
+      }
+      const idle = integers.get("idle")?.subarray(i * config.dSae, at * config.dSae);
+      expect(Int32Array.from(step.state().idle)).toEqual(idle);
       for (const weight of WEIGHTS) {
         const gradient = expected.get(`grad${at}.${weight}`);
         if (gradient === undefined) continue;
         const own = weight === "W_dec" ? "W_dec.unprojected" : weight;
         expectClose(`grad${at}.${weight}`, step.gradient(own), gradient, WITHIN.gradient);
+        const projected = `grad${at}.W_dec.projected`;
         if (weight === "W_dec")
-          expectClose(
-            `grad${at}.W_dec.projected`,
-            step.gradient("W_dec"),
-            expected.get(`grad${at}.W_dec.projected`),
-            WITHIN.gradient,
-          );
+          expectClose(projected, step.gradient("W_dec"), expected.get(projected), WITHIN.gradient);
       }
       if (expected.has(`after${at}.W_enc`)) expectState(training, step.state(), at, WEIGHTS);
     }
@@ -103,24 +106,10 @@ describe.each(CUT)("the trainer of the paper's authors, %s", (name) => {
         expected.get(loss),
         WITHIN.loss,
       );
-    expectClose(
-      "afa",
-      results.map(({ afa }) => afa),
-      expected.get("afa"),
-      WITHIN.afa,
-    );
-    expectClose(
-      "l0",
-      results.map(({ l0 }) => l0),
-      expected.get("l0"),
-      1e-7,
-    );
-    expectClose(
-      "min_kept",
-      results.map(({ leastKept }) => leastKept),
-      expected.get("min_kept"),
-      WITHIN.leastKept,
-    );
+    const all = (name: "afa" | "l0" | "leastKept") => results.map((result) => result[name]);
+    expectClose("afa", all("afa"), expected.get("afa"), WITHIN.afa);
+    expectClose("l0", all("l0"), expected.get("l0"), 1e-7);
+    expectClose("min_kept", all("leastKept"), expected.get("min_kept"), WITHIN.leastKept);
     expect(results.map(({ dead }) => dead)).toEqual(golden.n_dead);
   });
 });
