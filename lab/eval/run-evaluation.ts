@@ -4,6 +4,7 @@ import { writeReport } from "../../loadtest/report/report.js";
 import { SetupError } from "../../runtime/contract/errors.js";
 import { unexplainedWarning } from "../../runtime/saes/unexplained-variance.js";
 import { Contexts, type Part } from "../activations/contexts.js";
+import { FEATURES_FILE, writeFeatures } from "../features/write-features.js";
 import type { ModelChoice, Onlookers } from "../model/lab-model.js";
 import { ModelWithSaes, type SaesChoice } from "../model/open-saes.js";
 import { evaluate } from "./evaluate.js";
@@ -23,6 +24,8 @@ export interface EvaluationChoice {
   readonly context?: number | undefined;
   readonly skipStart: number;
   readonly allLayers: boolean;
+  /** Tokens that features.jsonl beside each SAE is made of; left out: there is none. */
+  readonly featureTokens?: number | undefined;
   /** Where a report, pictures and files in SAEBench's schema go. */
   readonly out?: string | undefined;
 }
@@ -38,6 +41,8 @@ export interface FinishedEvaluation {
 interface EvaluationOnlookers extends Onlookers {
   /** Of the evaluation. */
   readonly onShare?: (share: number) => void;
+  /** Of features.jsonl. */
+  readonly onFeatures?: (share: number) => void;
 }
 
 const CONTEXT = 128;
@@ -45,16 +50,18 @@ const CONTEXT = 128;
 /**
  * Judges SAEs on a text, and writes what is said of them.
  * @param at when it is, ms since 1970, which files in SAEBench's schema name
- * @throws SetupError where text, SAEs or settings make no sense, or `out` cannot be written, and as `ModelWithSaes.open`
+ * @throws SetupError where text, SAEs or settings make no sense, or a folder cannot be written to, and as `ModelWithSaes.open`
  */
 export async function runEvaluation(
-  { model: choice, saes, text, part, tokens, context: asked, skipStart, allLayers, out }: EvaluationChoice,
+  choice: EvaluationChoice,
   on: EvaluationOnlookers,
   at: number,
 ): Promise<FinishedEvaluation> {
-  if (out !== undefined) checkFolder(out);
-  using opened = await ModelWithSaes.open(choice, saes, on);
+  const { text, part, tokens, context: asked, skipStart, allLayers, featureTokens, out } = choice;
+  if (out !== undefined) checkFolder(out, `--out ${out}`);
+  using opened = await ModelWithSaes.open(choice.model, choice.saes, on);
   const { model } = opened;
+  if (featureTokens !== undefined) for (const { folder } of opened.saes) checkFolder(folder, folder);
   const context = asked ?? Math.min(CONTEXT, model.longestContext);
   if (skipStart + 2 > context)
     throw new SetupError(`contexts of ${context} tokens have nothing to count behind the first ${skipStart}`);
@@ -81,6 +88,11 @@ export async function runEvaluation(
   const warnings = evaluation.saes.flatMap((judged) => warningOf(judged) ?? []);
   for (const warning of warnings) on.onNotice?.(warning);
   const written = out === undefined ? [] : await write(out, evaluation, about, warnings, at);
+  if (featureTokens !== undefined) {
+    const read = { tokens: featureTokens, ...(on.onFeatures ? { onProgress: on.onFeatures } : {}) };
+    await writeFeatures(model, opened.saes, Contexts.open(model, { text, context, part }), read);
+    written.push(...opened.saes.map(({ folder }) => join(folder, FEATURES_FILE)));
+  }
   return { evaluation, about, written };
 }
 
@@ -109,11 +121,11 @@ async function write(
 }
 
 /** @throws SetupError where a folder cannot be made or written to: before hours of work, not after. */
-function checkFolder(folder: string): void {
+function checkFolder(folder: string, name: string): void {
   try {
     mkdirSync(folder, { recursive: true });
     accessSync(folder, constants.W_OK);
   } catch (error) {
-    throw new SetupError(`--out ${folder} cannot be written to: ${error instanceof Error ? error.message : error}`);
+    throw new SetupError(`${name} cannot be written to: ${error instanceof Error ? error.message : error}`);
   }
 }

@@ -20,6 +20,8 @@ const EvalFlags = z.object({
   ),
   heldOut: toggle("only the contexts that lab train leaves out, every 20th"),
   allLayers: toggle("splice all SAEs in one pass, too"),
+  features: toggle("write features.jsonl beside each SAE: what its features are active on"),
+  featureTokens: value(Count.pipe(z.int().min(1)).prefault("1M"), "n", "tokens that features.jsonl is made of"),
   json: toggle("a line for each SAE in the schema of SAEBench's core evaluation"),
   out: value(z.string().min(1).optional(), "folder", "where the report, pictures and files in SAEBench's schema go"),
 });
@@ -30,7 +32,8 @@ export const evaluation = command("lab eval", "judges sparse autoencoders on a t
   const { runEvaluation } = await import("../../../lab/eval/run-evaluation.js");
   const { evaluationText, evaluationLines } = await import("../../../lab/eval/evaluation-output.js");
   const { text, tokens, context, skipStart, allLayers, out } = flags;
-  const [compiling, judging] = ["compiling", "judging"].map((job) => createProgress(job, process.stderr));
+  const bar = (job: string) => createProgress(job, process.stderr);
+  const [compiling, judging, describing] = [bar("compiling"), bar("judging"), bar("describing features")];
   const now = Date.now();
   const finished = await runEvaluation(
     {
@@ -38,16 +41,20 @@ export const evaluation = command("lab eval", "judges sparse autoencoders on a t
       model: modelChoice(flags),
       saes: saesChoice(flags),
       part: flags.heldOut ? "held-out" : "all",
+      ...(flags.features ? { featureTokens: flags.featureTokens } : {}),
     },
     {
-      ...(compiling ? { onProgress: compiling.show } : {}),
+      onProgress: compiling.show,
       onNotice: (line) => process.stderr.write(`${line}\n`),
-      ...(judging ? { onShare: judging.show } : {}),
+      onShare: judging.show,
+      onFeatures(share) {
+        judging.stop();
+        describing.show(share);
+      },
     },
     now,
   ).finally(() => {
-    compiling?.stop();
-    judging?.stop();
+    for (const each of [compiling, judging, describing]) each.stop();
   });
   process.stdout.write(flags.json ? evaluationLines(finished, now) : evaluationText(finished));
   for (const path of finished.written) process.stderr.write(`${path}\n`);

@@ -166,6 +166,15 @@ describe("lambdatap lab eval", () => {
     expect(all.split("\n").flatMap((line) => /^ {2}(afa\d)/.exec(line)?.[1] ?? [])).toEqual(["afa1", "afa5"]);
   });
 
+  it("says what each feature is active on, in a file beside the SAE, where it is asked to", async () => {
+    const sae = changed("described", () => ({}));
+    const { code, err } = await run("--sae", sae, ...few, "--features", "--feature-tokens", "500");
+    expect([code, err]).toEqual([0, expect.stringContaining(join(sae, "features.jsonl"))]);
+    const lines = readFileSync(join(sae, "features.jsonl"), "utf8").trim().split("\n");
+    expect(lines).toHaveLength(256);
+    expect(JSON.parse(lines[0] ?? "")).toMatchObject({ index: 0, density: expect.any(Number), top: expect.any(Array) });
+  });
+
   it("says where the text is shorter than was asked for", async () => {
     const some = write("some.txt", readFileSync(BOOK, "utf8").slice(0, 3000));
     const { code, err } = await run(...saes("topk"), "--text", some, "--context", "32");
