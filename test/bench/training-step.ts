@@ -1,11 +1,11 @@
 import { availableParallelism } from "node:os";
-import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import { initialWeights } from "../../lab/step/initial-weights.js";
 import { openStep } from "../../lab/step/open-step.js";
 import { newState } from "../../lab/step/sae-state.js";
 import type { StepConfig, TrainedActivation } from "../../lab/step/step-config.js";
 import { argument, type Figure, median, report, timed } from "./report.js";
 import { StepFloor } from "./step-floor.js";
+import { madeUpBatch } from "./training-rows.js";
 
 /**
  * `npm run bench:training-step`: a training step beside ONNX Runtime's own products of the same shapes, in turns.
@@ -27,7 +27,7 @@ const figures: Figure[] = [];
 for (const [dIn = 0, dSae = 0] of SHAPES) {
   const isLarge = dIn * dSae > 1e6;
   const [warmUp, runs] = isLarge ? [3, RUNS || 3] : [60, RUNS || 15];
-  const batches = Array.from({ length: isLarge ? 2 : 8 }, (_, i) => madeUpBatch(dIn, i));
+  const batches = Array.from({ length: isLarge ? 2 : 8 }, (_, i) => madeUpBatch(dIn, BATCH, i));
   for (const activation of ACTIVATIONS.filter(({ kind }) => (argument("only") ?? kind) === kind))
     for (const dead of activation.kind === "jumprelu" ? [false] : [false, true]) {
       const config: StepConfig = {
@@ -61,24 +61,3 @@ for (const [dIn = 0, dSae = 0] of SHAPES) {
     }
 }
 report(`training step, batches of ${BATCH}, ${threads} threads`, figures);
-
-/** Rows that a few of many directions make up. */
-function madeUpBatch(dIn: number, seed: number): Float32Array {
-  const DIRECTIONS = 512;
-  const random = numbers(1000 + seed);
-  const basis = numbers(7);
-  const directions = Float32Array.from({ length: DIRECTIONS * dIn }, () => basis() + basis() + basis() - 1.5);
-  const x = new Float32Array(BATCH * dIn);
-  for (let row = 0; row < BATCH; row++)
-    for (let i = 0; i < 24; i++) {
-      const direction = Math.floor(random() ** 2 * DIRECTIONS);
-      const length = -Math.log(random() + 1e-9);
-      for (let at = 0; at < dIn; at++) x[row * dIn + at]! += length * directions[direction * dIn + at]!;
-    }
-  return x;
-}
-
-function numbers(seed: number): () => number {
-  const generator = xoroshiro128plus(seed);
-  return () => (generator.next() >>> 0) / 2 ** 32;
-}
