@@ -20,7 +20,7 @@ export interface EvaluationChoice {
   readonly part: Part;
   /** Counted tokens that are enough. */
   readonly tokens: number;
-  /** Tokens of a context; left out: 128, or as many as the model reads at once. */
+  /** Tokens of a context; left out: 128, or where they are held out as many as the model reads at once, as in training. */
   readonly context?: number | undefined;
   readonly skipStart: number;
   readonly allLayers: boolean;
@@ -62,7 +62,8 @@ export async function runEvaluation(
   using opened = await ModelWithSaes.open(choice.model, choice.saes, on);
   const { model } = opened;
   if (featureTokens !== undefined) for (const { folder } of opened.saes) checkFolder(folder, folder);
-  const context = asked ?? Math.min(CONTEXT, model.longestContext);
+  // Which contexts are held out depends on their length, so it is that of training where nobody says another.
+  const context = asked ?? (part === "held-out" ? model.longestContext : Math.min(CONTEXT, model.longestContext));
   if (skipStart + 2 > context)
     throw new SetupError(`contexts of ${context} tokens have nothing to count behind the first ${skipStart}`);
   const contexts = async function* (onNotice?: (line: string) => void) {

@@ -158,6 +158,11 @@ describe("lambdatap lab eval", () => {
     expect(held?.eval_result_metrics).not.toEqual(topk?.eval_result_metrics);
   });
 
+  it("cuts held-out contexts as long as training does", async () => {
+    const { out } = await run(...saes("topk"), "--text", BOOK, "--tokens", "200", "--held-out");
+    expect(out).toContain("SAEs of default on 246 tokens of 1 contexts of 256;");
+  });
+
   it("splices all layers at once where it is asked to", async () => {
     const { out } = await run(...saes("afa5", "afa1"), "--all-layers", ...few);
     const [, all = ""] = out.split("\n\n");
