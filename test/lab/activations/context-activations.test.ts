@@ -65,7 +65,8 @@ describe("activations of a text", () => {
     const heads = await rowsOf(await open(KEYS), 50);
     const second = await rowsOf(await open(KEYS, {}, undefined, 1), 50);
     expect(heads).toHaveLength(50 * 64);
-    expect(second).toEqual(heads.filter((_, i) => i % 64 >= 32));
+    const wanted = heads.filter((_, i) => i % 64 >= 32);
+    expect(maxDifference(second, wanted)).toBe(0);
   });
 
   it("end with the text, and go on after any row", async () => {
@@ -78,7 +79,8 @@ describe("activations of a text", () => {
       const source = await open(RESIDUAL);
       await rowsOf(source, taken);
       const state = JSON.parse(JSON.stringify(source.state()));
-      expect(await rowsOf(await open(RESIDUAL, {}, state), 1e9, 500)).toEqual(all.slice(taken * 192));
+      const rest = await rowsOf(await open(RESIDUAL, {}, state), 1e9, 500);
+      expect(maxDifference(rest, all.slice(taken * 192))).toBe(0);
     }
   });
 
@@ -104,7 +106,9 @@ describe("activations of a text", () => {
     await killed.next(new Float32Array(64 * 192));
     killed[Symbol.dispose]();
     using resumed = await buffered(JSON.parse(JSON.stringify(state)));
-    expect(await batches(resumed)).toEqual(whole.slice(8));
+    const rest = await batches(resumed);
+    expect(rest).toHaveLength(whole.length - 8);
+    for (const [i, batch] of rest.entries()) expect(maxDifference(batch, whole[8 + i]!)).toBe(0);
     expect(whole.length).toBeGreaterThan(16);
   });
 });

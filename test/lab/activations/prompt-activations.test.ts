@@ -67,7 +67,9 @@ describe("activations of prompts", () => {
     for (const taken of [0, 1, 33, 64, 99]) {
       const source = await open(prompts);
       await rowsOf(source, 1, taken);
-      expect(await rowsOf(await open(prompts, source.state()), 10)).toEqual(all.slice(taken));
+      const rest = await rowsOf(await open(prompts, source.state()), 10);
+      expect(rest).toHaveLength(all.length - taken);
+      for (const [i, row] of rest.entries()) expect(maxDifference(row, all[taken + i]!)).toBe(0);
     }
     const source = await open(prompts);
     const state = source.state();

@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileModel } from "../../../models/compile.js";
-import { type HookName, hookWidth, isResidualHook } from "../../../models/hooks.js";
+import { type HookName, hook, hookWidth, isResidualHook } from "../../../models/hooks.js";
 import { openSafetensors } from "../../../models/weights/safetensors.js";
 import { Runner } from "../../../runtime/graphs/runner.js";
 import type { Residuals } from "../../../runtime/graphs/tap-outputs.js";
-import { goldenFolder, goldenSequences, maxDifference } from "../../golden-tensors.js";
+import { goldenFolder, goldenIds, goldenSequences, maxDifference } from "../../golden-tensors.js";
 import { graphOf } from "../../graph-types.js";
 
 const TOLERANCE = 2e-4;
@@ -24,22 +24,30 @@ function goldenHooks(name: string): Map<string, Float32Array> {
 }
 
 /** The same from the graphs that texts are served with, prefilled in chunks or decoded (chunk 1). */
-function served(runner: Runner, ids: readonly number[], chunk: number): Map<HookName, number[]> {
+function served(
+  runner: Runner,
+  ids: readonly number[],
+  chunk: number,
+  geometry = { window: WINDOW, sinks: 2 },
+): Map<HookName, number[]> {
   const all = new Map<HookName, number[]>();
-  const cache = runner.openCache({ window: WINDOW, sinks: 2 });
+  const cache = runner.openCache(geometry);
   const row = cache.allocate();
   for (let start = 0; start < ids.length; start += chunk) {
     const residuals: Residuals = new Map();
     const tokens = ids.slice(start, start + chunk);
     if (chunk === 1) runner.decode(cache, row, tokens, { residuals });
     else runner.prefill(cache, row, tokens, [], { residuals });
-    for (const [hook, values] of residuals) all.set(hook, [...(all.get(hook) ?? []), ...values]);
+    for (const [at, values] of residuals) all.set(at, [...(all.get(at) ?? []), ...values]);
   }
   runner.closeCache(cache);
   return all;
 }
 
-const families = readdirSync(goldenFolder("heads")).map((file) => file.replace(".safetensors", ""));
+const FAR = "lm-infinite";
+const families = readdirSync(goldenFolder("heads"))
+  .map((file) => file.replace(".safetensors", ""))
+  .filter((name) => name !== FAR);
 
 describe.each(families)("%s: queries, keys, values and what attention makes of them", (name) => {
   it("are those of transformers, in whole texts, chunks and single tokens", async () => {
@@ -49,14 +57,31 @@ describe.each(families)("%s: queries, keys, values and what attention makes of t
     const [ids = []] = goldenSequences(`architectures/${name}`);
     const whole = runner.activations([ids]);
     const ways = [whole, served(runner, ids, 9), served(runner, ids, 1)];
-    const known = model.hooks.filter((hook) => golden.has(hook));
-    expect(known.filter((hook) => !isResidualHook(hook))).toHaveLength(8);
-    for (const hook of known)
+    const known = model.hooks.filter((at) => golden.has(at));
+    expect(known.filter((at) => !isResidualHook(at))).toHaveLength(8);
+    for (const at of known)
       for (const values of ways)
-        expect(maxDifference(values.get(hook) ?? [], golden.get(hook)!), hook).toBeLessThan(TOLERANCE);
-    for (const hook of model.hooks) {
-      expect(whole.get(hook)?.length, hook).toBe(ids.length * hookWidth(hook, model.shape));
-      expect(maxDifference(whole.get(hook)!, ways[1]!.get(hook)!), hook).toBeLessThan(TOLERANCE);
+        expect(maxDifference(values.get(at) ?? [], golden.get(at)!), at).toBeLessThan(TOLERANCE);
+    for (const at of model.hooks) {
+      expect(whole.get(at)?.length, at).toBe(ids.length * hookWidth(at, model.shape));
+      expect(maxDifference(whole.get(at)!, ways[1]!.get(at)!), at).toBeLessThan(TOLERANCE);
+    }
+  });
+});
+
+describe("what attention makes of values far past the window, as the authors of LM-Infinite have it", () => {
+  it.each([
+    [FAR, "rope"],
+    ["lm-infinite-alibi", "alibi"],
+  ])("%s", async (name, kind) => {
+    const model = await compiled(name);
+    const hooks = [hook.attended(1), hook.attended(2)];
+    const golden = goldenHooks(FAR);
+    using runner = new Runner(model, { window: 32, threads: 1, taps: new Set(hooks) });
+    for (const chunk of [32, 1]) {
+      const values = served(runner, goldenIds(name), chunk, { window: 32, sinks: 4 });
+      for (const at of hooks)
+        expect(maxDifference(values.get(at)!, golden.get(`${kind}.lambda_w32_g4.${at}`)!)).toBeLessThan(TOLERANCE);
     }
   });
 });
@@ -69,15 +94,15 @@ describe("texts that run together", () => {
       return runner.activations(texts);
     };
     const texts = [0, 1, 2].map((text) => Array.from({ length: 20 }, (_, i) => (i * 7 + text * 31) % 100));
-    const hook = "blocks.1.attn.hook_z";
-    const together = read([hook], texts).get(hook)!;
+    const at = hook.attended(1);
+    const together = read([at], texts).get(at)!;
     const width = together.length / 3;
     for (const [i, text] of texts.entries())
-      expect(
-        maxDifference(together.subarray(i * width, (i + 1) * width), read([hook], [text]).get(hook)!),
-      ).toBeLessThan(1e-6);
-    const nodes = (at: HookName) => graphOf(readFileSync(model.reading(new Set([at])).path)).node.length;
+      expect(maxDifference(together.subarray(i * width, (i + 1) * width), read([at], [text]).get(at)!)).toBeLessThan(
+        1e-6,
+      );
+    const nodes = (last: HookName) => graphOf(readFileSync(model.reading(new Set([last])).path)).node.length;
     expect(nodes("blocks.0.hook_resid_post")).toBeLessThan(nodes("blocks.2.hook_resid_post") / 2);
-    expect(() => read([hook], [[1, 2], [3]])).toThrow(RangeError);
+    expect(() => read([at], [[1, 2], [3]])).toThrow(RangeError);
   });
 });
