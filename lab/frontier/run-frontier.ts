@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Journal } from "../../loadtest/report/journal.js";
 import { type Report, writeReport } from "../../loadtest/report/report.js";
@@ -11,7 +11,7 @@ import { trainingConfig } from "../train/train-options.js";
 import { checkTraining } from "../train/training-config.js";
 import { openRows } from "../train/training-source.js";
 import { frontierReport, resultLine } from "./frontier-report.js";
-import { type FrontierPlan, METHODS, nextRun, RunResult, runsOf, runTitle } from "./frontier-run.js";
+import { type FrontierPlan, nextRun, RunResult, runsOf, runTitle } from "./frontier-run.js";
 import { type RunGround, trainRun } from "./train-run.js";
 
 export interface FrontierChoice extends FrontierPlan {
@@ -56,15 +56,13 @@ export async function runFrontier(
   const { out, seeds } = choice;
   using model = await LabModel.open(choice.model, [choice.hook], on);
   const ground = groundOf(choice, model);
-  mkdirSync(out, { recursive: true });
   const journal = openJournal(join(out, "runs.jsonl"), ground);
-  const onActivations = on.onActivations ?? (() => {});
-  using activations = await rowsOf(choice, ground, model, "train", on.onNotice, onActivations);
-  using heldOut = await rowsOf(choice, ground, model, "held-out", on.onNotice, onActivations);
+  using activations = await rowsOf("train", choice, ground, on);
+  using heldOut = await rowsOf("held-out", choice, ground, on);
   const place = { threads: model.threads, device: model.device, folder: out };
   const ignoresMean = model.compiled.shape.ignoresMean === "always";
   const runs: RunGround = {
-    ...{ ...ground, ...place, ignoresMean, activations, afaTarget: choice.afaTarget },
+    ...{ config: ground.config, ...place, ignoresMean, activations, afaTarget: choice.afaTarget },
     heldOut: heldOut.first(choice.heldOut),
   };
   for (let run = nextRun(choice, journal.entries); run !== null; run = nextRun(choice, journal.entries)) {
@@ -96,35 +94,33 @@ function groundOf(choice: FrontierChoice, model: LabModel) {
     activation: { kind: "top-afa" as const, lambda: 1 / 32, target: afaTarget },
   };
   const config = trainingConfig(options, model, columns);
-  for (const method of METHODS)
-    for (const k of method === "top-afa" ? [] : settings[method])
-      checkTraining({
-        ...config,
-        step: { ...config.step, activation: { kind: method === "topk" ? method : "batch-topk", k } },
-      });
+  for (const k of [...settings.topk, ...settings["batch-topk"]])
+    checkTraining({ ...config, step: { ...config.step, activation: { kind: "topk", k } } });
   checkTraining(config);
   if (choice.vectors < batch)
     throw new SetupError(`--vectors ${choice.vectors} are fewer than one batch of ${batch} rows`);
-  return { columns, options, config };
+  return { model, columns, options, config };
 }
 
 type Ground = ReturnType<typeof groundOf>;
 
-function rowsOf(
-  { out, vectors, heldOut }: FrontierChoice,
-  { columns, options, config }: Ground,
-  model: LabModel,
+/** The file of activations of a part of the text; it is made where it is missing. */
+async function rowsOf(
   part: Exclude<Part, "all">,
-  onNotice: (line: string) => void = () => {},
-  onProgress: (share: number) => void,
+  { out, vectors, heldOut }: FrontierChoice,
+  { model, columns, options, config }: Ground,
+  { onNotice = () => {}, onActivations }: FrontierOnlookers,
 ): Promise<ActivationFile> {
   const path = join(out, `${part}.f32`);
-  const rows = part === "train" ? vectors : heldOut;
-  const bytes = rows * columns.width * Float32Array.BYTES_PER_ELEMENT;
+  const asked = part === "train" ? vectors : heldOut;
+  const megabytes = (asked * columns.width * Float32Array.BYTES_PER_ELEMENT) / 1e6;
   if (part === "train" && !existsSync(path))
-    onNotice(`${rows} activations take ${(bytes / 1e6).toFixed(0)} MB of ${out}, where they stay for the next run`);
+    onNotice(`${asked} activations take ${megabytes.toFixed(0)} MB of ${out}, where they stay for the next run`);
   const source = openRows({ model, columns, config, options, onNotice }, part);
-  return ActivationFile.open(path, columns.width, rows, () => source(), onProgress);
+  const file = await ActivationFile.open(path, columns.width, asked, () => source(), onActivations);
+  if (file.rows < asked)
+    onNotice(`the text has ${file.rows} activations ${part === "train" ? "to train on" : "held out"}, of ${asked}`);
+  return file;
 }
 
 /** Results are of one configuration, whatever the lists of settings. */
@@ -133,8 +129,11 @@ function openJournal(path: string, { config, options }: Ground): Journal<RunResu
   const { activation: __, ...shared } = step;
   const { vectors, heldOut, afaTarget } = options;
   try {
+    // Makes the folder, too.
     return Journal.open(path, { ...rest, step: shared, vectors, heldOut, afaTarget }, RunResult);
   } catch (error) {
-    throw new SetupError(error instanceof Error ? error.message : String(error));
+    const reason = error instanceof Error ? error.message : String(error);
+    const isOfSystem = error instanceof Error && "code" in error;
+    throw new SetupError(isOfSystem ? `--out ${options.out} cannot be used: ${reason}` : reason);
   }
 }

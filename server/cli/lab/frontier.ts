@@ -7,6 +7,8 @@ import { createProgress, type Progress } from "../progress.js";
 import { labModel, modelChoice } from "./model-options.js";
 import { Count, Fraction } from "./train-flags.js";
 
+const INTERRUPTED = 130;
+
 /** Numbers with commas between them, each written in one way. */
 const numbers = (one: RegExp, expected: string) =>
   z.string().transform((text, context) => {
@@ -71,8 +73,8 @@ export const frontier = command(
     const { frontierTables } = await import("../../../lab/frontier/frontier-report.js");
     const { width, steps, batch, vectors, heldOut, afaTarget, text } = options;
     const interrupted = new AbortController();
-    const interrupt = () => interrupted.abort();
-    process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+    const interrupt = () => (interrupted.signal.aborted ? process.exit(INTERRUPTED) : interrupted.abort());
+    process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
     try {
       const { report, paths } = await runFrontier(
         {
@@ -85,7 +87,7 @@ export const frontier = command(
       process.stdout.write(
         json ? `${JSON.stringify(report.data)}\n` : `${frontierTables(report)}\n\n${paths.join("\n")}\n`,
       );
-      return interrupted.signal.aborted ? 130 : 0;
+      return interrupted.signal.aborted ? INTERRUPTED : 0;
     } finally {
       process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
     }
