@@ -5,6 +5,7 @@ import { BatchCut } from "./cut/batch-cut.js";
 import type { CutArrays } from "./cut/cut-memory.js";
 import { CutThreads } from "./cut/cut-threads.js";
 import { encodeGraph } from "./encode-graph.js";
+import { levelSizes } from "./nested-reconstructions.js";
 import { StateTensors, type TrainingState } from "./sae-state.js";
 import type { StepConfig, TrainedActivation } from "./step-config.js";
 import { adamScalars, FLOOR, gradient, RATE } from "./step-graph.js";
@@ -81,10 +82,11 @@ export class CuttingStep implements TrainingStep {
     this.#step++;
     const [mse, variance, aux] = [this.#number("mse"), this.#number("variance"), dead > 0 ? this.#number("aux") : 0];
     const leastKept = smallest(rows.least, rows.counts);
+    const inner = this.#isNested ? this.#number("inner") : 0;
     if (this.activation.kind === "batch-topk" && leastKept > 0) this.#threshold = followed(this.#threshold, leastKept);
     const l0 = rows.counts.reduce((sum, count) => sum + count, 0) / config.batch;
     return {
-      ...{ mse, unexplained: mse / variance, afa, aux, l0Loss: 0, total: mse + afa + aux },
+      ...{ mse, unexplained: mse / variance, inner, afa, aux, l0Loss: 0, total: mse + inner + afa + aux },
       ...{ l0, leastKept, dead },
     };
   }
@@ -122,6 +124,10 @@ export class CuttingStep implements TrainingStep {
   /** Of the state that the next step reads. */
   get #set(): 0 | 1 {
     return this.#step % 2 === 0 ? 0 : 1;
+  }
+
+  get #isNested(): boolean {
+    return levelSizes(this.config).length > 1;
   }
 
   get #shown(): { readonly showsGradients: boolean } {
@@ -182,7 +188,7 @@ export class CuttingStep implements TrainingStep {
     const own = (name: string, shape: readonly number[]) => tensors.set(name, Tensor.zeros("float32", shape));
     for (const name of ["x", "input", "centred"]) own(name, [batch, dIn]);
     for (const name of ["input_length", PULL, TARGET_PULL]) own(name, [batch, 1]);
-    for (const name of [RATE, FLOOR, "mse", "variance", "aux"]) own(name, []);
+    for (const name of [RATE, FLOOR, "mse", "inner", "variance", "aux"]) own(name, []);
     if (!this.options.showsGradients) return tensors;
     own(gradient("W_enc"), [dIn, dSae]);
     own(gradient("b_dec"), [dIn]);

@@ -2,6 +2,7 @@ import { allPlaces } from "../../models/sae/reading-cut.js";
 import type { Device } from "../../runtime/ort/device.js";
 import { Tensor } from "../../runtime/ort/tensor.js";
 import { deviceCutGraph, IDLE, PLACES, TOLD, TOLD_NUMBERS } from "./device-cut-graph.js";
+import { levelSizes } from "./nested-reconstructions.js";
 import { StateTensors, type TrainingState } from "./sae-state.js";
 import type { StepConfig, TrainedActivation } from "./step-config.js";
 import { adamScalars, FLOOR, gradient, RATE, type StepGraph } from "./step-graph.js";
@@ -67,9 +68,10 @@ export class DeviceStep implements TrainingStep {
     (dead > 0 ? this.#updateDead : this.#update)?.run(this.#set);
     this.#step++;
     const [mse, variance, aux] = [this.#number("mse"), this.#number("variance"), dead > 0 ? this.#number("aux") : 0];
+    const inner = this.#isNested ? this.#number("inner") : 0;
     if (this.activation.kind === "batch-topk" && leastKept > 0) this.#threshold = followed(this.#threshold, leastKept);
     return {
-      ...{ mse, unexplained: mse / variance, afa, aux, l0Loss: 0, total: mse + afa + aux },
+      ...{ mse, unexplained: mse / variance, inner, afa, aux, l0Loss: 0, total: mse + inner + afa + aux },
       ...{ l0, leastKept, dead },
     };
   }
@@ -103,6 +105,10 @@ export class DeviceStep implements TrainingStep {
   /** Of the state that the next step reads. */
   get #set(): 0 | 1 {
     return this.#step % 2 === 0 ? 0 : 1;
+  }
+
+  get #isNested(): boolean {
+    return levelSizes(this.config).length > 1;
   }
 
   get #shown(): { readonly showsGradients: boolean } {

@@ -62,7 +62,7 @@ export class JumpreluStep implements TrainingStep {
     const l0 = active.reduce((sum, count) => sum + count, 0) / config.batch;
     const l0Loss = coefficient * l0;
     return {
-      ...{ mse, unexplained: mse / variance, afa: 0, aux: 0, l0Loss, total: mse * config.dIn + l0Loss },
+      ...{ mse, unexplained: mse / variance, inner: 0, afa: 0, aux: 0, l0Loss, total: mse * config.dIn + l0Loss },
       ...{ l0, leastKept: 0, dead },
     };
   }

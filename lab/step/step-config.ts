@@ -9,8 +9,8 @@ export type TrainedActivation =
     }
   /** The k largest of each row. */
   | { readonly kind: "topk"; readonly k: number }
-  /** The k batch largest of all rows of a batch. */
-  | { readonly kind: "batch-topk"; readonly k: number }
+  /** The k batch largest of all rows of a batch. Matryoshka: the first `widths` features, rising, are to reconstruct by themselves too. */
+  | { readonly kind: "batch-topk"; readonly k: number; readonly widths?: readonly number[] }
   | {
       readonly kind: "jumprelu";
       readonly l0Coefficient: number;

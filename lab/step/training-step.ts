@@ -7,6 +7,8 @@ export interface StepResult {
   readonly mse: number;
   /** Share of the variance of the normalised input that is not explained, over this batch. */
   readonly unexplained: number;
+  /** Sum of the errors of all levels of a Matryoshka SAE but the last, 0 elsewhere. */
+  readonly inner: number;
   /** Loss of lengths (top-AFA), 0 elsewhere. */
   readonly afa: number;
   /** Loss of dead features, 0 where there are none. */

@@ -1,5 +1,6 @@
 import type { Value } from "../../models/onnx/graph.js";
 import { topKCut } from "../../models/sae/reading-cut.js";
+import { NestedReconstructions } from "./nested-reconstructions.js";
 import type { StepConfig } from "./step-config.js";
 import { gradient, type StepGraph, StepGraphBuilder } from "./step-graph.js";
 
@@ -22,7 +23,8 @@ export type DeadRows = "rows" | "mask" | null;
  *   db_dec = sum dR - (sum dA) W_enc^T + sum target_pull z
  *
  * and where features are dead, g their activations [batch, dSae]: r = g W_dec + e, aux = penalty mean r^2,
- * dG = 2 penalty r / (B d), dW_dec += g^T dG, dA += (dG W_dec^T) 1[g > 0], dR += dG, because e is not detached.
+ * dG = 2 penalty r / (B d), dW_dec += g^T dG, dA += (dG W_dec^T) 1[g > 0], dR += dG, because e is not detached. Where batch top-k
+ * has Matryoshka widths, dR is of each level its own (`NestedReconstructions`).
  * Source: arXiv 2503.24277 and its authors' trainer, github.com/SewoongLee/top-afa-sae, training/{sae,training}.py.
  */
 export function updateGraph(
@@ -42,11 +44,12 @@ export function updateGraph(
   const norms = step.input("norms", [dSae, 1]);
   const kept = step.input("kept", [batch, dSae]);
 
-  const error = step.minus(step.product(kept, wDec, { c: bias }), input);
+  const reconstructions = new NestedReconstructions(step, { kept, rows: wDec, bias, input });
+  const { error, innerLoss } = reconstructions;
   step.output("mse", step.meanSquare(error), []);
+  if (innerLoss !== null) step.output("inner", innerLoss, []);
   step.output("variance", step.meanSquare(step.minus(input, step.times(step.sum(input, 0), 1 / batch))), []);
   const share = 2 / (batch * dIn);
-  let ofReconstruction = step.times(error, share);
 
   let [ofDead, wDecOfDead, ofDeadFeatures]: (Value | undefined)[] = [];
   if (dead !== null) {
@@ -56,21 +59,18 @@ export function updateGraph(
     ofDead = step.times(left, share * config.dead.penalty);
     wDecOfDead = step.product(revived, ofDead, { transposed: "a" });
     ofDeadFeatures = step.times(step.product(ofDead, wDec, { transposed: "b" }), step.above(revived, 0));
-    ofReconstruction = step.plus(ofReconstruction, ofDead);
   }
+  reconstructions.backward(share, ofDead);
 
-  let ofKept = step.product(ofReconstruction, wDec, { transposed: "b" });
+  let ofKept = reconstructions.keptGradient();
   if (activation.kind === "top-afa") ofKept = step.plus(ofKept, step.times(kept, step.input(PULL, [batch, 1])));
   let ofActivations = step.times(ofKept, step.above(kept, 0));
   if (ofDeadFeatures !== undefined) ofActivations = step.plus(ofActivations, ofDeadFeatures);
 
   const ofWEnc = step.product(centred, ofActivations, { transposed: "a" });
-  const ofWDec = step.product(kept, ofReconstruction, {
-    transposed: "a",
-    ...(wDecOfDead === undefined ? {} : { c: wDecOfDead }),
-  });
+  const ofWDec = reconstructions.rowGradient(wDecOfDead);
   const throughEncoder = step.product(step.sum(ofActivations, 0), wEnc, { transposed: "b" });
-  let ofBias = step.minus(step.sum(ofReconstruction, 0), throughEncoder);
+  let ofBias = step.minus(step.sum(reconstructions.gradient, 0), throughEncoder);
   if (activation.kind === "top-afa" && activation.target === "centred")
     ofBias = step.plus(ofBias, step.sum(step.times(centred, step.input(TARGET_PULL, [batch, 1])), 0));
 

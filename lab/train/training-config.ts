@@ -63,7 +63,18 @@ export function checkTraining(config: TrainingConfig): void {
   if (dIn < 2) throw new SetupError(`${config.hook} holds ${dIn} number at a token: there is nothing to take apart`);
   if ((activation.kind === "topk" || activation.kind === "batch-topk") && !(activation.k >= 1 && activation.k <= dSae))
     throw new SetupError(`--k ${activation.k} is none of 1 to ${dSae}, the width`);
+  if (activation.kind === "batch-topk") checkWidths(activation.widths ?? [], dSae);
   if (stepsOf(config) < 1) throw new SetupError(`--tokens ${tokens} are fewer than one batch of ${batch} rows`);
+}
+
+/** Levels of a Matryoshka SAE. */
+const MOST_LEVELS = 32;
+
+function checkWidths(widths: readonly number[], dSae: number): void {
+  const rises = widths.every((width, level) => width > (widths[level - 1] ?? 0) && width <= dSae);
+  if (!rises) throw new SetupError(`--widths ${widths.join(",")} do not rise from 1 to at most ${dSae}, the width`);
+  if (widths.length >= MOST_LEVELS)
+    throw new SetupError(`--widths are ${widths.length}, and there are at most ${MOST_LEVELS} levels`);
 }
 
 /** @throws SetupError naming what differs between the run that is to be resumed and the one that is asked for */

@@ -12,6 +12,7 @@ const CurveLine = z.object({
   /** Losses of the batch of this step; `mse` is of the normalised input, `unexplained` its share of the variance. */
   mse: z.number(),
   unexplained: z.number(),
+  inner: z.number(),
   afa: z.number(),
   aux: z.number(),
   l0_loss: z.number(),
@@ -36,8 +37,8 @@ export class TrainingCurve {
 
   add(step: number, tokens: number, result: StepResult): void {
     if (step % EVERY !== 0) return;
-    const { mse, unexplained, afa, aux, l0Loss, l0, dead } = result;
-    const line = { step, tokens, mse, unexplained, afa, aux, l0_loss: l0Loss, l0, dead };
+    const { mse, unexplained, inner, afa, aux, l0Loss, l0, dead } = result;
+    const line = { step, tokens, mse, unexplained, inner, afa, aux, l0_loss: l0Loss, l0, dead };
     this.lines.push(line);
     appendFileSync(this.path, `${JSON.stringify(line)}\n`);
   }

@@ -23,6 +23,12 @@ export const Fraction = z
   })
   .pipe(z.number().min(0));
 
+/** "64,256": widths of the levels of a Matryoshka SAE. */
+const Widths = z
+  .string()
+  .regex(/^[1-9]\d*(,[1-9]\d*)*$/, "expected whole numbers with commas between them")
+  .transform((text) => text.split(",").map(Number));
+
 const ACTIVATIONS = ["top-afa", "topk", "batch-topk", "jumprelu"] as const;
 const share = number.pipe(z.number().min(0).max(1));
 
@@ -45,6 +51,11 @@ export const TrainFlags = z.object({
   width: value(integer(1).prefault("1024"), "n", "features"),
   activation: value(z.enum(ACTIVATIONS).default("top-afa"), ACTIVATIONS.join("|"), "how features are chosen"),
   k: value(integer(1).optional(), "n", "features kept of a token, with topk and batch-topk; default: 32"),
+  widths: value(
+    Widths.optional(),
+    "numbers",
+    "Matryoshka levels, with batch-topk: the first so many features are to reconstruct the input by themselves, too",
+  ),
   lambda: value(Fraction.optional(), "x", "coefficient of the loss of lengths, with top-afa; default: 1/32"),
   afaTarget: value(
     z.enum(["input", "centred"]).optional(),
@@ -104,7 +115,7 @@ export function trainOptions(flags: TrainFlags): TrainOptions {
 const OWN: Readonly<Record<(typeof ACTIVATIONS)[number], readonly (keyof TrainFlags)[]>> = {
   "top-afa": ["lambda", "afaTarget"],
   topk: ["k"],
-  "batch-topk": ["k"],
+  "batch-topk": ["k", "widths"],
   jumprelu: ["l0Coefficient", "bandwidth"],
 };
 
@@ -122,7 +133,9 @@ function activationOf(flags: TrainFlags): TrainOptions["activation"] {
       return { kind, lambda: flags.lambda ?? 1 / 32, target: flags.afaTarget ?? "centred" };
     case "jumprelu":
       return { kind, l0Coefficient: flags.l0Coefficient ?? 1, bandwidth: flags.bandwidth ?? 0.05 };
-    default:
+    case "batch-topk":
+      return { kind, k: flags.k ?? 32, ...(flags.widths === undefined ? {} : { widths: flags.widths }) };
+    case "topk":
       return { kind, k: flags.k ?? 32 };
   }
 }

@@ -15,6 +15,7 @@ const ACTIVATIONS: readonly TrainedActivation[] = [
   { kind: "top-afa", lambda: 1 / 24, target: "centred" },
   { kind: "topk", k: 5 },
   { kind: "batch-topk", k: 5 },
+  { kind: "batch-topk", k: 5, widths: [3, 10, 17] },
   { kind: "jumprelu", l0Coefficient: 0.03, bandwidth: 0.05 },
 ];
 const SHAPES = [

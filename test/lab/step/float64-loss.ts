@@ -27,6 +27,11 @@ export function float64Loss(config: StepConfig, weights: Weights, x: Float64Arra
     return squares(errors) / batch + activation.l0Coefficient * l0;
   }
   let loss = squares(errors) / (batch * dIn);
+  for (const width of activation.kind === "batch-topk" ? (activation.widths ?? []) : []) {
+    const first = kept.map((f) => decode(f.map((value, at) => (at < width ? value : 0))));
+    const inner = first.map((decoded, row) => decoded.map((value, i) => value + bDec![i]! - rows[row]![i]!));
+    if (width < dSae) loss += squares(inner) / (batch * dIn);
+  }
   if (activation.kind === "top-afa")
     for (const [row, f] of kept.entries()) {
       const target = activation.target === "centred" ? lengths[row]! : Math.hypot(...rows[row]!);

@@ -21,8 +21,17 @@ describe("lambdatap lab train", () => {
     ["topk", ["--k", "6"], { activation: { kind: "top-k", k: 6 } }],
     ["batch-topk", ["--k", "6"], { activation: { kind: "jumprelu" } }],
     ["jumprelu", ["--dtype", "f16"], { activation: { kind: "jumprelu" } }],
+    [
+      "matryoshka",
+      ["--activation", "batch-topk", "--k", "6", "--widths", "8,24"],
+      { activation: { kind: "jumprelu" } },
+    ],
   ] as const)("makes an SAE of %s from texts", async (activation, more, expected) => {
-    const { code, err } = await run(activation, "--activation", activation, ...more);
+    const { code, err } = await run(
+      activation,
+      ...(activation === "matryoshka" ? [] : ["--activation", activation]),
+      ...more,
+    );
     expect({ code, err }).toMatchObject({ code: 0 });
     expect(err).toContain("62 steps of 128 rows; at most");
     const folder = out(activation);
@@ -127,6 +136,8 @@ describe("what makes no sense is refused in a sentence, and nothing is left behi
     ["a hook without a tap", ["--hook", "blocks.1.mlp.hook_post"], "no hook blocks.1.mlp.hook_post"],
     ["a head of a hook without heads", ["--head", "0"], "--head 0"],
     ["a k beyond the width", ["--activation", "topk", "--k", "65"], "--k 65 is none of 1 to 64"],
+    ["levels that do not rise", ["--activation", "batch-topk", "--widths", "8,8"], "--widths 8,8"],
+    ["a level beyond the width", ["--activation", "batch-topk", "--widths", "8,65"], "--widths 8,65"],
     ["a dictionary of one feature", ["--width", "1"], "--width 1"],
     ["a width beyond all bounds", ["--width", "1000000000"], "--width 1000000000"],
     ["fewer tokens than a batch", ["--tokens", "100"], "--tokens 100"],
