@@ -54,7 +54,7 @@ let opened: ModelWithSaes;
 const evaluations = new Map<Mask, { evaluation: Evaluation; seen: EvaluatedContexts[] }>();
 
 beforeAll(async () => {
-  const how = { precision: "f32", device: { kind: "cpu" }, threads: 2, cacheDir } as const;
+  const how = { precision: "f32", device: { kind: "cpu" }, threads: 1, cacheDir } as const;
   const folders = SAES.map((name) => ({ folder: saeFolder(name) }));
   opened = await ModelWithSaes.open({ path: GOLDEN_MODEL, name: "default", ...how }, { folders, anyModel: false });
   for (const [mask, skipStart] of Object.entries(MASKS)) {
@@ -72,7 +72,7 @@ beforeAll(async () => {
     );
     evaluations.set(mask === "no_bos" ? "no_bos" : "no_start", { evaluation, seen });
   }
-}, 120_000);
+}, 300_000);
 afterAll(() => {
   opened[Symbol.dispose]();
   rmSync(cacheDir, { recursive: true });
