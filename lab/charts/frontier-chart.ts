@@ -45,7 +45,7 @@ export function frontierChart(points: readonly PlottedSae[], where: string): Cha
     scale: { scheme: "tableau10", domain: methods },
   } as const;
   return {
-    name: "frontier",
+    name: "mse-l0",
     caption: `Error and sparsity of each SAE, ${where}; the line joins those that no other beats in both.`,
     spec: {
       width: 560,

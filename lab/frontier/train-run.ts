@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { compileSae } from "../../models/sae/compile-sae.js";
 import type { Device } from "../../runtime/ort/device.js";
@@ -98,7 +98,10 @@ async function judge(step: TrainingStep, config: TrainingConfig, ground: RunGrou
           firstOf(activations.batches(batch, config.seed)),
         )
       : null;
-  const folder = mkdtempSync(join(ground.folder, "judged-"));
+  // One that a killed run has left is overwritten.
+  const folder = join(ground.folder, "judged");
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder);
   try {
     const threshold = settled?.threshold ?? null;
     writeSaelensFolder(folder, { config, state, threshold, tokens: state.step * batch, storedAs: "f32" });

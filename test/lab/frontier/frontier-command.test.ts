@@ -47,7 +47,7 @@ describe("lambdatap lab frontier", () => {
     expect(out).toContain("settings of top-AFA lose to a baseline of lower or equal l0");
     const files = readdirSync(join(home, "whole")).sort();
     expect(files).toEqual([
-      "frontier-frontier.svg",
+      "frontier-mse-l0.svg",
       "frontier.json",
       "frontier.md",
       "held-out.f32",
