@@ -35,7 +35,10 @@ export const hook = {
 };
 
 /** Whether a place is one of the residual stream's, which SAEs can be attached to. */
-export const isResidualHook = (name: HookName): name is ResidualHook => !name.includes(".attn.");
+export function isResidualHook(name: string): name is ResidualHook {
+  const [, found] = /^blocks\.\d+\.(\w+)$/.exec(name) ?? [];
+  return RESIDUAL_KINDS.some((kind) => kind === found);
+}
 
 /** Heads that lie side by side at a place; null: it is none within attention. */
 export function hookHeads(name: HookName, { heads, kvHeads }: Pick<ModelShape, "heads" | "kvHeads">): number | null {

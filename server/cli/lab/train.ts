@@ -1,5 +1,6 @@
 import type { TrainedSae, TrainingOnlookers } from "../../../lab/train/train-sae.js";
 import type { TrainingPlan } from "../../../lab/train/training-plan.js";
+import { isResidualHook } from "../../../models/hooks.js";
 import { command } from "../command.js";
 import { createProgress, type Progress } from "../progress.js";
 import { type TrainFlags, TrainFlags as TrainSchema, trainOptions } from "./train-flags.js";
@@ -85,6 +86,9 @@ function ended({ steps, finished, resumable, curve, config }: TrainedSae, out: s
   if (json) process.stdout.write(`${JSON.stringify({ finished, steps, out })}\n`);
   const figures = last === undefined ? "" : `: unexplained ${last.unexplained.toFixed(3)}, l0 ${last.l0.toFixed(1)}`;
   const model = config.model.name === "default" ? "" : ` --model ${config.model.name}`;
-  process.stderr.write(`${out} is trained${figures}\nlambdatap serve${model} --sae ${out} shows what it reads\n`);
+  const next = isResidualHook(config.hook)
+    ? `lambdatap serve${model} --sae ${out} shows what it reads`
+    : `SAEs within attention, as at ${config.hook}, cannot be served or judged here yet`;
+  process.stderr.write(`${out} is trained${figures}\n${next}\n`);
   return 0;
 }
