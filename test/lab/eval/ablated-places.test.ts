@@ -39,6 +39,15 @@ it("what SAEs at the modules' outputs recover together is measured against all o
     },
     { skipStart: 10, tokens: 1000, together: saes },
   );
+  const short = evaluate(
+    model,
+    saes,
+    async function* () {
+      yield* contexts.map((ids) => ids.slice(0, 11));
+    },
+    { skipStart: 10, tokens: 1000 },
+  );
+  await expect(short).rejects.toThrow(/too short: no context has two tokens behind the first 10/);
   const wanted = Array.from({ length: 30 }, (_, i) => 10 + i);
   const rows = [0, 40].flatMap((first) => wanted.map((token) => first + token));
   const zeros = { rows, values: new Float32Array(rows.length * 192) };

@@ -191,6 +191,16 @@ describe("lambdatap lab eval", () => {
     const empty = join(home, "empty");
     mkdirSync(empty);
     it.each([
+      {
+        about: "no SAE, of a model that has none of its own",
+        args: () => ["--model", join("test", "golden", "lm-infinite"), ...few],
+        sentence: "lm-infinite has no SAEs of its own: say --sae <folder>",
+      },
+      {
+        about: "a text that is not there",
+        args: () => [...saes("topk"), "--text", join(home, "nowhere.txt")],
+        sentence: "nowhere.txt",
+      },
       { about: "no text", args: () => saes("topk"), sentence: "say what SAEs are judged on: --text" },
       {
         about: "a text that is too short",
