@@ -55,11 +55,12 @@ export function verdict({ topAfa, baseline }: Pick<Comparison, "topAfa" | "basel
 
 /**
  * The sentence that nobody may leave out: which runs of top-AFA lose to a run of a baseline that has lower or equal l0, on rows
- * that were not trained on.
+ * that were not trained on; null where none of top-AFA has run.
  */
-export function lossesAtEqualL0(results: readonly RunResult[], seed: number): string {
+export function lossesAtEqualL0(results: readonly RunResult[], seed: number): string | null {
   const own = results.filter((result) => result.seed === seed);
   const topAfa = own.filter(({ method }) => method === "top-afa");
+  if (topAfa.length === 0) return null;
   const lost = topAfa.flatMap((result) => {
     const better = own.filter(
       ({ method, heldOut }) =>

@@ -37,6 +37,7 @@ export const frontierTables = ({ about, tables }: Report): string =>
 /** What the trainings say, as tables, a picture and JSON. */
 export function frontierReport(settings: FrontierSettings, results: readonly RunResult[]): Report {
   const [firstSeed = 1] = settings.seeds;
+  const losses = lossesAtEqualL0(results, firstSeed);
   const curve = results.filter(({ seed }) => seed === firstSeed);
   const comparisons = compareBest(results, firstSeed, settings.seeds);
   const first = comparisons.filter(({ topAfa }) => topAfa.seed === firstSeed);
@@ -56,7 +57,7 @@ export function frontierReport(settings: FrontierSettings, results: readonly Run
     title: "Error and sparsity of SAEs",
     about: [
       aboutRuns(settings),
-      lossesAtEqualL0(results, firstSeed),
+      ...(losses === null ? [] : [losses]),
       ...BASELINES.flatMap((method) => besideBaseline(results, method, firstSeed) ?? []),
       ...first.map(verdict),
       "The test is the one of arXiv 2503.24277, which leaves l0 as it comes out. Steps of one run share their weights, so p says that two runs ended at different errors, not that one method is better.",
@@ -75,7 +76,7 @@ export function frontierReport(settings: FrontierSettings, results: readonly Run
         l0: { "top-afa": meanOfLast(topAfa, "l0"), [baseline.method]: meanOfLast(baseline, "l0") },
         mse: { "top-afa": meanOfLast(topAfa, "mse"), [baseline.method]: meanOfLast(baseline, "mse") },
       })),
-      at_equal_l0: lossesAtEqualL0(results, firstSeed),
+      at_equal_l0: losses,
     },
   };
 }

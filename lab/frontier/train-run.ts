@@ -4,7 +4,6 @@ import { compileSae } from "../../models/sae/compile-sae.js";
 import type { Device } from "../../runtime/ort/device.js";
 import { SaeCoder } from "../../runtime/saes/sae-coder.js";
 import type { ActivationFile } from "../activations/activation-file.js";
-import { CuttingStep } from "../step/cutting-step.js";
 import { initialWeights } from "../step/initial-weights.js";
 import { openStep } from "../step/open-step.js";
 import { newState } from "../step/sae-state.js";
@@ -89,14 +88,10 @@ async function judge(step: TrainingStep, config: TrainingConfig, ground: RunGrou
   const { activations, heldOut, ignoresMean, threads } = ground;
   const { activation, batch, dIn } = config.step;
   const state = step.state();
+  const settling = firstOf(activations.batches(batch, config.seed));
   const settled =
-    activation.kind === "batch-topk" && step instanceof CuttingStep
-      ? await settledThreshold(
-          step,
-          activation.k,
-          state.threshold ?? 0,
-          firstOf(activations.batches(batch, config.seed)),
-        )
+    activation.kind === "batch-topk"
+      ? await settledThreshold(step, activation.k, state.threshold ?? 0, settling)
       : null;
   // One that a killed run has left is overwritten.
   const folder = join(ground.folder, "judged");

@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { SetupError } from "../../runtime/contract/errors.js";
 import type { StepResult, TrainingStep } from "../step/training-step.js";
 import { learningRateAt, sparsityAt, stepsOf, type TrainingConfig } from "./training-config.js";
@@ -31,6 +32,7 @@ export async function train(
   const last = stepsOf(config);
   let made = step.made;
   while (made < last && (await source.next(rows))) {
+    await setImmediate(); // signals are heard between steps
     const number = made + 1;
     const rate = { learningRate: learningRateAt(config, number), sparsity: sparsityAt(config, number) };
     const result = step.run(rows, rate);

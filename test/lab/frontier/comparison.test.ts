@@ -103,6 +103,10 @@ describe("runs at equal l0", () => {
     );
   });
 
+  test("are not told of where top-AFA has not run", () => {
+    expect(lossesAtEqualL0([result("topk", 16, 16, 0.01)], 1)).toBeNull();
+  });
+
   test("of a baseline lie on a line between its runs, and nowhere else", () => {
     const runs = [result("topk", 16, 16, 0.1), result("topk", 64, 64, 0.025)];
     expect(mseAt(runs, "topk", 1, 32)).toBeCloseTo(0.055, 12);

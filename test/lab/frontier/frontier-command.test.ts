@@ -69,9 +69,11 @@ describe("lambdatap lab frontier", () => {
     let results = 0;
     const onResult = () => {
       results += 1;
-      if (results === 4) ending.abort();
     };
-    const ended = await runFrontier({ ...SMALL, out }, { onResult, signal: ending.signal });
+    const onStep = (share: number) => {
+      if (results === 4 && share > 0.5) ending.abort();
+    };
+    const ended = await runFrontier({ ...SMALL, out }, { onResult, onStep, signal: ending.signal });
     expect([results, ended.report.tables[0]?.rows.length]).toEqual([4, 4]);
     await runFrontier({ ...SMALL, out }, { onResult });
     expect(results).toBe(8);
