@@ -8,7 +8,7 @@ import { textStart } from "../model/text-start.js";
 import type { ActivationSource } from "./activation-source.js";
 import { allFinite, type HookColumns } from "./hook-columns.js";
 import { permutation } from "./permutation.js";
-import { textLines } from "./text-lines.js";
+import { jsonOf, textLines } from "./text-lines.js";
 
 /** Prompts of one length that run together, at most. */
 const TOGETHER = 16;
@@ -166,12 +166,4 @@ function groupsOf(prompts: readonly Prompt[], seed: number): Prompt[][] {
     Array.from({ length: Math.ceil(alike.length / TOGETHER) }, (_, i) => alike.slice(i * TOGETHER, (i + 1) * TOGETHER)),
   );
   return Array.from(permutation(groups.length, seed, 1), (index) => groups[index]!);
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

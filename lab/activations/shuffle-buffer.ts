@@ -4,7 +4,7 @@ import { z } from "zod";
 import { isJsonObject, type JsonObject } from "../../models/model-file.js";
 import { SetupError } from "../../runtime/contract/errors.js";
 import type { ActivationSource } from "./activation-source.js";
-import { permutation } from "./permutation.js";
+import { MixedRows } from "./mixed-rows.js";
 import { BLOCK_ROWS, RowFile } from "./row-file.js";
 
 /** Rows that a buffer has where nobody says how many. */
@@ -40,14 +40,11 @@ type State = z.infer<typeof State>;
  */
 export class ShuffleBuffer implements Disposable {
   readonly #half: number;
-  #refill = -1;
-  #rows: RowFile | null = null;
-  #order: Uint32Array = new Uint32Array();
-  /** Of the order: rows that were served, and up to where they are before the next refill. */
-  #served = 0;
-  #end = 0;
+  /** null before the first refill, and when disposed. */
+  #rows: MixedRows | null = null;
   /** Nothing comes from the source any more. */
   #ended = false;
+  /** Refill of the last checkpoint. */
   #checkpoint: number | null = null;
 
   private constructor(
@@ -97,7 +94,7 @@ export class ShuffleBuffer implements Disposable {
 
   /** Whether no batch was served since the last refill: the only places where a run can be resumed. */
   get atRefill(): boolean {
-    return this.#served === 0;
+    return this.#rows?.served === 0;
   }
 
   /**
@@ -107,28 +104,27 @@ export class ShuffleBuffer implements Disposable {
   async next(into: Float32Array): Promise<boolean> {
     const { batch } = this.choice;
     if (into.length !== batch * this.width) throw new RangeError(`a batch has ${batch} rows of ${this.width}`);
-    if (this.#served === this.#end) return false;
-    this.#rows?.gather(this.#order.subarray(this.#served, this.#served + batch), into);
-    this.#served += batch;
-    if (this.#served === this.#end && !this.#ended) await this.#fill();
+    const rows = this.#rows;
+    if (rows === null || rows.served === rows.end) return false;
+    rows.next(into);
+    if (rows.served === rows.end && !this.#ended) await this.#fill();
     return true;
   }
 
   /** At a refill: what a run is resumed with. */
   state(): JsonObject {
-    if (!this.atRefill || this.#rows === null) throw new RangeError("a buffer can be resumed only at a refill");
-    const { batch, seed } = this.choice;
+    if (this.#rows?.served !== 0) throw new RangeError("a buffer can be resumed only at a refill");
+    const { file, refill } = this.#rows;
     return {
-      ...{ vectors: 2 * this.#half, batch, seed, width: this.width },
-      ...{ refill: this.#refill, rows: this.#rows.rows, ended: this.#ended, digest: this.#rows.digest() },
-      source: this.source.state(),
+      ...this.#settings(),
+      ...{ refill, rows: file.rows, ended: this.#ended, digest: file.digest(), source: this.source.state() },
     } satisfies State;
   }
 
   /** The state of this refill is in a checkpoint that stands: rows of the one before are not needed any more. */
   checkpointed(): void {
-    this.#checkpoint = this.#refill;
-    this.#removeOthers([this.#refill]);
+    this.#checkpoint = this.#rows?.refill ?? null;
+    this.#removeOthers();
   }
 
   [Symbol.dispose](): void {
@@ -137,11 +133,11 @@ export class ShuffleBuffer implements Disposable {
   }
 
   async #begin(): Promise<void> {
-    this.#removeOthers([]);
+    this.#removeOthers();
     await this.#fill();
-    const rows = this.#rows?.rows ?? 0;
+    const rows = this.#rows?.file.rows ?? 0;
     const { batch, onNotice } = this.choice;
-    if (this.#end === 0)
+    if (this.#rows?.end === 0)
       throw new SetupError(`the text is too short: it gives ${rows} rows of activations, and a batch has ${batch}`);
     if (this.#ended)
       onNotice?.(
@@ -149,81 +145,68 @@ export class ShuffleBuffer implements Disposable {
       );
   }
 
-  #resume(state: State): void {
-    const { batch, seed } = this.choice;
-    const own = { vectors: 2 * this.#half, batch, seed, width: this.width };
+  #resume({ refill, rows, ended, digest, ...state }: State): void {
+    const own = this.#settings();
     const other = (["vectors", "batch", "seed", "width"] as const).find((name) => state[name] !== own[name]);
     if (other !== undefined)
       throw new SetupError(`the run that is to be resumed had a buffer with another ${other}: ${state[other]}`);
-    this.#rows = RowFile.open(this.#file(state.refill), this.width);
-    if (this.#rows.rows !== state.rows || this.#rows.digest() !== state.digest)
-      throw new SetupError(`${this.#rows.path} is not what it was at the checkpoint: the run cannot be resumed`);
-    this.#refill = state.refill;
-    this.#ended = state.ended;
-    this.#checkpoint = state.refill;
-    this.#removeOthers([state.refill]);
-    this.#mix();
+    const file = RowFile.open(this.#file(refill), this.width);
+    this.#ended = ended;
+    this.#checkpoint = refill;
+    this.#mix(file, refill);
+    if (file.rows !== rows || file.digest() !== digest)
+      throw new SetupError(`${file.path} is not what it was at the checkpoint: the run cannot be resumed`);
+    this.#removeOthers();
   }
 
   /** Writes what is left and new rows into a new file; where that fails, the last one is as it was. */
   async #fill(): Promise<void> {
-    const refill = this.#refill + 1;
-    const rows = RowFile.create(this.#file(refill), this.width);
+    const before = this.#rows;
+    const refill = before === null ? 0 : before.refill + 1;
+    const size = 2 * this.#half;
+    const file = RowFile.create(this.#file(refill), this.width);
     try {
-      if (this.#rows !== null) this.#keep(this.#rows, rows);
-      await this.#takeNew(rows);
+      before?.keep(file, size);
+      await this.#takeNew(file, size);
     } catch (error) {
-      rows[Symbol.dispose]();
-      rmSync(rows.path, { force: true });
+      file[Symbol.dispose]();
+      rmSync(file.path, { force: true });
       throw error;
     }
-    this.#ended = rows.rows < 2 * this.#half;
-    this.#rows?.[Symbol.dispose]();
-    this.#rows = rows;
-    this.#refill = refill;
-    this.#removeOthers([refill, ...(this.#checkpoint === null ? [] : [this.#checkpoint])]);
-    this.#mix();
+    before?.[Symbol.dispose]();
+    this.#ended = file.rows < size;
+    this.#mix(file, refill);
+    this.#removeOthers();
   }
 
-  /** Copies the rows that were not served. */
-  #keep(from: RowFile, to: RowFile): void {
-    const { width } = this;
-    const kept = new Uint8Array(from.rows);
-    for (const row of this.#order.subarray(this.#served)) kept[row] = 1;
-    for (const { first, rows } of from.blocks()) {
-      let count = 0;
-      for (let row = 0; row * width < rows.length; row++) {
-        if (kept[first + row] !== 1) continue;
-        rows.copyWithin(count * width, row * width, (row + 1) * width);
-        count++;
-      }
-      to.append(rows.subarray(0, count * width), 2 * this.#half - to.rows);
-    }
-  }
-
-  async #takeNew(to: RowFile): Promise<void> {
+  async #takeNew(to: RowFile, size: number): Promise<void> {
     const block = new Float32Array(BLOCK_ROWS * this.width);
-    while (to.rows < 2 * this.#half) {
-      const room = block.subarray(0, Math.min(BLOCK_ROWS, 2 * this.#half - to.rows) * this.width);
+    while (to.rows < size) {
+      const room = block.subarray(0, Math.min(BLOCK_ROWS, size - to.rows) * this.width);
       const taken = await this.source.fill(room);
-      to.append(room.subarray(0, taken * this.width), 2 * this.#half - to.rows);
+      to.append(room.subarray(0, taken * this.width), size - to.rows);
       if (taken * this.width < room.length) return;
     }
   }
 
-  #mix(): void {
-    const rows = this.#rows?.rows ?? 0;
+  #mix(file: RowFile, refill: number): void {
     const { batch, seed } = this.choice;
-    this.#order = permutation(rows, seed, this.#refill);
-    this.#served = 0;
-    this.#end = this.#ended ? rows - (rows % batch) : this.#half;
+    const end = this.#ended ? file.rows - (file.rows % batch) : this.#half;
+    this.#rows = new MixedRows(file, seed, refill, end);
+  }
+
+  #settings() {
+    const { batch, seed } = this.choice;
+    return { vectors: 2 * this.#half, batch, seed, width: this.width };
   }
 
   #file(refill: number): string {
     return join(this.folder, `rows-${refill}.f32`);
   }
 
-  #removeOthers(needed: readonly number[]): void {
+  /** Files of neither this refill nor the last checkpoint's. */
+  #removeOthers(): void {
+    const needed = [this.#rows?.refill, this.#checkpoint];
     for (const name of readdirSync(this.folder)) {
       const [, refill] = /^rows-(\d+)\.f32$/.exec(name) ?? [];
       if (refill !== undefined && !needed.includes(Number(refill))) rmSync(join(this.folder, name));

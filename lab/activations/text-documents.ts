@@ -4,7 +4,7 @@ import { basename, extname } from "node:path";
 import { z } from "zod";
 import { SetupError } from "../../runtime/contract/errors.js";
 import { textFiles } from "./text-files.js";
-import { type TextLine, textLines } from "./text-lines.js";
+import { jsonOf, type TextLine, textLines } from "./text-lines.js";
 
 /** A line of this alone stands between the documents of a .txt file. */
 const SEPARATOR = "<|endoftext|>";
@@ -116,15 +116,6 @@ function* jsonPlaces(file: string, lines: Iterable<TextLine>): Generator<Omit<Pl
     if (LONE_SURROGATE.test(data.text))
       throw new SetupError(`line ${line.number} of ${file} holds half of a surrogate pair, which is no character`);
     if (data.text.trim() !== "") yield { start: line.start, end: line.start + line.bytes.length };
-  }
-}
-
-/** undefined where it is no JSON. */
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
   }
 }
 

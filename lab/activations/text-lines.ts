@@ -49,6 +49,15 @@ export function* textLines(file: string, see: (block: Uint8Array) => void): Gene
   }
 }
 
+/** What a line holds as JSON; undefined where it is none. */
+export function jsonOf(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
+
 function opened(file: string): number {
   try {
     return openSync(file, "r");
