@@ -27,7 +27,7 @@ export interface FeatureLine {
 }
 
 /**
- * Statistics of all features of an SAE, gathered context by context in memory that does not grow with their number: about 2 kB a
+ * Statistics of all features of an SAE, gathered context by context in memory that does not grow with the text: about 2 kB a
  * feature for its histogram, and its strongest contexts.
  */
 export class FeatureStatistics {
@@ -47,11 +47,6 @@ export class FeatureStatistics {
     }));
     this.#largest = new Float32Array(dSae);
     this.#rows = new Uint32Array(dSae);
-  }
-
-  /** Tokens counted. */
-  get tokens(): number {
-    return this.#tokens;
   }
 
   /**

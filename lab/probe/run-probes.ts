@@ -3,7 +3,7 @@ import type { ModelChoice, Onlookers } from "../model/lab-model.js";
 import { ModelWithSaes, type SaesChoice } from "../model/open-saes.js";
 import { type LabelledText, type ProbeTexts, probedLabels } from "./labelled-texts.js";
 import { type ProbeSet, type SparseProbe, sparseProbes, type TextFeatures } from "./sparse-probe.js";
-import { textFeatures } from "./text-features.js";
+import { type TextOnlookers, textFeatures } from "./text-features.js";
 
 export interface ProbeChoice {
   readonly model: ModelChoice;
@@ -32,7 +32,10 @@ export interface ProbeResults {
  * Sparse probing of several SAEs of one model. Of more than two labels each is told from all the others.
  * @throws SetupError where the texts or the SAEs do not allow it, and as `ModelWithSaes.open` and `textFeatures`
  */
-export async function runProbes({ model, saes, texts, ks }: ProbeChoice, on: Onlookers = {}): Promise<ProbeResults> {
+export async function runProbes(
+  { model, saes, texts, ks }: ProbeChoice,
+  on: Onlookers & TextOnlookers = {},
+): Promise<ProbeResults> {
   const labels = probedLabels(texts);
   using opened = await ModelWithSaes.open(model, saes, on);
   const most = Math.max(...ks);

@@ -18,6 +18,12 @@ interface TextRun {
   readonly start: number;
 }
 
+export interface TextOnlookers {
+  readonly onNotice?: (line: string) => void;
+  /** Is told the share of the texts that is read. */
+  readonly onShare?: (share: number) => void;
+}
+
 /**
  * The features of texts in each SAE: means over the tokens of a text, those before it (BOS) left out, as it is run by itself. A
  * text that is longer than the longest context is cut, which `onNotice` is told.
@@ -28,7 +34,7 @@ export async function textFeatures(
   model: LabModel,
   saes: readonly LabSae[],
   texts: readonly LabelledText[],
-  on: { readonly onNotice?: (line: string) => void; readonly onText?: () => void } = {},
+  { onNotice, onShare }: TextOnlookers = {},
 ): Promise<ReadonlyMap<string, readonly TextFeatures[]>> {
   const runs: TextRun[] = [];
   let cut = 0;
@@ -38,8 +44,9 @@ export async function textFeatures(
     runs.push({ text, ids: ids.slice(0, model.longestContext), start });
   }
   if (cut > 0)
-    on.onNotice?.(`${cut} of ${texts.length} texts are longer than ${model.longestContext} tokens, and cut there`);
+    onNotice?.(`${cut} of ${texts.length} texts are longer than ${model.longestContext} tokens, and cut there`);
   const found = new Map(saes.map(({ id }) => [id, new Array<TextFeatures>(texts.length)]));
+  let done = 0;
   for (const together of alikeRuns(runs)) {
     const residuals = model.activations(together.map(({ ids }) => ids));
     for (const { id, hook, compiled, coder } of saes) {
@@ -48,7 +55,8 @@ export async function textFeatures(
       for (const [i, { text, ids, start }] of together.entries())
         found.get(id)![text] = means(codes, i * ids.length + start, (i + 1) * ids.length, compiled.description.dSae);
     }
-    for (const _ of together) on.onText?.();
+    done += together.length;
+    onShare?.(done / texts.length);
     await new Promise(setImmediate);
   }
   return found;

@@ -37,11 +37,22 @@ export const probe = command(
     const texts = await textsOf(options);
     const { runProbes } = await import("../../../lab/probe/run-probes.js");
     const { probeJson, probeTable } = await import("../../../lab/probe/probe-report.js");
-    const compiling = createProgress("compiling", process.stderr);
+    const bar = (job: string) => createProgress(job, process.stderr);
+    const [compiling, reading] = [bar("compiling"), bar("probing")];
     const results = await runProbes(
       { model: modelChoice(options), saes: saesChoice(options), texts, ks: options.k },
-      { onProgress: compiling.show, onNotice: (line) => process.stderr.write(`${line}\n`) },
-    ).finally(compiling.stop);
+      {
+        onProgress: compiling.show,
+        onNotice: (line) => process.stderr.write(`${line}\n`),
+        onShare(share) {
+          compiling.stop();
+          reading.show(share);
+        },
+      },
+    ).finally(() => {
+      compiling.stop();
+      reading.stop();
+    });
     process.stdout.write(`${options.json ? probeJson(results) : probeTable(results)}\n`);
     return 0;
   },
