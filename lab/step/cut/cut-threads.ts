@@ -16,8 +16,9 @@ export interface HelperOptions {
 /** Places of the control words: how many jobs there were, and how many helpers are still at the last. */
 export const JOBS = 0;
 export const BUSY = 1;
-/** A job takes milliseconds. */
-const PATIENCE_MS = 60_000;
+/** A job takes milliseconds. Waits are short, so that a process that was stopped for long has waited once at most. */
+const WAIT_MS = 1000;
+const MOST_WAITS = 60;
 
 /** Threads that cut the rows of a batch together, this one among them. */
 export class CutThreads implements Disposable {
@@ -47,8 +48,9 @@ export class CutThreads implements Disposable {
     Atomics.add(control, JOBS, 1);
     Atomics.notify(control, JOBS);
     runShare(this.#cutter, job, 0, this.threads);
+    let waits = 0;
     for (let busy = helpers; busy > 0; busy = Atomics.load(control, BUSY))
-      if (Atomics.wait(control, BUSY, busy, PATIENCE_MS) === "timed-out")
+      if (Atomics.wait(control, BUSY, busy, WAIT_MS) === "timed-out" && ++waits === MOST_WAITS)
         throw new Error("a thread that cuts rows does not answer");
   }
 

@@ -97,6 +97,8 @@ export class RowCutter {
       sizes = gatherSizes(activations, norms, 0);
       reached = selectSquares(sizes, norm * norm);
     }
+    // Where all features are active, the smallest stands at the place whose length is FORCED_LAST, reached or not.
+    if (reached === null && sizes.count === dSae) reached = selectLargest(dSae, Number.POSITIVE_INFINITY);
     const distance = (squares: number) => Math.abs(Math.sqrt(squares) - norm);
     const forced = Math.abs(FORCED_LAST - norm);
     // Where the norm is not reached, the last feature is nearest; the places behind it hold zeros.

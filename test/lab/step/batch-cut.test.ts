@@ -58,6 +58,29 @@ test.each([1, 3])(
   },
 );
 
+test("rows of which all features are active are cut as an SAE's reader cuts them", () => {
+  for (const width of [2, 3, 7]) {
+    using pool = new CutThreads({ batch: BATCH, dSae: width }, 1);
+    const cut = new BatchCut(pool, { kind: "top-afa", lambda: 1, target: "input" });
+    pool.arrays.norms.fill(1);
+    const keeper = new FeatureKeeper({
+      ...{ dSae: width, bEnc: null, decoderNorms: new Float32Array(width).fill(1), activation: { kind: "top-afa" } },
+    });
+    pool.arrays.activations.forEach((_, i) => {
+      pool.arrays.activations[i] = 1 + Math.sin(i * 12.9898);
+    });
+    pool.arrays.lengths.forEach((_, row) => {
+      pool.arrays.lengths[row] = row / 2;
+    });
+    cut.cut();
+    const expected = Array.from({ length: BATCH }, (_, row) => {
+      keeper.row.set(pool.arrays.activations.subarray(row * width, (row + 1) * width));
+      return keeper.keep({ kind: "native" }, row / 2).count;
+    });
+    expect([...pool.arrays.counts]).toEqual(expected);
+  }
+});
+
 test.each([1, 3])(
   "batch top-k keeps the largest of all rows together, on %i threads and whatever came before",
   (threads) => {
