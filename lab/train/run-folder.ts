@@ -55,9 +55,17 @@ export class RunFolder {
   finish(): void {
     rmSync(this.running, { recursive: true, force: true });
   }
+
+  /** The run has ended and cannot be resumed: what it wrote goes, so that the folder can be used again. A whole SAE stays. */
+  abandon(): void {
+    this.finish();
+    if (!existsSync(this.file("cfg.json"))) for (const name of BEFORE_THE_SAE) rmSync(this.file(name), { force: true });
+  }
 }
 
 const RUNNING = "training";
+/** Files that are written before cfg.json, which makes an SAE of the folder. */
+const BEFORE_THE_SAE = ["curve.jsonl", "training.json", "curves.svg", "sae_weights.safetensors"] as const;
 
 function contents(path: string): string[] {
   try {

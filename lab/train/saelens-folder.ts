@@ -22,6 +22,9 @@ export interface Trained {
 
 const ARCHITECTURES = { "top-afa": "topafa", topk: "topk", "batch-topk": "jumprelu", jumprelu: "jumprelu" } as const;
 
+/** The first version of SAELens whose cfg.json looks like this. */
+const SAELENS_LAYOUT = "6.0.0";
+
 /**
  * Writes an SAE as SAELens 6 does: cfg.json and sae_weights.safetensors. Batch top-k becomes a jumprelu with one threshold for
  * all features, as there; "topafa" is an architecture that SAELens does not have.
@@ -74,6 +77,8 @@ function metadataOf({ config, tokens }: Trained): Record<string, unknown> {
   return {
     ...{ model_name: model.name, hook_name: hook, hook_head_index: head, prepend_bos: true },
     ...{ context_size: context, dataset_path: text.join(", "), training_tokens: tokens, seed },
+    // Without it SAELens takes the file for one from before version 6, and leaves the names of model and hook out.
+    sae_lens_version: SAELENS_LAYOUT,
     lambdatap: { version: packageVersion(), trained_as: activation, data: config.data, model: model.content },
   };
 }

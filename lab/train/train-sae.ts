@@ -9,7 +9,7 @@ import { environmentNotice, trainingEnvironment } from "./environment.js";
 import { finishTraining } from "./finish-training.js";
 import { RunFolder } from "./run-folder.js";
 import { type TrainOptions, trainingConfig } from "./train-options.js";
-import { train } from "./trainer.js";
+import { finiteState, train } from "./trainer.js";
 import { checkSameRun, checkTraining, stepsOf, type TrainingConfig } from "./training-config.js";
 import { type CurveLine, TrainingCurve } from "./training-curve.js";
 import { type TrainingPlan, trainingPlan } from "./training-plan.js";
@@ -22,7 +22,7 @@ export interface TrainingOnlookers extends Onlookers {
   readonly onStep?: (step: number, result: StepResult) => void;
   /** Of what comes after the last step: a job, and the share of it that is done. */
   readonly onShare?: (job: string, share: number) => void;
-  /** Ends the run after the step that is being made; it can be resumed from its last checkpoint. */
+  /** Ends the run after the step, or the reading of rows, that is going on; it can be resumed from its last checkpoint. */
   readonly signal?: AbortSignal;
 }
 
@@ -44,11 +44,12 @@ export async function trainSae(options: TrainOptions, on: TrainingOnlookers = {}
   const folder = RunFolder.open(options.out, options.resume === true);
   try {
     const trained = await trainInto(folder, options, on);
-    if (trained.finished || trained.resumable === null) folder.finish();
+    if (trained.finished) folder.finish();
+    else if (trained.resumable === null) folder.abandon();
     return trained;
   } catch (error) {
     // Without a checkpoint, what is there would only be in the way of the next try.
-    if (folder.checkpoints.last === null) folder.finish();
+    if (folder.checkpoints.last === null) folder.abandon();
     throw error;
   }
 }
@@ -66,36 +67,46 @@ async function trainInto(folder: RunFolder, options: TrainOptions, on: TrainingO
     const notice = environmentNotice(checkpoint.environment, environment);
     if (notice !== null) onNotice(notice);
   }
-  on.onPlan?.(trainingPlan(config, checkpoint?.state.step ?? 0));
+  let made = checkpoint?.state.step ?? 0;
+  on.onPlan?.(trainingPlan(config, made));
 
-  const rows = { model, columns, config, options, onNotice };
+  const curve = new TrainingCurve(folder.file("curve.jsonl"), made);
+  const trained = (finished: boolean): TrainedSae => {
+    return { config, steps: made, finished, resumable: folder.checkpoints.last, curve: curve.lines };
+  };
+  const rows = { model, columns, config, options, onNotice, signal };
   const { batch } = config.step;
-  using buffer = await ShuffleBuffer.open(folder.rows, openRows(rows, "train"), {
-    ...{ vectors: config.buffer, batch, seed: config.seed, resumed: checkpoint?.source, onNotice },
-  });
-  const batches = new PeekableBatches(buffer, batch * columns.width);
-  const state =
-    checkpoint?.state ?? newState(config.step, initialWeights(config.step, await batches.peek(), config.seed));
-  using step = openStep(config.step, state, { threads: model.threads, device: model.device });
-  const curve = new TrainingCurve(folder.file("curve.jsonl"), state.step);
-  const steps = await train(config, step, batches, {
-    onStep(number, result) {
-      curve.add(number, number * batch, result);
-      on.onStep?.(number, result);
-    },
-    goesOn() {
-      if (buffer.atRefill) {
-        folder.checkpoints.write({ config, environment, state: step.state(), source: buffer.state() });
-        buffer.checkpointed();
-      }
-      return signal?.aborted !== true;
-    },
-  });
-  const finished = signal?.aborted !== true || steps === stepsOf(config);
-  if (finished && steps < stepsOf(config))
-    onNotice(
-      `the text gave ${steps * batch} rows of the ${config.tokens} that --tokens asks for, and training ends with them; --passes reads it again`,
-    );
-  if (finished) await finishTraining({ ...rows, folder, step, curve, onShare });
-  return { config, steps, finished, resumable: folder.checkpoints.last, curve: curve.lines };
+  try {
+    using buffer = await ShuffleBuffer.open(folder.rows, openRows(rows, "train"), {
+      ...{ vectors: config.buffer, batch, seed: config.seed, resumed: checkpoint?.source, onNotice },
+    });
+    const batches = new PeekableBatches(buffer, batch * columns.width);
+    const state =
+      checkpoint?.state ?? newState(config.step, initialWeights(config.step, await batches.peek(), config.seed));
+    using step = openStep(config.step, state, { threads: model.threads, device: model.device });
+    await train(config, step, batches, {
+      onStep(number, result) {
+        made = number;
+        curve.add(number, number * batch, result);
+        on.onStep?.(number, result);
+      },
+      goesOn() {
+        if (buffer.atRefill) {
+          folder.checkpoints.write({ config, environment, state: finiteState(step), source: buffer.state() });
+          buffer.checkpointed();
+        }
+        return signal?.aborted !== true;
+      },
+    });
+    if (signal?.aborted === true && made < stepsOf(config)) return trained(false);
+    if (made < stepsOf(config))
+      onNotice(
+        `the text gave ${made * batch} rows of the ${config.tokens} that --tokens asks for, and training ends with them; --passes reads it again`,
+      );
+    await finishTraining({ ...rows, folder, step, curve, onShare });
+    return trained(true);
+  } catch (error) {
+    if (signal?.aborted === true && error === signal.reason) return trained(false);
+    throw error;
+  }
 }

@@ -1,5 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { SetupError } from "../../runtime/contract/errors.js";
+import { allFinite } from "../activations/hook-columns.js";
+import type { TrainingState } from "../step/sae-state.js";
 import type { StepResult, TrainingStep } from "../step/training-step.js";
 import { learningRateAt, sparsityAt, stepsOf, type TrainingConfig } from "./training-config.js";
 
@@ -42,6 +44,20 @@ export async function train(
     if (goesOn && !(await goesOn(number))) break;
   }
   return made;
+}
+
+/**
+ * The state of a step, of which all numbers are finite: the last update may have made others, whatever its losses were.
+ * @throws SetupError naming the step and the tensor
+ */
+export function finiteState(step: TrainingStep): TrainingState {
+  const state = step.state();
+  for (const [name, values] of state.tensors)
+    if (!allFinite(values))
+      throw new SetupError(
+        `step ${state.step} has made numbers of ${name} that are not finite: the hook holds numbers too large for it, or the learning rate is too high (--lr)`,
+      );
+  return state;
 }
 
 const notFinite = (step: number, learningRate: number): SetupError =>

@@ -64,6 +64,9 @@ export function checkTraining(config: TrainingConfig): void {
   if ((activation.kind === "topk" || activation.kind === "batch-topk") && !(activation.k >= 1 && activation.k <= dSae))
     throw new SetupError(`--k ${activation.k} is none of 1 to ${dSae}, the width`);
   if (activation.kind === "batch-topk") checkWidths(activation.widths ?? [], dSae);
+  if (activation.kind === "jumprelu" && !(activation.bandwidth > 0))
+    throw new SetupError(`--bandwidth ${activation.bandwidth} leaves thresholds no gradient: it is above 0`);
+  if (!(config.learningRate > 0)) throw new SetupError(`--lr ${config.learningRate} trains nothing: it is above 0`);
   if (stepsOf(config) < 1) throw new SetupError(`--tokens ${tokens} are fewer than one batch of ${batch} rows`);
 }
 

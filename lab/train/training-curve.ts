@@ -11,7 +11,11 @@ const CurveLine = z.object({
   tokens: z.int(),
   /** Losses of the batch of this step; `mse` is of the normalised input, `unexplained` its share of the variance. */
   mse: z.number(),
-  unexplained: z.number(),
+  /** JSON has null for the share of a batch without variance, whose rows are equal. */
+  unexplained: z
+    .number()
+    .nullable()
+    .transform((share) => share ?? Number.POSITIVE_INFINITY),
   inner: z.number(),
   afa: z.number(),
   aux: z.number(),

@@ -18,10 +18,12 @@ export interface RowChoice {
   readonly config: TrainingConfig;
   readonly options: TrainOptions;
   readonly onNotice: (line: string) => void;
+  /** Once it is given, reading on throws its reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Opens the rows of a part of the text, or those of the prompts, where they were in this state. */
-export function openRows({ model, columns, config, options, onNotice }: RowChoice, part: Part) {
+export function openRows({ model, columns, config, options, onNotice, signal }: RowChoice, part: Part) {
   const { text, prompts, context, skipStart } = options;
   const openPass = (pass: number, state?: JsonObject): Promise<ActivationSource> => {
     const seed = config.seed + pass;
@@ -29,9 +31,19 @@ export function openRows({ model, columns, config, options, onNotice }: RowChoic
       ? ContextActivations.open(model, columns, { text, context, skipStart, part, seed, onNotice }, state)
       : PromptActivations.open(model, columns, prompts, seed, state);
   };
-  return (state?: JsonObject): Promise<ActivationSource> =>
-    RepeatedActivations.open(part === "train" ? config.passes : 1, openPass, onNotice, state);
+  const passes = part === "train" ? config.passes : 1;
+  return async (state?: JsonObject): Promise<ActivationSource> =>
+    endedBy(signal, await RepeatedActivations.open(passes, openPass, onNotice, state));
 }
+
+const endedBy = (signal: AbortSignal | undefined, source: ActivationSource): ActivationSource => ({
+  width: source.width,
+  state: () => source.state(),
+  async fill(into) {
+    signal?.throwIfAborted();
+    return source.fill(into);
+  },
+});
 
 /** The rows of a source in batches, in the order in which they come; what does not fill a batch is left out. */
 export const inBatches = (source: ActivationSource): BatchSource => ({

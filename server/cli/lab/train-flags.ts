@@ -10,7 +10,10 @@ const UNITS: Readonly<Record<string, number>> = { "": 1, k: 1e3, M: 1e6, G: 1e9 
 export const Count = z
   .string()
   .regex(/^\d+(\.\d+)?[kMG]?$/, "expected a number, with k, M or G behind it")
-  .transform((text) => Number.parseFloat(text) * (UNITS[text.replace(/[\d.]+/, "")] ?? 1))
+  .transform((text) => {
+    const product = Number.parseFloat(text) * (UNITS[text.replace(/[\d.]+/, "")] ?? 1);
+    return Number(product.toPrecision(15)); // 4.1 * 1e6 is 4099999.9999999995
+  })
   .pipe(z.int().min(0));
 
 /** "1/32", "0.03", "6e-4". */
@@ -98,6 +101,8 @@ export function trainOptions(flags: TrainFlags): TrainOptions {
   if (out === undefined) throw new UsageError("--out says which folder the SAE goes to");
   if ((prompts === undefined) === (text.length === 0))
     throw new UsageError("say what the model reads: --text <file or folder>, or --prompts <file>");
+  const ofText = OF_TEXT.find((name) => prompts !== undefined && flags[name] !== undefined);
+  if (ofText !== undefined) throw new UsageError(`${flagOf(ofText)} means nothing to --prompts`);
   return {
     ...{ model: modelChoice(flags), hook, head: flags.head, text, prompts, out, resume: flags.resume },
     ...{ tokens: flags.tokens, passes: flags.passes, width: flags.width, context: flags.context },
@@ -113,21 +118,23 @@ export function trainOptions(flags: TrainFlags): TrainOptions {
 
 /** Flags that one activation has and others do not. */
 const OWN: Readonly<Record<(typeof ACTIVATIONS)[number], readonly (keyof TrainFlags)[]>> = {
-  "top-afa": ["lambda", "afaTarget"],
-  topk: ["k"],
-  "batch-topk": ["k", "widths"],
+  "top-afa": ["lambda", "afaTarget", "deadPenalty"],
+  topk: ["k", "deadPenalty"],
+  "batch-topk": ["k", "widths", "deadPenalty"],
   jumprelu: ["l0Coefficient", "bandwidth"],
 };
+
+/** Flags of contexts, which are cut of a text, and of what is held out of it. */
+const OF_TEXT = ["context", "skipStart", "featureTokens"] as const satisfies readonly (keyof TrainFlags)[];
+
+const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 function activationOf(flags: TrainFlags): TrainOptions["activation"] {
   const { activation: kind } = flags;
   const foreign = Object.values(OWN)
     .flat()
     .find((name) => flags[name] !== undefined && !OWN[kind].includes(name));
-  if (foreign !== undefined)
-    throw new UsageError(
-      `--${foreign.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} means nothing to ${kind}`,
-    );
+  if (foreign !== undefined) throw new UsageError(`${flagOf(foreign)} means nothing to ${kind}`);
   switch (kind) {
     case "top-afa":
       return { kind, lambda: flags.lambda ?? 1 / 32, target: flags.afaTarget ?? "centred" };

@@ -15,11 +15,15 @@ export const train = command("lab train", "trains a sparse autoencoder", TrainSc
   const options = trainOptions(flags);
   const { trainSae } = await import("../../../lab/train/train-sae.js");
   const interruption = new AbortController();
-  const interrupt = () => (interruption.signal.aborted ? process.exit(INTERRUPTED) : interruption.abort());
+  const interrupt = () => {
+    if (interruption.signal.aborted) process.exit(INTERRUPTED);
+    interruption.abort();
+    process.stderr.write("interrupted: ending soon; a second interruption ends at once\n");
+  };
   process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
   const shown = onlookers(flags, interruption.signal);
   try {
-    return ended(await trainSae(options, shown.on), options.out, flags.json);
+    return ended(await trainSae(options, shown.on), options.out, flags);
   } finally {
     shown.stop();
     process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
@@ -76,7 +80,11 @@ function planLines({ config, steps, made, disk, memory }: TrainingPlan): string 
   ].join("\n");
 }
 
-function ended({ steps, finished, resumable, curve, config }: TrainedSae, out: string, json: boolean): number {
+function ended(
+  { steps, finished, resumable, curve, config }: TrainedSae,
+  out: string,
+  { json, model }: TrainFlags,
+): number {
   if (!finished) {
     const how = resumable === null ? "it had no checkpoint yet" : `--resume goes on from step ${resumable}`;
     process.stderr.write(`interrupted after step ${steps}: ${how}\n`);
@@ -85,9 +93,9 @@ function ended({ steps, finished, resumable, curve, config }: TrainedSae, out: s
   const last = curve.at(-1);
   if (json) process.stdout.write(`${JSON.stringify({ finished, steps, out })}\n`);
   const figures = last === undefined ? "" : `: unexplained ${last.unexplained.toFixed(3)}, l0 ${last.l0.toFixed(1)}`;
-  const model = config.model.name === "default" ? "" : ` --model ${config.model.name}`;
+  const named = model === undefined ? "" : ` --model ${model}`;
   const next = isResidualHook(config.hook)
-    ? `lambdatap serve${model} --sae ${out} shows what it reads`
+    ? `lambdatap serve${named} --sae ${out} shows what it reads`
     : `SAEs within attention, as at ${config.hook}, cannot be served or judged here yet`;
   process.stderr.write(`${out} is trained${figures}\n${next}\n`);
   return 0;

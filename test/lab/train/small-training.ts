@@ -16,6 +16,7 @@ export function smallTraining() {
   const out = (name: string): string => join(home, name);
   return {
     home,
+    texts,
     out,
     env: { LAMBDATAP_CACHE: join(home, "cache") },
     /** Flags of a training of seconds: refills lie 8 steps apart. */

@@ -3,8 +3,10 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import * as z from "zod";
 import { openSae } from "../../../models/sae/formats/index.js";
+import { Count } from "../../../server/cli/lab/train-flags.js";
 import { lambdatapInProcess } from "../../server/lambdatap-in-process.js";
 import { whileServing } from "../../server/lambdatap-process.js";
+import { story } from "../activations/embedded-lab.js";
 import { smallTraining } from "./small-training.js";
 
 const Reading = z.object({ sae: z.string(), l0: z.int(), top: z.array(z.tuple([z.int(), z.number()])) });
@@ -46,6 +48,49 @@ describe("lambdatap lab train", () => {
     expect(curve.map(({ step }) => step)).toEqual([10, 20, 30, 40, 50, 60]);
     expect(curve.at(-1).mse).toBeLessThan(curve[0].mse);
   });
+
+  test.each(["topk", "batch-topk"])(
+    "a text of which nothing is held out is trained on, too: %s",
+    async (activation) => {
+      const text = join(home, "little.txt");
+      writeFileSync(text, story(40, "fox"));
+      const name = `little-${activation}`;
+      const { code, err } = await lambdatapInProcess(
+        [
+          ...[
+            "lab",
+            "train",
+            "--hook",
+            "blocks.1.hook_resid_post",
+            "--text",
+            text,
+            "--out",
+            out(name),
+            "--tokens",
+            "512",
+          ],
+          ...[
+            "--buffer",
+            "128",
+            "--batch",
+            "32",
+            "--width",
+            "16",
+            "--context",
+            "64",
+            "--activation",
+            activation,
+            "--k",
+            "4",
+          ],
+        ],
+        env,
+      );
+      expect({ code, err }).toEqual({ code: 0, err: expect.stringContaining("features.jsonl is left out") });
+      expect((await openSae(out(name))).dSae).toBe(16);
+      expect(existsSync(join(out(name), "training"))).toBe(false);
+    },
+  );
 
   test("what was trained is served: its features stand beside each token of a completion", async () => {
     const code = await whileServing(["--sae", `mine=${out("top-afa")}`], env.LAMBDATAP_CACHE, async (url) => {
@@ -127,6 +172,8 @@ describe("lambdatap lab train", () => {
     expect(head).toMatchObject({ code: 0 });
     const cfg = JSON.parse(readFileSync(join(out("head"), "cfg.json"), "utf8"));
     expect(cfg).toMatchObject({ d_in: 32, metadata: { hook_name: "blocks.2.attn.hook_z", hook_head_index: 3 } });
+    // Without a version SAELens would take the file for an older one, and not read the metadata.
+    expect(cfg.metadata.sae_lens_version).toBe("6.0.0");
   });
 });
 
@@ -146,6 +193,13 @@ describe("what makes no sense is refused in a sentence, and nothing is left behi
     ["nothing left of a context", ["--skip-start", "64"], "--skip-start 64"],
     ["a text that is not there", ["--text", "/nowhere/book.txt"], "/nowhere/book.txt"],
     ["a flag of another activation", ["--lambda", "1/32", "--activation", "topk"], "--lambda means nothing to topk"],
+    [
+      "a loss that jumprelu has not",
+      ["--dead-penalty", "1", "--activation", "jumprelu"],
+      "--dead-penalty means nothing",
+    ],
+    ["a learning rate of 0", ["--lr", "0"], "--lr 0"],
+    ["thresholds without a gradient", ["--activation", "jumprelu", "--bandwidth", "0"], "--bandwidth 0"],
     ["a learning rate that is no number", ["--lr", "fast"], "--lr 'fast'"],
     ["to resume what never began", ["--resume"], "no unfinished run"],
   ])("%s", async (_, more, words) => {
@@ -178,8 +232,17 @@ describe("what makes no sense is refused in a sentence, and nothing is left behi
   test("losses that are not finite: the step is named", async () => {
     const { code, err } = await run("nan", "--lr", "1000000000000000000000000000000000000000", "--warm-up", "0");
     expect(code).toBe(1);
-    expect(err).toMatch(/the loss of step \d+ is not finite/);
-    expect(existsSync(join(out("nan"), "cfg.json"))).toBe(false);
+    expect(err).toMatch(/not finite/);
+    // The same --out can be used again.
+    expect(readdirSync(out("nan"))).toEqual([]);
+  });
+
+  test("counts are exact, and flags of texts mean nothing to prompts", async () => {
+    expect(Count.parse("4.1M")).toBe(4_100_000);
+    expect(() => Count.parse("0.5")).toThrow();
+    const args = ["lab", "train", "--hook", "blocks.1.hook_resid_post", "--out", out("x"), "--prompts", "p.jsonl"];
+    const { code, err } = await lambdatapInProcess([...args, "--context", "64"], env);
+    expect({ code, err }).toEqual({ code: 2, err: expect.stringContaining("--context means nothing to --prompts") });
   });
 
   test("neither or both of --text and --prompts, no --hook, no --out", async () => {
