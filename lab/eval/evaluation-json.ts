@@ -61,7 +61,8 @@ export function saeJson(evaluation: SaeEvaluation) {
   };
 }
 
-const allLayersJson = ({ spliced, inside }: AllLayers) => ({
+/** Of all SAEs spliced in one pass. */
+export const allLayersJson = ({ spliced, inside }: AllLayers) => ({
   ...splicedJson(spliced),
   by_context: spliced.byContext,
   inside: Object.fromEntries(inside.map(({ sae, reconstruction }) => [sae.id, reconstructionJson(reconstruction)])),

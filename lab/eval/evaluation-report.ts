@@ -71,7 +71,7 @@ function maskSentence({ skipStart, tokens, contexts, clean }: Evaluation, about:
   const left =
     skipStart === 0
       ? "every token of a context is spliced and counted, the first one too"
-      : `the first ${skipStart === 1 ? "token" : `${skipStart} tokens`} of each are neither spliced nor counted`;
+      : `the first ${skipStart === 1 ? "token of each is" : `${skipStart} tokens of each are`} neither spliced nor counted`;
   return `SAEs of ${about.model.name} on ${number(tokens)} tokens of ${number(contexts)} contexts of ${about.context}; ${left}. CE without SAEs: ${fixed(clean.ce, 4)} nat`;
 }
 

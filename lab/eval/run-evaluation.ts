@@ -11,6 +11,7 @@ import { evaluate } from "./evaluate.js";
 import type { Evaluation, SaeEvaluation } from "./evaluation.js";
 import { evaluationReport } from "./evaluation-report.js";
 import { type EvaluationAbout, saeBenchOutput } from "./sae-bench-output.js";
+import { trainedOtherwise } from "./trained-otherwise.js";
 
 export interface EvaluationChoice {
   readonly model: ModelChoice;
@@ -68,6 +69,8 @@ export async function runEvaluation(
     throw new SetupError(`contexts of ${context} tokens have nothing to count behind the first ${skipStart}`);
   const contexts = async function* (onNotice?: (line: string) => void) {
     const source = Contexts.open(model, { text, context, part, onNotice });
+    if (part === "held-out")
+      for (const line of trainedOtherwise(opened.saes, { data: source.documents.hash, context })) onNotice?.(line);
     for (let next = await source.next(); next !== null; next = await source.next()) yield next.ids;
   };
   const settings = { skipStart, tokens, ...(allLayers ? { together: opened.saes } : {}) };
@@ -113,12 +116,25 @@ async function write(
   at: number,
 ): Promise<string[]> {
   const written = await writeReport(folder, evaluationReport(evaluation, about, warnings));
-  for (const judged of evaluation.saes) {
-    const path = join(folder, `${judged.sae.id.replaceAll(/[^\w.@-]+/g, "_")}_eval_results.json`);
+  const names = fileNames(evaluation.saes.map(({ sae }) => sae.id));
+  for (const [i, judged] of evaluation.saes.entries()) {
+    const path = join(folder, `${names[i]}_eval_results.json`);
     writeFileSync(path, `${JSON.stringify(saeBenchOutput(evaluation, judged, about, at), null, 1)}\n`);
     written.push(path);
   }
   return written;
+}
+
+/** Names as a file can have them, no two alike even where case does not count. */
+function fileNames(ids: readonly string[]): string[] {
+  const taken = new Set<string>();
+  return ids.map((id) => {
+    const plain = id.replaceAll(/[^\p{L}\p{N}_.@-]+/gu, "_");
+    let name = plain;
+    for (let next = 2; taken.has(name.toLowerCase()); next++) name = `${plain}_${next}`;
+    taken.add(name.toLowerCase());
+    return name;
+  });
 }
 
 /** @throws SetupError where a folder cannot be made or written to: before hours of work, not after. */

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { packageVersion } from "../../models/package-root.js";
 import type { Evaluation, SaeEvaluation } from "./evaluation.js";
-import { maskJson, mean, saeJson } from "./evaluation-json.js";
+import { allLayersJson, maskJson, mean, saeJson } from "./evaluation-json.js";
 
 /** What an evaluation was made of. */
 export interface EvaluationAbout {
@@ -111,7 +111,13 @@ export function saeBenchOutput(evaluation: Evaluation, judged: SaeEvaluation, ab
       hook_name: sae.hook,
       metadata: description.metadata,
     },
-    eval_result_unstructured: { lambdatap: { ...settings, ...saeJson(judged) } },
+    eval_result_unstructured: {
+      lambdatap: {
+        ...settings,
+        ...saeJson(judged),
+        all_layers: evaluation.allLayers === null ? null : allLayersJson(evaluation.allLayers),
+      },
+    },
   };
 }
 

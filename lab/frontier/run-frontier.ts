@@ -56,7 +56,9 @@ export async function runFrontier(
   const { out, seeds } = choice;
   using model = await LabModel.open(choice.model, [choice.hook], on);
   const ground = groundOf(choice, model);
-  const journal = openJournal(join(out, "runs.jsonl"), ground);
+  const runsFile = join(out, "runs.jsonl");
+  if (!existsSync(runsFile)) checkNothingLeft(out);
+  const journal = openJournal(runsFile, ground);
   using activations = await rowsOf("train", choice, ground, on);
   using heldOut = await rowsOf("held-out", choice, ground, on);
   const place = { threads: model.threads, device: model.device, folder: out };
@@ -104,6 +106,19 @@ function groundOf(choice: FrontierChoice, model: LabModel) {
 
 type Ground = ReturnType<typeof groundOf>;
 
+const activationsFile = (out: string, part: Exclude<Part, "all">): string => join(out, `${part}.f32`);
+
+/** @throws SetupError where there are activations of which no journal says what they are */
+function checkNothingLeft(out: string): void {
+  const left = (["train", "held-out"] as const)
+    .map((part) => activationsFile(out, part))
+    .find((path) => existsSync(path));
+  if (left !== undefined)
+    throw new SetupError(
+      `${left} holds activations, and there is no runs.jsonl that says of what: say another --out, or delete it`,
+    );
+}
+
 /** The file of activations of a part of the text; it is made where it is missing. */
 async function rowsOf(
   part: Exclude<Part, "all">,
@@ -111,7 +126,7 @@ async function rowsOf(
   { model, columns, options, config }: Ground,
   { onNotice = () => {}, onActivations }: FrontierOnlookers,
 ): Promise<ActivationFile> {
-  const path = join(out, `${part}.f32`);
+  const path = activationsFile(out, part);
   const asked = part === "train" ? vectors : heldOut;
   const megabytes = (asked * columns.width * Float32Array.BYTES_PER_ELEMENT) / 1e6;
   if (part === "train" && !existsSync(path))

@@ -10,7 +10,9 @@ const MOST_LABELS = 100;
 const Line = z
   .object({
     text: z.string().optional(),
-    label: z.union([z.number(), z.string(), z.boolean()]).transform(String),
+    label: z
+      .union([z.number(), z.string(), z.boolean()], { error: "expected a text, a number, true or false" })
+      .transform(String),
     ids: z.array(z.int().min(0)).min(1).optional(),
   })
   .refine(({ text, ids }) => ids !== undefined || (text !== undefined && text.trim() !== ""), {

@@ -25,14 +25,22 @@ const EvalFlags = z.object({
   heldOut: toggle("only the contexts that lab train leaves out, every 20th of the same --context"),
   allLayers: toggle("splice all SAEs in one pass, too"),
   features: toggle("write features.jsonl beside each SAE: what its features are active on"),
-  featureTokens: value(Count.pipe(z.int().min(1)).prefault("1M"), "n", "tokens that features.jsonl is made of"),
+  featureTokens: value(
+    Count.pipe(z.int().min(1)).optional(),
+    "n",
+    "tokens that features.jsonl is made of, with --features; default: 1M",
+  ),
   json: toggle("a line for each SAE in the schema of SAEBench's core evaluation"),
   out: value(z.string().min(1).optional(), "folder", "where the report, pictures and files in SAEBench's schema go"),
 });
 
+const FEATURE_TOKENS = 1_000_000;
+
 /** `lab eval`: how good SAEs are. */
 export const evaluation = command("lab eval", "judges sparse autoencoders on a text", EvalFlags, async (flags) => {
   if (flags.text.length === 0) throw new UsageError("say what SAEs are judged on: --text <file or folder>");
+  if (flags.featureTokens !== undefined && !flags.features)
+    throw new UsageError("--feature-tokens goes with --features");
   const { runEvaluation } = await import("../../../lab/eval/run-evaluation.js");
   const { evaluationText, evaluationLines } = await import("../../../lab/eval/evaluation-output.js");
   const { text, tokens, context, skipStart, allLayers, out } = flags;
@@ -45,7 +53,7 @@ export const evaluation = command("lab eval", "judges sparse autoencoders on a t
       model: modelChoice(flags),
       saes: saesChoice(flags),
       part: flags.heldOut ? "held-out" : "all",
-      ...(flags.features ? { featureTokens: flags.featureTokens } : {}),
+      ...(flags.features ? { featureTokens: flags.featureTokens ?? FEATURE_TOKENS } : {}),
     },
     {
       onProgress: compiling.show,

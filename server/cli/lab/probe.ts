@@ -21,8 +21,12 @@ const ProbeOptions = z.object({
   train: file('texts to fit probes on, a line of {"text", "label"} each'),
   test: file("texts to judge them by, of the same form"),
   data: file("texts to take both from, in place of --train and --test"),
-  testShare: value(number.pipe(z.number().gt(0).lt(1)).prefault("0.2"), "share", "share of --data to judge by"),
-  seed: value(integer(0, 2 ** 31 - 1).prefault("1"), "n", "draws the texts of --data to judge by"),
+  testShare: value(
+    number.pipe(z.number().gt(0).lt(1)).optional(),
+    "share",
+    "share of --data to judge by; default: 0.2",
+  ),
+  seed: value(integer(0, 2 ** 31 - 1).optional(), "n", "draws the texts of --data to judge by; default: 1"),
   k: value(Ks.prefault("1,2,5"), "numbers", "how many features a probe reads"),
   json: toggle("the results as one line of JSON"),
 });
@@ -61,7 +65,9 @@ export const probe = command(
 async function textsOf({ train, test, data, testShare, seed }: ProbeOptions): Promise<ProbeTexts> {
   const { readLabelledTexts, splitTexts } = await import("../../../lab/probe/labelled-texts.js");
   if (data !== undefined && train === undefined && test === undefined)
-    return splitTexts(readLabelledTexts(data), testShare, seed);
+    return splitTexts(readLabelledTexts(data), testShare ?? 0.2, seed ?? 1);
+  if (data === undefined && (testShare ?? seed) !== undefined)
+    throw new UsageError("--test-share and --seed go with --data");
   if (data === undefined && train !== undefined && test !== undefined)
     return { train: readLabelledTexts(train), test: readLabelledTexts(test) };
   throw new UsageError("say --train <file> and --test <file>, or --data <file>");

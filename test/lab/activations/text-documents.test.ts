@@ -33,6 +33,19 @@ describe("documents", () => {
     expect(documents.name(3)).toMatch(/^b.txt, byte \d+$/);
   });
 
+  it("of linked files and folders are read, once each by whatever names, and never in circles", () => {
+    file("books/a.txt", "one");
+    symlinkSync("a.txt", join(folder, "books", "b.txt"));
+    symlinkSync(".", join(folder, "books", "c"));
+    symlinkSync("nowhere.txt", join(folder, "books", "d.txt"));
+    symlinkSync("e.txt", join(folder, "books", "e.txt"));
+    symlinkSync("books", join(folder, "same"));
+    expect(textsOf(TextDocuments.open([folder, join(folder, "same"), join(folder, "books", "b.txt")]))).toEqual([
+      "one",
+    ]);
+    expect(textsOf(TextDocuments.open([join(folder, "same")]))).toEqual(["one"]);
+  });
+
   it("of long files begin at paragraphs, and nothing of the file is lost", () => {
     const paragraphs = Array.from({ length: 3000 }, (_, i) => `${i} ${"w\u00f6rds ".repeat(i % 40)}.`);
     const text = paragraphs.join("\n\n");
@@ -97,6 +110,12 @@ describe("what is no text is a sentence that names the file", () => {
     const named = path();
     expect(() => TextDocuments.open([named])).toThrow(expect.objectContaining({ name: "SetupError" }));
     expect(() => TextDocuments.open([named])).toThrow(message);
+  });
+
+  it("a link that leads in a circle", () => {
+    symlinkSync("a.txt", join(folder, "a.txt"));
+    expect(() => TextDocuments.open([join(folder, "a.txt")])).toThrow(/--text .*a\.txt cannot be read: ELOOP/);
+    expect(() => TextDocuments.open([folder])).toThrow(/is a folder without \.txt or \.jsonl files/);
   });
 
   it("no text at all", () => {

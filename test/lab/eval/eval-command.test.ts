@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import * as z from "zod";
+import { TextDocuments } from "../../../lab/activations/text-documents.js";
 import { lambdatapInProcess } from "../../server/lambdatap-in-process.js";
 import { saeFolder } from "./golden-evaluation.js";
 
@@ -163,12 +164,50 @@ describe("lambdatap lab eval", () => {
     expect(out).toContain("SAEs of default on 246 tokens of 1 contexts of 256;");
   });
 
+  it("says where an SAE may have been trained on what it is judged by", async () => {
+    const some = ["--text", BOOK, "--tokens", "50", "--context", "64", "--held-out"];
+    const sae = changed("trained", () => ({}));
+    const trained = (data: string, context: number) =>
+      writeFileSync(join(sae, "training.json"), JSON.stringify({ data, context }));
+    const { hash } = TextDocuments.open([BOOK]);
+    trained(hash, 64);
+    expect((await run("--sae", sae, ...some)).err).not.toContain("trained on");
+    trained(hash, 128);
+    const { err } = await run("--sae", sae, ...some);
+    expect(err.match(/trained was trained on contexts of 128 tokens.*--context 128 takes/g)).toHaveLength(1);
+    trained("of others", 64);
+    expect((await run("--sae", sae, ...some)).err).toContain("trained was trained on other files than these");
+    writeFileSync(join(sae, "training.json"), "not ours");
+    expect((await run("--sae", sae, ...some)).code).toBe(0);
+  });
+
+  it("writes a file for each SAE, whatever they are called", async () => {
+    const out = join(home, "named");
+    const [one, two, three] = ["an SAE", "an_sae", "ä"].map((name) => changed(name, () => ({})));
+    const { code } = await run("--sae", one!, "--sae", two!, "--sae", three!, ...few, "--out", out);
+    expect(code).toBe(0);
+    const ids = ["an_SAE", "an_sae_2", "ä"].map(
+      (name) =>
+        SaeBenchCore.parse(JSON.parse(readFileSync(join(out, `${name}_eval_results.json`), "utf8"))).sae_lens_id,
+    );
+    expect(ids).toEqual(["an SAE", "an_sae", "ä"]);
+  });
+
   it("splices all layers at once where it is asked to", async () => {
     const { out } = await run(...saes("afa5", "afa1"), "--all-layers", ...few);
     const [, all = ""] = out.split("\n\n");
     expect(all).toMatch(/^All at once: CE \d\.\d{4}, KL \d\.\d{4}; recovered of zeros: CE 0\.\d{4}/);
     // In the order of the layers.
     expect(all.split("\n").flatMap((line) => /^ {2}(afa\d)/.exec(line)?.[1] ?? [])).toEqual(["afa1", "afa5"]);
+    const { out: json } = await run(...saes("afa5", "afa1"), "--all-layers", "--json", ...few, "--skip-start", "1");
+    for (const line of json.trim().split("\n"))
+      expect(JSON.parse(line)).toMatchObject({
+        eval_result_unstructured: {
+          lambdatap: { all_layers: { ce: expect.any(Number), inside: { afa1: {}, afa5: {} } } },
+        },
+      });
+    const { out: shown } = await run(...saes("afa1"), ...few, "--skip-start", "1");
+    expect(shown).toContain("the first token of each is neither spliced nor counted");
   });
 
   it("says what each feature is active on, in a file beside the SAE, where it is asked to", async () => {
@@ -200,6 +239,11 @@ describe("lambdatap lab eval", () => {
         about: "a text that is not there",
         args: () => [...saes("topk"), "--text", join(home, "nowhere.txt")],
         sentence: "nowhere.txt",
+      },
+      {
+        about: "features of so many tokens, but no features",
+        args: () => [...saes("topk"), ...few, "--feature-tokens", "500"],
+        sentence: "--feature-tokens goes with --features",
       },
       { about: "no text", args: () => saes("topk"), sentence: "say what SAEs are judged on: --text" },
       {

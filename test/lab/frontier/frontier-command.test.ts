@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -81,6 +81,17 @@ describe("lambdatap lab frontier", () => {
     expect(second).toBe(first);
     await runFrontier({ ...SMALL, out }, { onResult });
     expect(results).toBe(8);
+  });
+
+  test("takes no activations of which nothing says what they are", async () => {
+    const left = join(home, "left");
+    cpSync(join(home, "whole"), left, { recursive: true });
+    rmSync(join(left, "runs.jsonl"));
+    const { code, err } = await run(...flags("left"), "--hook", "blocks.1.hook_resid_post");
+    expect(err).toContain("train.f32 holds activations, and there is no runs.jsonl that says of what");
+    expect(code).toBeGreaterThan(0);
+    rmSync(join(left, "train.f32"));
+    expect((await run(...flags("left"))).err).toContain("held-out.f32 holds activations");
   });
 
   describe("says what is wrong", () => {

@@ -108,9 +108,14 @@ describe("lambdatap lab probe", () => {
         sentence: "a.jsonl, line 21 is not JSON",
       },
       {
+        about: "a share of files that are divided already",
+        args: () => ["--train", train, "--test", train, "--test-share", "0.5"],
+        sentence: "--test-share and --seed go with --data",
+      },
+      {
         about: "a line without a label",
         args: () => ["--data", write("b.jsonl", ['{"text": "no label"}'])],
-        sentence: "b.jsonl, line 1: label: ",
+        sentence: "b.jsonl, line 1: label: expected a text, a number, true or false",
       },
       {
         about: "an empty text",
