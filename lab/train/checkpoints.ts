@@ -119,7 +119,7 @@ function readAbout(path: string): z.infer<typeof About> {
   if (version !== undefined && version.version !== VERSION)
     throw new SetupError(`${path} is a checkpoint of version ${version.version}, and this build reads ${VERSION}`);
   const about = About.safeParse(content);
-  if (about.success) return about.data;
+  if (about.success && about.data.idle.length === about.data.config.step.dSae) return about.data;
   throw new SetupError(`${path} is damaged: the run cannot go on from it`);
 }
 

@@ -5,6 +5,22 @@ import type { StepConfig } from "../step/step-config.js";
 
 const whole = z.int().min(1);
 
+/** What one step computes, as a checkpoint holds it. */
+const Step = z.object({
+  dIn: whole,
+  dSae: whole,
+  batch: whole,
+  normalisation: z.enum(["layer_norm", "none"]),
+  activation: z.discriminatedUnion("kind", [
+    z.object({ kind: z.literal("top-afa"), lambda: z.number(), target: z.enum(["input", "centred"]) }),
+    z.object({ kind: z.literal("topk"), k: whole }),
+    z.object({ kind: z.literal("batch-topk"), k: whole, widths: z.array(whole).readonly().exactOptional() }),
+    z.object({ kind: z.literal("jumprelu"), l0Coefficient: z.number(), bandwidth: z.number() }),
+  ]),
+  dead: z.object({ penalty: z.number(), most: z.int(), after: z.int() }),
+  adam: z.object({ beta1: z.number(), beta2: z.number(), epsilon: z.number(), clip: z.number().nullable() }),
+}) satisfies z.ZodType<StepConfig>;
+
 /** All that decides what a training gives, beside the machine. A run goes on only with the very same. */
 export const TrainingConfig = z.object({
   model: z.object({ name: z.string(), content: z.string(), precision: z.string() }),
@@ -29,7 +45,7 @@ export const TrainingConfig = z.object({
   warmUp: z.int().min(0),
   /** Share of the steps in which it falls, at the end. */
   decay: z.number().min(0).max(1),
-  step: z.custom<StepConfig>((value) => typeof value === "object" && value !== null),
+  step: Step,
 });
 export type TrainingConfig = z.infer<typeof TrainingConfig>;
 

@@ -1,5 +1,6 @@
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { z } from "zod";
+import { SetupError } from "../../runtime/contract/errors.js";
 import type { StepResult } from "../step/training-step.js";
 import { writeFile } from "./write-file.js";
 
@@ -44,12 +45,28 @@ export class TrainingCurve {
     const { mse, unexplained, inner, afa, aux, l0Loss, l0, dead } = result;
     const line = { step, tokens, mse, unexplained, inner, afa, aux, l0_loss: l0Loss, l0, dead };
     this.lines.push(line);
-    appendFileSync(this.path, `${JSON.stringify(line)}\n`);
+    try {
+      appendFileSync(this.path, `${JSON.stringify(line)}\n`);
+    } catch (error) {
+      throw new SetupError(`${this.path} cannot be written: ${error instanceof Error ? error.message : error}`);
+    }
   }
 }
 
-/** A last line that was cut off is dropped. */
+/** A last line that was cut off is dropped. @throws SetupError naming another that is none */
 function readLines(path: string): CurveLine[] {
   const lines = readFileSync(path, "utf8").split("\n").slice(0, -1);
-  return lines.map((line) => CurveLine.parse(JSON.parse(line)));
+  return lines.map((line, i) => {
+    const read = CurveLine.safeParse(jsonOf(line));
+    if (!read.success) throw new SetupError(`${path} is damaged (line ${i + 1}): the run cannot go on`);
+    return read.data;
+  });
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

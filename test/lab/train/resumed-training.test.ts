@@ -66,6 +66,8 @@ describe("a training that was killed", () => {
     ["of another model", (about: object) => withModel(about, "0".repeat(64)), [], /another model\.content/],
     ["of another version", (about: object) => ({ ...about, version: 99 }), [], /version 99/],
     ["that is damaged", () => ({}), [], /is damaged/],
+    ["with too few counters", (about: object) => ({ ...about, idle: [0] }), [], /is damaged/],
+    ["without a step", (about: object) => withoutStep(about), [], /is damaged/],
     ["of another width", (about: object) => about, ["--width", "65"], /another step\.dSae: 64, not 65/],
     [
       "of another text",
@@ -94,6 +96,10 @@ function withModel(about: object, content: string): object {
   if ("config" in copy && typeof copy.config === "object" && copy.config !== null && "model" in copy.config)
     Object.assign(Object(copy.config.model), { content });
   return copy;
+}
+
+function withoutStep(about: object): object {
+  return { ...about, config: { ...("config" in about && Object(about.config)), step: {} } };
 }
 
 test("where the disk is full, the last checkpoint stands, and the run goes on from it when there is room", async () => {

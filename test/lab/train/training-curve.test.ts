@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -16,6 +16,8 @@ test("a curve goes on with the same bytes, also behind a batch whose rows were e
     const resumed = new TrainingCurve(path, 20);
     expect(readFileSync(path, "utf8")).toBe(before);
     expect(resumed.lines.map(({ unexplained }) => unexplained)).toEqual([Number.POSITIVE_INFINITY, 0.75]);
+    writeFileSync(path, `{"step":1}\n${before}`);
+    expect(() => new TrainingCurve(path, 20)).toThrow(`${path} is damaged (line 1)`);
   } finally {
     rmSync(home, { recursive: true, force: true });
   }
