@@ -1,4 +1,4 @@
-import { accessSync, constants, mkdirSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdirSync, realpathSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeReport } from "../../loadtest/report/report.js";
 import { SetupError } from "../../runtime/contract/errors.js";
@@ -62,6 +62,9 @@ export async function runEvaluation(
   if (out !== undefined) checkFolder(out, `--out ${out}`);
   using opened = await ModelWithSaes.open(choice.model, choice.saes, on);
   const { model } = opened;
+  const own = opened.saes.find(({ folder }) => out !== undefined && realpathSync(folder) === realpathSync(out));
+  if (own !== undefined)
+    throw new SetupError(`--out ${out} is the folder of ${own.id}, which would be another SAE with a report in it`);
   if (featureTokens !== undefined) for (const { folder } of opened.saes) checkFolder(folder, folder);
   // Which contexts are held out depends on their length, so it is that of training where nobody says another.
   const context = asked ?? (part === "held-out" ? model.longestContext : Math.min(CONTEXT, model.longestContext));

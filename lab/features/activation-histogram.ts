@@ -36,9 +36,9 @@ export class ActivationHistogram {
     if (float[0] > this.#max) this.#max = float[0];
   }
 
-  /** The number at place (count - 1) q in rising order, as well as the bins tell it. NaN of no numbers. */
+  /** The number at the place nearest to (count - 1) q in rising order, as well as the bins tell it. NaN of no numbers. */
   quantile(q: number): number {
-    const place = (this.#count - 1) * q;
+    const place = Math.round((this.#count - 1) * q);
     let below = 0;
     for (const [octave, counts] of this.#octaves.entries())
       for (const [bin, count] of counts?.entries() ?? []) {

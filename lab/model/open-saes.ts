@@ -1,5 +1,6 @@
 import { basename, resolve } from "node:path";
 import type { HookName } from "../../models/hooks.js";
+import { openModelSource } from "../../models/model-source.js";
 import { type CompiledSae, compileSae } from "../../models/sae/compile-sae.js";
 import { openSae } from "../../models/sae/formats/index.js";
 import { SetupError } from "../../runtime/contract/errors.js";
@@ -42,7 +43,10 @@ export class ModelWithSaes implements Disposable {
     on: Onlookers = {},
   ): Promise<ModelWithSaes> {
     const chosen = named(folders.length > 0 ? folders : saesBeside(choice.path));
-    if (chosen.length === 0) throw new SetupError(`${choice.name} has no SAEs of its own: say --sae <folder>`);
+    if (chosen.length === 0) {
+      openModelSource(choice.path).config(); // throws where there is no model either
+      throw new SetupError(`${choice.name} has no SAEs of its own: say --sae <folder>`);
+    }
     const hooks = new Set<HookName>();
     for (const { folder } of chosen) {
       const { hook } = await openSae(folder);

@@ -45,11 +45,13 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   ...LAB_COMMANDS,
 };
 
-const USAGE = [
-  "Usage:",
-  ...Object.values(COMMANDS).map(({ usage, about }) => `  lambdatap ${usage.padEnd(22)}${about}`),
-  "lambdatap <command> --help lists its flags; lambdatap --version says which build it is.\n",
-].join("\n");
+const usageOf = (commands: readonly Command[], last: string): string =>
+  ["Usage:", ...commands.map(({ usage, about }) => `  lambdatap ${usage.padEnd(22)}${about}`), `${last}\n`].join("\n");
+
+const USAGE = usageOf(
+  Object.values(COMMANDS),
+  "lambdatap <command> --help lists its flags; lambdatap --version says which build it is.",
+);
 
 /** A command's name is one word, or two (`lab train`). */
 function namedIn([first = "", ...rest]: readonly string[]): {
@@ -67,6 +69,8 @@ export async function runCommandLine(line: readonly string[]): Promise<number> {
     process.stdout.write(name === "--version" ? `${packageVersion()}\n` : USAGE);
     return 0;
   }
+  const group = Object.keys(COMMANDS).filter((each) => each.startsWith(`${name} `));
+  if (group.length > 0) return showGroup(name, group, args);
   const chosen = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (chosen === undefined) {
     process.stderr.write(`${name === "" ? "" : `lambdatap: unknown command '${name}'\n`}${USAGE}`);
@@ -84,4 +88,17 @@ export async function runCommandLine(line: readonly string[]): Promise<number> {
     if (error instanceof UsageError) process.stderr.write(`lambdatap ${name} --help lists its flags\n`);
     return error instanceof UsageError ? 2 : 1;
   }
+}
+
+/** What there is of a command of two words whose second is missing, asked for help or unknown. */
+function showGroup(name: string, group: readonly string[], [second]: readonly string[]): number {
+  const usage = usageOf(
+    group.flatMap((each) => COMMANDS[each] ?? []),
+    `lambdatap ${name} <command> --help lists its flags.`,
+  );
+  const isHelp = second === "--help" || second === "-h";
+  if (isHelp) process.stdout.write(usage);
+  else
+    process.stderr.write(`${second === undefined ? "" : `lambdatap: unknown command '${name} ${second}'\n`}${usage}`);
+  return isHelp ? 0 : 2;
 }

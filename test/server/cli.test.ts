@@ -69,6 +69,11 @@ describe("the command line", () => {
       code: 2,
       err: expect.stringContaining("unknown command 'sevre'"),
     });
+    expect(await lambdatapInProcess(["lab", "trian"])).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/^lambdatap: unknown command 'lab trian'\nUsage:\n {2}lambdatap lab train /),
+    });
+    expect(await lambdatapInProcess(["lab"])).toMatchObject({ code: 2, err: expect.not.stringContaining("unknown") });
     for (const wrong of [
       ["serve", "--prot", "1"],
       ["serve", "surplus"],
@@ -88,6 +93,10 @@ describe("the command line", () => {
     const help = lambdatap("serve", "--help");
     expect(await help.exit).toEqual([0, null]);
     expect(help.out()).toContain("--served-model-name <name>");
+    expect(await lambdatapInProcess(["lab", "--help"])).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/lambdatap lab eval .*\n.*lambdatap lab <command> --help/s),
+    });
     expect(await lambdatapInProcess(["--version"])).toMatchObject({ code: 0, err: "" });
   });
 

@@ -236,6 +236,19 @@ describe("lambdatap lab eval", () => {
         sentence: "lm-infinite has no SAEs of its own: say --sae <folder>",
       },
       {
+        about: "no SAE, of a model that is not there",
+        args: () => ["--model", join(home, "no-model"), ...few],
+        sentence: join(home, "no-model"),
+      },
+      {
+        about: "a report in the folder of an SAE",
+        args: () => {
+          const sae = changed("reported", () => ({}));
+          return ["--sae", sae, ...few, "--out", sae];
+        },
+        sentence: "is the folder of reported",
+      },
+      {
         about: "a text that is not there",
         args: () => [...saes("topk"), "--text", join(home, "nowhere.txt")],
         sentence: "nowhere.txt",

@@ -26,6 +26,13 @@ describe("a histogram of activations", () => {
     );
   });
 
+  test("tells one of the numbers that a quantile lies between", () => {
+    for (const q of [0.1, 0.5, 0.75, 0.9, 0.99]) {
+      const found = histogramOf([1, 50]).quantile(q);
+      expect([1, 50].some((value) => Math.abs(found / value - 1) < 1 / 32)).toBe(true);
+    }
+  });
+
   test("is close to the quantile of many numbers, and exact at the largest", () => {
     const values = Float32Array.from({ length: 10_000 }, (_, i) => Math.exp(5 * Math.sin(i * i)));
     const histogram = histogramOf(values);
