@@ -19,6 +19,10 @@ export class RunFolder {
     const names = existsSync(path) ? contents(path) : [];
     const folder = new RunFolder(path);
     const isUnfinished = names.includes(RUNNING);
+    if (isUnfinished && names.includes("cfg.json") && folder.checkpoints.last === null)
+      throw new SetupError(
+        `${path} holds an SAE that is whole: its run was killed while features were described. Remove ${folder.running}; lab eval --features describes them`,
+      );
     if (resume && folder.checkpoints.last === null)
       throw new SetupError(
         isUnfinished

@@ -218,6 +218,15 @@ describe("what makes no sense is refused in a sentence, and nothing is left behi
     expect(readdirSync(out("full"))).toEqual(["thesis.txt"]);
   });
 
+  test("an SAE whose run was killed behind its last step is not said to be unfinished", async () => {
+    const whole = out("whole");
+    mkdirSync(join(whole, "training"), { recursive: true });
+    writeFileSync(join(whole, "cfg.json"), "{}");
+    for (const more of [[], ["--resume"]])
+      expect(await run("whole", ...more)).toMatchObject({ code: 1, err: expect.stringContaining("is whole") });
+    expect(readdirSync(whole).sort()).toEqual(["cfg.json", "training"]);
+  });
+
   test("a text without a batch of rows", async () => {
     const short = join(home, "short.txt");
     writeFileSync(short, "It was short. ".repeat(30));
