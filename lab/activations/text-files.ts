@@ -3,7 +3,7 @@ import { extname, join, resolve } from "node:path";
 import { SetupError } from "../../runtime/contract/errors.js";
 
 /** .txt: texts as they are; .jsonl: an object with a `text` per line. */
-export const TEXT_ENDINGS: readonly string[] = [".txt", ".jsonl"];
+const TEXT_ENDINGS: readonly string[] = [".txt", ".jsonl"];
 
 /**
  * The text files that are named, and those of named folders and the folders in them, by name. Links are followed; a file that

@@ -70,11 +70,6 @@ export class ReconstructionSums {
     return this.#sums.error / this.#raw.total;
   }
 
-  /** [d] */
-  get mean(): Float64Array {
-    return this.#raw.mean;
-  }
-
   /** @param x [tokens, d] counted tokens, and what was made of them */
   add(x: Float32Array, codes: CodedRows, figures: TokenFigures): void {
     this.#raw.add(x);

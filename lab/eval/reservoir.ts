@@ -22,10 +22,6 @@ export class Reservoir {
     return this.#seen;
   }
 
-  get isSample(): boolean {
-    return this.#seen > this.capacity;
-  }
-
   add(...tuple: readonly number[]): void {
     const place = this.#seen < this.capacity ? this.#seen : uniformInt(this.#random, 0, this.#seen);
     this.#seen++;

@@ -33,7 +33,7 @@ export const RunResult = z.object({
 });
 export type RunResult = z.infer<typeof RunResult>;
 
-export const isSameRun = (a: FrontierRun, b: FrontierRun): boolean =>
+const isSameRun = (a: FrontierRun, b: FrontierRun): boolean =>
   a.method === b.method && a.setting === b.setting && a.seed === b.seed;
 
 /** "lambda 1/32", "k 64". */

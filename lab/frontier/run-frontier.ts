@@ -87,12 +87,15 @@ export async function runFrontier(
   return { report, paths: await writeReport(out, report) };
 }
 
+/** Which rows of the text the files hold, whatever the seeds of the runs: what is there serves the next of them. */
+const FILE_SEED = 1;
+
 /** The configuration that the runs share, but for activation and seed. @throws SetupError naming the flag that makes no sense */
 function groundOf(choice: FrontierChoice, model: LabModel) {
-  const { settings, steps, batch, afaTarget, seeds } = choice;
+  const { settings, steps, batch, afaTarget } = choice;
   const columns = new HookColumns(model, model.hooks[0]!);
   const options = {
-    ...{ ...choice, tokens: steps * batch, seed: seeds[0] },
+    ...{ ...choice, tokens: steps * batch, seed: FILE_SEED },
     activation: { kind: "top-afa" as const, lambda: 1 / 32, target: afaTarget },
   };
   const config = trainingConfig(options, model, columns);

@@ -83,6 +83,16 @@ describe("lambdatap lab frontier", () => {
     expect(results).toBe(8);
   });
 
+  test("comes to the same with a seed, whichever the file of activations was made with", async () => {
+    const few = { ...SMALL, settings: { "top-afa": [], topk: [4], "batch-topk": [] } };
+    const heldOut = async (seed: number, out: string) => {
+      const { report } = await runFrontier({ ...few, seeds: [seed], out: join(home, out) });
+      return z.object({ runs: Data.shape.runs }).parse(report.data).runs.at(-1);
+    };
+    await heldOut(1, "seeds");
+    expect(await heldOut(6, "seeds")).toEqual(await heldOut(6, "seed"));
+  });
+
   test("takes no activations of which nothing says what they are", async () => {
     const left = join(home, "left");
     cpSync(join(home, "whole"), left, { recursive: true });
