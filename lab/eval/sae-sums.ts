@@ -20,7 +20,7 @@ export interface CodedTokens {
 /** @throws SetupError where the residuals or what is made of them are no numbers */
 export function codeTokens({ id, hook, coder }: LabSae, x: Float32Array): CodedTokens {
   const codes = coder.code(x);
-  if (codes.norms.some(Number.isNaN)) throw new SetupError(`${hook} holds values that are no numbers`);
+  if (!codes.norms.every(Number.isFinite)) throw new SetupError(`${hook} holds a number that is not finite`);
   if (!codes.reconstruction.every(Number.isFinite))
     throw new SetupError(`${id} makes values of ${hook} that are no numbers`);
   return { x, codes, figures: tokenFigures(x, codes, coder.sae.description) };

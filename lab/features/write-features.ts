@@ -34,7 +34,7 @@ interface ContextSource {
  * Reads a text once and writes features.jsonl beside each SAE: what every feature is active on. Fewer tokens are read where the
  * text has fewer. A file that is there is replaced when the new one is whole.
  * @returns tokens read
- * @throws SetupError where the text is empty, the model computes NaN, or a file cannot be written
+ * @throws SetupError where the text is empty, the model computes a number that is not finite, or a file cannot be written
  */
 export async function writeFeatures(
   model: LabModel,
@@ -74,7 +74,8 @@ function addBatch(
   const counted = batch.map((ids) => Array.from(ids).slice(start));
   for (const { hook, coder, statistics } of gathered) {
     const codes = coder.encode(residuals.get(hook) ?? new Float32Array());
-    if (codes.norms.some(Number.isNaN)) throw new SetupError(`${hook} of ${model.name} holds NaN`);
+    if (!codes.norms.every(Number.isFinite))
+      throw new SetupError(`${hook} of ${model.name} holds a number that is not finite`);
     for (const [i, ids] of counted.entries()) statistics.add(ids, codes, i * length + start);
   }
   return batch.length * (length - start);

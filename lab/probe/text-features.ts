@@ -51,7 +51,8 @@ export async function textFeatures(
     const residuals = model.activations(together.map(({ ids }) => ids));
     for (const { id, hook, compiled, coder } of saes) {
       const codes = coder.encode(residuals.get(hook) ?? new Float32Array());
-      if (codes.norms.some(Number.isNaN)) throw new SetupError(`${hook} of ${model.name} holds NaN`);
+      if (!codes.norms.every(Number.isFinite))
+        throw new SetupError(`${hook} of ${model.name} holds a number that is not finite`);
       for (const [i, { text, ids, start }] of together.entries())
         found.get(id)![text] = means(codes, i * ids.length + start, (i + 1) * ids.length, compiled.description.dSae);
     }

@@ -11,6 +11,7 @@ import { packageRoot } from "../../../models/package-root.js";
 import { compileSae } from "../../../models/sae/compile-sae.js";
 import { AttachedSaes } from "../../../runtime/saes/attached-saes.js";
 import { goldenFolder } from "../../golden-tensors.js";
+import { overflowingLab } from "../activations/embedded-lab.js";
 
 const home = mkdtempSync(join(tmpdir(), "lambdatap-features-"));
 afterAll(() => rmSync(home, { recursive: true }));
@@ -76,6 +77,14 @@ beforeAll(async () => {
 afterAll(() => opened[Symbol.dispose]());
 
 describe("features.jsonl", () => {
+  test("is not written of what is not finite", async () => {
+    const hook = "blocks.0.hook_resid_post";
+    using overflowing = await overflowingLab([hook], home);
+    const [sae] = opened.saes; // its input is not normalised, so that infinities stay infinities
+    const writing = writeFeatures(overflowing, [{ ...sae!, hook }], source([[0, 5]]));
+    await expect(writing).rejects.toThrow(`${hook} of overflowing holds a number that is not finite`);
+  });
+
   test("says of every feature how often and how strongly it is active", async () => {
     const read = await writeFeatures(opened.model, opened.saes, source(contexts));
     expect(read).toBe(contexts.length * 127);
