@@ -6,6 +6,7 @@ import type { LabModel } from "../model/lab-model.js";
 import type { ActivationSource } from "./activation-source.js";
 import { type Context, type ContextChoice, Contexts } from "./contexts.js";
 import { allFinite, type HookColumns } from "./hook-columns.js";
+import { resumedState } from "./resumed-state.js";
 
 /** Contexts that run together. */
 const TOGETHER = 8;
@@ -44,7 +45,7 @@ export class ContextActivations implements ActivationSource {
     resumed?: JsonObject,
   ): Promise<ContextActivations> {
     const { skipStart = SKIPPED_AT_START, ...which } = choice;
-    const state = resumed === undefined ? null : State.parse(resumed);
+    const state = resumedState(State, resumed);
     const contexts = Contexts.open(model, which, state?.contexts);
     if (skipStart >= contexts.length)
       throw new SetupError(`--skip-start ${skipStart} leaves nothing of contexts of ${contexts.length} tokens`);

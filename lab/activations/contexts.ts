@@ -5,6 +5,7 @@ import type { LabModel } from "../model/lab-model.js";
 import { textStart } from "../model/text-start.js";
 import { OpenDocument } from "./open-document.js";
 import { permutation } from "./permutation.js";
+import { resumedState } from "./resumed-state.js";
 import { TextDocuments } from "./text-documents.js";
 
 /** Documents that are read in turns. */
@@ -94,7 +95,7 @@ export class Contexts {
     if (context < frame.length + 2)
       throw new SetupError(`--context ${context} is too short: there must be two tokens of the text in it`);
     const documents = TextDocuments.open(choice.text);
-    const state = resumed === undefined ? null : State.parse(resumed);
+    const state = resumedState(State, resumed);
     const own = { text: documents.hash, context, part: choice.part, seed };
     const other = (["text", "context", "part", "seed"] as const).find((name) => state && state[name] !== own[name]);
     if (other !== undefined) throw new SetupError(`the run that is to be resumed had another ${other}`);

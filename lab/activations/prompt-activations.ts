@@ -8,6 +8,7 @@ import { textStart } from "../model/text-start.js";
 import type { ActivationSource } from "./activation-source.js";
 import { allFinite, type HookColumns } from "./hook-columns.js";
 import { permutation } from "./permutation.js";
+import { resumedState } from "./resumed-state.js";
 import { jsonOf, textLines } from "./text-lines.js";
 
 /** Prompts of one length that run together, at most. */
@@ -69,8 +70,8 @@ export class PromptActivations implements ActivationSource {
     }
     if (prompts.length === 0) throw new SetupError(`${file} has no prompts`);
     const source = new PromptActivations(model, columns, file, hash.digest("hex"), prompts, seed);
-    if (resumed === undefined) return source;
-    const state = State.parse(resumed);
+    const state = resumedState(State, resumed);
+    if (state === null) return source;
     if (state.prompts !== source.hash) throw new SetupError("the run that is to be resumed had other prompts");
     await source.#goTo(state.taken);
     return source;

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { isJsonObject, type JsonObject } from "../../models/model-file.js";
 import type { ActivationSource } from "./activation-source.js";
+import { resumedState } from "./resumed-state.js";
 
 const State = z.object({ pass: z.int(), source: z.custom<JsonObject>(isJsonObject) });
 
@@ -23,9 +24,10 @@ export class RepeatedActivations implements ActivationSource {
     onNotice: (line: string) => void,
     resumed?: JsonObject,
   ): Promise<RepeatedActivations> {
-    const state = resumed === undefined ? { pass: 0, source: undefined } : State.parse(resumed);
-    const source = await openPass(state.pass, state.source);
-    return new RepeatedActivations(passes, openPass, state.pass, source, onNotice);
+    const state = resumedState(State, resumed);
+    const pass = state?.pass ?? 0;
+    const source = await openPass(pass, state?.source);
+    return new RepeatedActivations(passes, openPass, pass, source, onNotice);
   }
 
   get width(): number {

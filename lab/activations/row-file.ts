@@ -1,5 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
-import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, fsyncSync, openSync, readSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { SetupError } from "../../runtime/contract/errors.js";
 
@@ -83,6 +83,11 @@ export class RowFile implements Disposable {
       this.read(first, rows);
       yield { first, rows };
     }
+  }
+
+  /** Returns when what was appended is on the disk. */
+  sync(): void {
+    fsyncSync(this.fd);
   }
 
   /** sha256 (hex) of the file; it is read through unless all of it was appended here. */

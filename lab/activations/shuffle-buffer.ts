@@ -5,6 +5,7 @@ import { isJsonObject, type JsonObject } from "../../models/model-file.js";
 import { SetupError } from "../../runtime/contract/errors.js";
 import type { ActivationSource } from "./activation-source.js";
 import { MixedRows } from "./mixed-rows.js";
+import { resumedState } from "./resumed-state.js";
 import { BLOCK_ROWS, RowFile } from "./row-file.js";
 
 /** Rows that a buffer has where nobody says how many. */
@@ -67,7 +68,7 @@ export class ShuffleBuffer implements Disposable {
   ): Promise<ShuffleBuffer> {
     halfOf(choice);
     mkdirSync(folder, { recursive: true });
-    const state = choice.resumed === undefined ? null : State.parse(choice.resumed);
+    const state = resumedState(State, choice.resumed);
     const buffer = new ShuffleBuffer(folder, await sourceAt(state?.source), choice);
     try {
       if (state === null) await buffer.#begin();
@@ -111,10 +112,11 @@ export class ShuffleBuffer implements Disposable {
     return true;
   }
 
-  /** At a refill: what a run is resumed with. */
+  /** At a refill: what a run is resumed with. The rows are on the disk then, even if the power fails. */
   state(): JsonObject {
     if (this.#rows?.served !== 0) throw new RangeError("a buffer can be resumed only at a refill");
     const { file, refill } = this.#rows;
+    file.sync();
     return {
       ...this.#settings(),
       ...{ refill, rows: file.rows, ended: this.#ended, digest: file.digest(), source: this.source.state() },

@@ -88,7 +88,7 @@ async function judge(step: TrainingStep, config: TrainingConfig, ground: RunGrou
   const { activations, heldOut, ignoresMean, threads } = ground;
   const { activation, batch, dIn } = config.step;
   const state = step.state();
-  const settling = firstOf(activations.batches(batch, config.seed));
+  const settling = async () => firstOf(activations.batches(batch, config.seed));
   const settled =
     activation.kind === "batch-topk"
       ? await settledThreshold(step, activation.k, state.threshold ?? 0, settling)

@@ -71,8 +71,8 @@ async function settle({ step, options, ...choice }: Finishing, hasHeldOut: boole
   const running = step.state().threshold ?? 0;
   // Of prompts nothing is held out.
   if (options.prompts !== undefined || !hasHeldOut) return { threshold: running, rows: 0 };
-  const heldOut = await openRows({ ...choice, options }, "held-out")();
-  return settledThreshold(step, activation.k, running, inBatches(heldOut));
+  const open = openRows({ ...choice, options }, "held-out");
+  return settledThreshold(step, activation.k, running, async () => inBatches(await open()));
 }
 
 async function describeFeatures(

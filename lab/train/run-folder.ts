@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SetupError } from "../../runtime/contract/errors.js";
 import { Checkpoints } from "./checkpoints.js";
@@ -39,7 +39,25 @@ export class RunFolder {
     } catch (error) {
       throw new SetupError(`${path} cannot be made: ${error instanceof Error ? error.message : error}`);
     }
+    folder.#lock();
     return folder;
+  }
+
+  /** No other process trains in this folder from now on. @throws SetupError where one does already */
+  #lock(): void {
+    const holder = readPid(this.#lockFile);
+    if (holder !== null && isRunning(holder))
+      throw new SetupError(`process ${holder} is training in ${this.path}: end it first, or say another --out`);
+    writeFileSync(this.#lockFile, String(process.pid));
+  }
+
+  /** Others may go on with the run. */
+  unlock(): void {
+    rmSync(this.#lockFile, { force: true });
+  }
+
+  get #lockFile(): string {
+    return join(this.running, "process");
   }
 
   file(name: string): string {
@@ -70,6 +88,24 @@ export class RunFolder {
 const RUNNING = "training";
 /** Files that are written before cfg.json, which makes an SAE of the folder. */
 const BEFORE_THE_SAE = ["curve.jsonl", "training.json", "curves.svg", "sae_weights.safetensors"] as const;
+
+/** null: there is no such file. */
+function readPid(path: string): number | null {
+  try {
+    return Number(readFileSync(path, "utf8"));
+  } catch {
+    return null;
+  }
+}
+
+/** Of this process too: it trains one SAE at a time in a folder. */
+function isRunning(pid: number): boolean {
+  try {
+    return Number.isInteger(pid) && pid > 0 && process.kill(pid, 0);
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+}
 
 function contents(path: string): string[] {
   try {

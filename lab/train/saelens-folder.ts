@@ -75,7 +75,7 @@ function metadataOf({ config, tokens }: Trained): Record<string, unknown> {
   const { model, hook, head, text, context, seed } = config;
   const { activation } = config.step;
   return {
-    ...{ model_name: model.name, hook_name: hook, hook_head_index: head, prepend_bos: true },
+    ...{ model_name: model.name, hook_name: hook, hook_head_index: head, prepend_bos: config.startsTexts },
     ...{ context_size: context, dataset_path: text.join(", "), training_tokens: tokens, seed },
     // Without it SAELens takes the file for one from before version 6, and leaves the names of model and hook out.
     sae_lens_version: SAELENS_LAYOUT,

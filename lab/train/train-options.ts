@@ -7,6 +7,7 @@ import type { HookColumns } from "../activations/hook-columns.js";
 import { DEFAULT_VECTORS } from "../activations/shuffle-buffer.js";
 import { TextDocuments } from "../activations/text-documents.js";
 import type { LabModel, ModelChoice } from "../model/lab-model.js";
+import { textStart } from "../model/text-start.js";
 import type { AdamConfig, DeadFeatures, StepConfig, TrainedActivation } from "../step/step-config.js";
 import type { StoredType } from "./saelens-folder.js";
 import type { TrainingConfig } from "./training-config.js";
@@ -66,7 +67,8 @@ export function trainingConfig(options: TrainOptions, model: LabModel, columns: 
     head: options.head ?? null,
     data,
     text: (prompts === undefined ? text : [prompts]).map((path) => basename(path)),
-    ...{ context, skipStart: options.skipStart ?? SKIPPED_AT_START },
+    ...{ context, skipStart: prompts === undefined ? (options.skipStart ?? SKIPPED_AT_START) : 0 },
+    startsTexts: prompts === undefined && textStart(compiled).length > 0,
     ...{ tokens: options.tokens, passes: options.passes ?? 1, buffer: options.buffer ?? DEFAULT_VECTORS, seed },
     learningRate: options.learningRate ?? LEARNING_RATE,
     ...{ warmUp: options.warmUp ?? WARM_UP, decay: options.decay ?? DECAY },

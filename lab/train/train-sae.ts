@@ -51,6 +51,8 @@ export async function trainSae(options: TrainOptions, on: TrainingOnlookers = {}
     // Without a checkpoint, what is there would only be in the way of the next try.
     if (folder.checkpoints.last === null) folder.abandon();
     throw error;
+  } finally {
+    folder.unlock();
   }
 }
 
@@ -101,7 +103,7 @@ async function trainInto(folder: RunFolder, options: TrainOptions, on: TrainingO
     if (signal?.aborted === true && made < stepsOf(config)) return trained(false);
     if (made < stepsOf(config))
       onNotice(
-        `the text gave ${made * batch} rows of the ${config.tokens} that --tokens asks for, and training ends with them; --passes reads it again`,
+        `the text gave ${made * batch} rows of the ${config.tokens} that --tokens asks for: training ended with them, before the learning rate had fallen; --passes reads it again, fewer --tokens end where it does`,
       );
     await finishTraining({ ...rows, folder, step, curve, onShare });
     return trained(true);

@@ -33,6 +33,8 @@ export const TrainingConfig = z.object({
   /** Tokens of a context; null: prompts have their own lengths. */
   context: whole.nullable(),
   skipStart: z.int().min(0),
+  /** Whether the model wants a token (BOS) before every text. */
+  startsTexts: z.boolean(),
   /** Rows to be seen. */
   tokens: whole,
   /** How often the text is read, at most. */

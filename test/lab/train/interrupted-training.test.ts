@@ -26,7 +26,17 @@ const optionsOf = (name: string): TrainOptions => ({
 test("a training hears an interruption between steps, also where all of its rows are at hand", async () => {
   const config: TrainingConfig = {
     ...{ model: { name: "", content: "", precision: "f32" }, hook: "", head: null, data: "", text: [], context: null },
-    ...{ skipStart: 0, tokens: 4000, passes: 1, buffer: 16, seed: 1, learningRate: 1e-3, warmUp: 0, decay: 0 },
+    ...{
+      skipStart: 0,
+      startsTexts: true,
+      tokens: 4000,
+      passes: 1,
+      buffer: 16,
+      seed: 1,
+      learningRate: 1e-3,
+      warmUp: 0,
+      decay: 0,
+    },
     step: {
       ...{ dIn: 4, dSae: 8, batch: 4, normalisation: "none", activation: { kind: "topk", k: 2 } },
       dead: { penalty: 1 / 32, most: 4, after: 20 },

@@ -81,6 +81,22 @@ describe("a training that was killed", () => {
     expect(standing).toBeDefined();
   });
 
+  test("that another process is at is left to it", async () => {
+    cpSync(out("copy"), out("shared"), { recursive: true });
+    writeFileSync(join(out("shared"), "training", "process"), String(process.pid));
+    const { code, err } = await lambdatapInProcess(flags("shared", ...AS, "--resume"), env);
+    expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining(`process ${process.pid} is training in`) });
+    expect(checkpointOf("shared")).toBeDefined();
+  });
+
+  test("whose place in the text is damaged is refused in a sentence", async () => {
+    const { code, err } = await resumed("no-place", (about) => ({ ...about, source: { refill: "first" } }));
+    expect({ code, err }).toEqual({
+      code: 1,
+      err: expect.stringContaining("does not say where in the text the run was"),
+    });
+  });
+
   test("elsewhere, it goes on and says that the last bits will differ", async () => {
     const elsewhere = (about: Record<string, unknown>) => ({
       ...about,
