@@ -12,6 +12,7 @@ import { checkTraining } from "../train/training-config.js";
 import { openRows } from "../train/training-source.js";
 import { frontierReport, resultLine } from "./frontier-report.js";
 import { type FrontierPlan, nextRun, RunResult, runsOf, runTitle } from "./frontier-run.js";
+import { holdFolder } from "./held-folder.js";
 import { type RunGround, trainRun } from "./train-run.js";
 
 export interface FrontierChoice extends FrontierPlan {
@@ -47,7 +48,7 @@ export interface FrontierOnlookers extends Onlookers {
  * Trains an SAE for every setting on the same activations, and reports their errors and sparsities. Called again, it goes on
  * behind the last training that ended.
  * @returns the report, and the paths of its files
- * @throws SetupError where a choice makes no sense, or the folder holds a run with other settings
+ * @throws SetupError where a choice makes no sense, or the folder holds a run with other settings or is in use
  */
 export async function runFrontier(
   choice: FrontierChoice,
@@ -56,6 +57,7 @@ export async function runFrontier(
   const { out, seeds } = choice;
   using model = await LabModel.open(choice.model, [choice.hook], on);
   const ground = groundOf(choice, model);
+  using _ = holdFolder(out);
   const runsFile = join(out, "runs.jsonl");
   if (!existsSync(runsFile)) checkNothingLeft(out);
   const journal = openJournal(runsFile, ground);

@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -91,6 +91,18 @@ describe("lambdatap lab frontier", () => {
     };
     await heldOut(1, "seeds");
     expect(await heldOut(6, "seeds")).toEqual(await heldOut(6, "seed"));
+  });
+
+  test("waits for nobody who was killed, and does not work where another process does", async () => {
+    const held = join(home, "held");
+    cpSync(join(home, "whole"), held, { recursive: true });
+    const holder = join(held, "running.pid");
+    writeFileSync(holder, String(process.ppid));
+    const { code, err } = await run(...flags("held"));
+    expect([code, err]).toEqual([1, expect.stringContaining(`held is in use by process ${process.ppid}`)]);
+    writeFileSync(holder, String(2 ** 30)); // more than any process has
+    expect((await run(...flags("held"))).code).toBe(0);
+    expect(existsSync(holder)).toBe(false);
   });
 
   test("takes no activations of which nothing says what they are", async () => {
