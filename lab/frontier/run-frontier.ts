@@ -7,12 +7,12 @@ import { ActivationFile } from "../activations/activation-file.js";
 import type { Part } from "../activations/contexts.js";
 import { HookColumns } from "../activations/hook-columns.js";
 import { LabModel, type ModelChoice, type Onlookers } from "../model/lab-model.js";
+import { holdFolder } from "../train/held-folder.js";
 import { trainingConfig } from "../train/train-options.js";
 import { checkTraining } from "../train/training-config.js";
 import { openRows } from "../train/training-source.js";
 import { frontierReport, resultLine } from "./frontier-report.js";
 import { type FrontierPlan, nextRun, RunResult, runsOf, runTitle } from "./frontier-run.js";
-import { holdFolder } from "./held-folder.js";
 import { type RunGround, trainRun } from "./train-run.js";
 
 export interface FrontierChoice extends FrontierPlan {

@@ -1,11 +1,13 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { SetupError } from "../../runtime/contract/errors.js";
 import { Checkpoints } from "./checkpoints.js";
+import { holdFolder } from "./held-folder.js";
 
 /** The folder that an SAE is trained into: what the run needs for itself lies in a folder of its own in it until it ends. */
-export class RunFolder {
+export class RunFolder implements Disposable {
   readonly checkpoints: Checkpoints;
+  #held: Disposable | undefined;
 
   private constructor(readonly path: string) {
     this.checkpoints = new Checkpoints(this.running);
@@ -13,7 +15,7 @@ export class RunFolder {
 
   /**
    * @param resume whether an unfinished run goes on
-   * @throws SetupError where it is not empty, or there is no run to go on with
+   * @throws SetupError where it is not empty, there is no run to go on with, or another process trains in it
    */
   static open(path: string, resume: boolean): RunFolder {
     const names = existsSync(path) ? contents(path) : [];
@@ -34,30 +36,13 @@ export class RunFolder {
         `${path} holds an unfinished run: --resume goes on with it; else remove it or say another --out`,
       );
     if (!resume && names.length > 0) throw new SetupError(`${path} is not empty: say another --out, or empty it`);
-    try {
-      mkdirSync(folder.running, { recursive: true });
-    } catch (error) {
-      throw new SetupError(`${path} cannot be made: ${error instanceof Error ? error.message : error}`);
-    }
-    folder.#lock();
+    folder.#held = holdFolder(folder.running);
     return folder;
   }
 
-  /** No other process trains in this folder from now on. @throws SetupError where one does already */
-  #lock(): void {
-    const holder = readPid(this.#lockFile);
-    if (holder !== null && isRunning(holder))
-      throw new SetupError(`process ${holder} is training in ${this.path}: end it first, or say another --out`);
-    writeFileSync(this.#lockFile, String(process.pid));
-  }
-
   /** Others may go on with the run. */
-  unlock(): void {
-    rmSync(this.#lockFile, { force: true });
-  }
-
-  get #lockFile(): string {
-    return join(this.running, "process");
+  [Symbol.dispose](): void {
+    this.#held?.[Symbol.dispose]();
   }
 
   file(name: string): string {
@@ -88,24 +73,6 @@ export class RunFolder {
 const RUNNING = "training";
 /** Files that are written before cfg.json, which makes an SAE of the folder. */
 const BEFORE_THE_SAE = ["curve.jsonl", "training.json", "curves.svg", "sae_weights.safetensors"] as const;
-
-/** null: there is no such file. */
-function readPid(path: string): number | null {
-  try {
-    return Number(readFileSync(path, "utf8"));
-  } catch {
-    return null;
-  }
-}
-
-/** Of this process too: it trains one SAE at a time in a folder. */
-function isRunning(pid: number): boolean {
-  try {
-    return Number.isInteger(pid) && pid > 0 && process.kill(pid, 0);
-  } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EPERM";
-  }
-}
 
 function contents(path: string): string[] {
   try {

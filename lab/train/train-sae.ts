@@ -41,7 +41,7 @@ export interface TrainedSae {
  * @throws SetupError in a sentence; what was there before stays, and a run can be resumed from its last checkpoint
  */
 export async function trainSae(options: TrainOptions, on: TrainingOnlookers = {}): Promise<TrainedSae> {
-  const folder = RunFolder.open(options.out, options.resume === true);
+  using folder = RunFolder.open(options.out, options.resume === true);
   try {
     const trained = await trainInto(folder, options, on);
     if (trained.finished) folder.finish();
@@ -51,8 +51,6 @@ export async function trainSae(options: TrainOptions, on: TrainingOnlookers = {}
     // Without a checkpoint, what is there would only be in the way of the next try.
     if (folder.checkpoints.last === null) folder.abandon();
     throw error;
-  } finally {
-    folder.unlock();
   }
 }
 

@@ -83,9 +83,9 @@ describe("a training that was killed", () => {
 
   test("that another process is at is left to it", async () => {
     cpSync(out("copy"), out("shared"), { recursive: true });
-    writeFileSync(join(out("shared"), "training", "process"), String(process.pid));
+    writeFileSync(join(out("shared"), "training", "running.pid"), String(process.ppid));
     const { code, err } = await lambdatapInProcess(flags("shared", ...AS, "--resume"), env);
-    expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining(`process ${process.pid} is training in`) });
+    expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining(`in use by process ${process.ppid}`) });
     expect(checkpointOf("shared")).toBeDefined();
   });
 

@@ -16,12 +16,12 @@ export function holdFolder(folder: string): Disposable {
     if (!wroteNew(path)) {
       const holder = Number(readFileSync(path, "utf8"));
       if (holder !== process.pid && isRunning(holder))
-        throw new SetupError(`--out ${folder} is in use by process ${holder}; if that is none of ours, delete ${path}`);
+        throw new SetupError(`${folder} is in use by process ${holder}; if that is none of ours, delete ${path}`);
       writeFileSync(path, String(process.pid));
     }
   } catch (error) {
     if (error instanceof SetupError) throw error;
-    throw new SetupError(`--out ${folder} cannot be used: ${error instanceof Error ? error.message : error}`);
+    throw new SetupError(`${folder} cannot be used: ${error instanceof Error ? error.message : error}`);
   }
   return { [Symbol.dispose]: () => rmSync(path, { force: true }) };
 }
