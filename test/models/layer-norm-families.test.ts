@@ -56,6 +56,7 @@ describe("shapes", () => {
       vocabSize: 128,
       hiddenSize: 32,
       layers: 2,
+      heads: 2,
       kvHeads: 2,
       headDim: 16,
       trainedLength: 128,

@@ -4,15 +4,15 @@ import { printable } from "./printable.js";
 import type { Scale } from "./scale.js";
 import type { Trace, TraceEnding } from "./view.js";
 
-const HOOK = /^blocks\.(\d+)\.hook_(\w+)$/;
+const HOOK = /^blocks\.(\d+)\.hook_(\w+)((?:\.[\w-]+)?)$/;
 
-/** Short names of SAEs that are named after their hooks: L3, or L3.resid_post among other kinds; else their ids. */
+/** Short names of SAEs that are named after their hooks: L3 or L3.sparse, or L3.resid_post among other kinds; else their ids. */
 export function saeLabels(ids: readonly string[]): ReadonlyMap<string, string> {
   const hooks = ids.map((id) => HOOK.exec(id));
   const [kind, ...others] = new Set(hooks.map((hook) => hook?.[2]));
-  const label = (id: string, [, layer, own]: readonly string[] = []) => {
+  const label = (id: string, [, layer, own, more]: readonly string[] = []) => {
     if (kind === undefined || others.includes(undefined)) return printable(id);
-    return others.length === 0 ? `L${layer}` : `L${layer}.${own}`;
+    return others.length === 0 ? `L${layer}${more}` : `L${layer}.${own}${more}`;
   };
   return new Map(ids.map((id, i) => [id, label(id, hooks[i] ?? [])]));
 }
@@ -69,7 +69,7 @@ function about({ id, hook, dSae, dIn, activation, k }: SaeCard, features: Featur
   const chosen = features?.activation ?? { kind: "native" };
   const own = `${activation}${k === null ? "" : ` ${k}`}`;
   const kept = chosen.kind === "native" ? own : chosen.kind === "top-k" ? `top-k ${chosen.k}` : chosen.kind;
-  return `${printable(id)}${id === hook ? "" : ` at ${hook}`}, ${dSae} features of ${dIn}, ${kept}`;
+  return `${printable(id)}${id === hook || id.startsWith(`${hook}.`) ? "" : ` at ${hook}`}, ${dSae} features of ${dIn}, ${kept}`;
 }
 
 function reason({ finishReason, stopReason }: TraceEnding): string {

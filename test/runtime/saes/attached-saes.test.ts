@@ -39,14 +39,15 @@ const features = (...saes: string[]): FeatureRequest => ({
 });
 
 describe("SAEs are attached", () => {
-  it("from the folder saes of the model, under the names of their hooks, and can be left out", async () => {
+  it("from the folder saes of the model, under the names of their folders, and can be left out", async () => {
     const engine = await startEngine({ model: EMBEDDED });
+    const folders = [1, 3, 5].flatMap((layer) => ["", ".sparse"].map((suffix) => ({ layer, suffix })));
     expect(engine.card.saes).toMatchObject(
-      [1, 3, 5].map((layer) => ({
-        id: `blocks.${layer}.hook_resid_post`,
+      folders.map(({ layer, suffix }) => ({
+        id: `blocks.${layer}.hook_resid_post${suffix}`,
         hook: `blocks.${layer}.hook_resid_post`,
         format: "saelens",
-        activation: "top-afa",
+        activation: suffix === "" ? "top-afa" : "jumprelu",
         k: null,
         normalisation: "layer_norm",
         dIn: 192,

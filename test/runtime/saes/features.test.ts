@@ -19,7 +19,8 @@ const { cacheDir, startEngine } = smallEngines();
 /** The embedded model with its SAEs, and a window that texts of the tests leave. */
 const MODEL = join("models", "default");
 const engine = await startEngine({ model: MODEL, window: 48, sinks: 4 });
-const SAES = engine.card.saes.map(({ id }) => id);
+/** One for each hook. */
+const SAES = engine.card.saes.map(({ id }) => id).filter((id) => !id.endsWith(".sparse"));
 const [FIRST = "", MIDDLE = "", LAST = ""] = SAES;
 const prompt = [
   0,

@@ -106,6 +106,7 @@ describe("the table of a trace", () => {
     const names = (...ids: string[]) => [...saeLabels(ids).values()];
     expect(names("blocks.1.hook_resid_post", "blocks.12.hook_resid_post")).toEqual(["L1", "L12"]);
     expect(names("blocks.1.hook_resid_post", "blocks.1.hook_mlp_out")).toEqual(["L1.resid_post", "L1.mlp_out"]);
+    expect(names("blocks.1.hook_resid_post", "blocks.1.hook_resid_post.sparse")).toEqual(["L1", "L1.sparse"]);
     expect(names("blocks.1.hook_resid_post", "my\x07sae")).toEqual(["blocks.1.hook_resid_post", "my\\x07sae"]);
   });
 
